@@ -1,0 +1,203 @@
+"""
+Everything that can go wrong, as one tree.
+
+Each class knows the HTTP status a client is answered with; its docstring is the first sentence of what
+the client reads, and the message given when it is raised is the rest: what happened, where, and what to do.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+__all__ = [
+    "BadDocument",
+    "BadRequest",
+    "BlobDamaged",
+    "CannotStore",
+    "ConfigError",
+    "ConnectFailed",
+    "CutShort",
+    "DigestMismatch",
+    "Forbidden",
+    "ForbiddenOrigin",
+    "HeadersTooLarge",
+    "MethodNotAllowed",
+    "MisdirectedHost",
+    "NotAcceptable",
+    "NotFound",
+    "NotStarted",
+    "Offline",
+    "PayloadTooLarge",
+    "RegCacheError",
+    "TargetTooLong",
+    "TooBusy",
+    "TooLarge",
+    "UpstreamError",
+    "UpstreamStatus",
+    "UpstreamTimeout",
+    "Withdrawn",
+]
+
+
+class RegCacheError(Exception):
+    """
+    Something went wrong in regcache.
+
+    :ivar detail: what happened, where, and what to do about it, in words for the person at the client.
+    """
+
+    status: ClassVar[int] = 500
+
+    def __init__(self, detail: str = "") -> None:
+        super().__init__(detail)
+        self.detail = detail
+
+    @property
+    def text(self) -> str:
+        """The whole message for a person: the class's first sentence and the detail."""
+        first = (self.__doc__ or "").strip().partition("\n")[0]
+        return f"{first} {self.detail}".strip()
+
+
+class ConfigError(RegCacheError):
+    """The configuration cannot be used."""
+
+
+class BadRequest(RegCacheError):
+    """The request cannot be understood."""
+
+    status = 400
+
+
+class Forbidden(RegCacheError):
+    """This client may not use the cache."""
+
+    status = 403
+
+
+class NotFound(RegCacheError):
+    """There is nothing at this address."""
+
+    status = 404
+
+
+class Withdrawn(NotFound):
+    """The registry has withdrawn this."""
+
+
+class MethodNotAllowed(RegCacheError):
+    """This cache only reads."""
+
+    status = 405
+
+    def __init__(self, detail: str = "", allow: str = "GET, HEAD") -> None:
+        super().__init__(detail)
+        self.allow = allow
+
+
+class NotAcceptable(RegCacheError):
+    """None of the media types that the client accepts can be made here."""
+
+    status = 406
+
+
+class PayloadTooLarge(RegCacheError):
+    """The request body is too large."""
+
+    status = 413
+
+
+class TargetTooLong(RegCacheError):
+    """The address asked for is too long."""
+
+    status = 414
+
+
+class MisdirectedHost(RegCacheError):
+    """This cache does not answer under that host name."""
+
+    status = 421
+
+
+class HeadersTooLarge(RegCacheError):
+    """The request's header fields are too large."""
+
+    status = 431
+
+
+class NotStarted(RegCacheError):
+    """The cache is not running yet, or is stopping."""
+
+    status = 503
+
+
+class TooBusy(RegCacheError):
+    """The cache is at its limit; try again shortly."""
+
+    status = 503
+
+
+class Offline(RegCacheError):
+    """The cache is offline and holds no copy of this."""
+
+    status = 504
+
+
+class UpstreamError(RegCacheError):
+    """The registry could not be used."""
+
+    status = 502
+
+
+class ConnectFailed(UpstreamError):
+    """No connection to the registry could be made."""
+
+
+class UpstreamTimeout(UpstreamError):
+    """The registry did not answer in time."""
+
+    status = 504
+
+
+class UpstreamStatus(UpstreamError):
+    """
+    The registry answered with an error.
+
+    :ivar code: the status it sent.
+    :ivar retry_after: seconds it asked us to wait, or None.
+    """
+
+    def __init__(self, detail: str, code: int, retry_after: float | None = None) -> None:
+        super().__init__(detail)
+        self.code = code
+        self.retry_after = retry_after
+
+
+class CutShort(UpstreamError):
+    """The registry's answer ended early."""
+
+
+class BadDocument(UpstreamError):
+    """The registry's answer is not what this registry serves."""
+
+
+class DigestMismatch(UpstreamError):
+    """What the registry sent does not match the digest it published; nothing was stored."""
+
+
+class ForbiddenOrigin(UpstreamError):
+    """The registry points to a host that this cache may not contact."""
+
+
+class TooLarge(UpstreamError):
+    """The registry's answer is larger than this cache accepts."""
+
+
+class CannotStore(RegCacheError):
+    """The cache cannot store anything now."""
+
+    status = 503
+
+
+class BlobDamaged(RegCacheError):
+    """A stored body is missing or damaged."""

@@ -1,0 +1,1 @@
+"""Bytes on the move: from the upstream, through the store, to clients."""

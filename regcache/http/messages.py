@@ -1,0 +1,176 @@
+"""
+The values that travel through regcache: headers, request and response heads, digests, stored records.
+
+All are frozen; none knows how it is sent or where it lies.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import enum
+from collections.abc import Iterable, Iterator, Mapping
+
+from attrs import field, frozen
+
+__all__ = ["STRENGTH", "Digest", "Headers", "Kind", "RequestHead", "ResponseHead", "Stored"]
+
+#: Digest algorithms that count as proof, strongest first.
+STRENGTH = ("sha512", "sha384", "sha256", "blake2b_256", "sha1", "md5")
+
+_HEX_LENGTH = {"sha512": 128, "sha384": 96, "sha256": 64, "blake2b_256": 64, "sha1": 40, "md5": 32}
+
+
+@frozen
+class Headers:
+    """
+    Header fields in the order they came; names in lower case, values as latin-1 text.
+
+    :ivar items: the fields, one pair per line received.
+    """
+
+    items: tuple[tuple[str, str], ...] = ()
+
+    @classmethod
+    def of(cls, fields: Mapping[str, str] | Iterable[tuple[str, str]]) -> Headers:
+        """Headers from pairs or a mapping; names are lower-cased here and nowhere else."""
+        pairs = fields.items() if isinstance(fields, Mapping) else fields
+        return cls(tuple((name.lower(), value) for name, value in pairs))
+
+    def get(self, name: str, default: str = "") -> str:
+        """The field's value; several lines are joined by a comma, as RFC 9110 section 5.3 allows."""
+        return ", ".join(self.lines(name)) or default
+
+    def lines(self, name: str) -> list[str]:
+        """Every line of the field, in order; for fields that may not be joined."""
+        return [value for key, value in self.items if key == name]
+
+    def __contains__(self, name: object) -> bool:
+        return any(key == name for key, _ in self.items)
+
+    def __iter__(self) -> Iterator[tuple[str, str]]:
+        return iter(self.items)
+
+    def without(self, *names: str) -> Headers:
+        """These headers, less the named fields."""
+        return Headers(tuple(pair for pair in self.items if pair[0] not in names))
+
+    def replacing(self, fields: Mapping[str, str]) -> Headers:
+        """These headers, with the given fields in place of any of the same name."""
+        extra = Headers.of(fields)
+        return Headers(self.without(*(name for name, _ in extra)).items + extra.items)
+
+
+@frozen
+class Digest:
+    """
+    A digest of a body: an algorithm of :data:`STRENGTH` and its value in lower-case hexadecimal.
+    """
+
+    algorithm: str
+    value: str = field()
+
+    @value.validator
+    def _check(self, _attribute: object, value: str) -> None:
+        length = _HEX_LENGTH.get(self.algorithm)
+        if length != len(value) or not set(value) <= set("0123456789abcdef"):
+            raise ValueError(f"not a {self.algorithm} digest: {value[:140]!r}")
+
+    @classmethod
+    def from_base64(cls, algorithm: str, text: str) -> Digest:
+        """
+        A digest from its base64 form, as in npm's ``integrity`` (W3C Subresource Integrity).
+
+        :raises ValueError: if it is not one.
+        """
+        try:
+            return cls(algorithm, base64.b64decode(text, validate=True).hex())
+        except binascii.Error as error:
+            raise ValueError(str(error)) from None
+
+    @staticmethod
+    def strongest(digests: Iterable[Digest]) -> Digest | None:
+        """The one to verify by, or None of none."""
+        return min(digests, key=lambda digest: STRENGTH.index(digest.algorithm), default=None)
+
+
+@frozen(kw_only=True)
+class RequestHead:
+    """
+    What a client asks of one registry.
+
+    :ivar method: in upper case.
+    :ivar path: below the registry's mount, as sent (still percent-encoded), beginning with ``/``.
+    :ivar query: as sent, without the question mark.
+    :ivar headers: the request's fields.
+    :ivar base: the URL of the registry's mount as this client reaches it, ending with ``/``.
+    :ivar body: the request's body, for the few routes that relay one.
+    """
+
+    method: str
+    path: str
+    query: str = ""
+    headers: Headers = Headers()
+    base: str = "http://localhost/"
+    body: bytes = b""
+
+
+@frozen
+class ResponseHead:
+    """A status and its header fields."""
+
+    status: int
+    headers: Headers = Headers()
+
+
+class Kind(enum.Enum):
+    """
+    What a stored body is, in the order in which eviction takes them.
+
+    A derived representation can be made again from its document without asking anybody; an artifact can be
+    fetched again; losing a document loses the name of everything it lists, so it goes last.
+    """
+
+    DERIVED = "derived"
+    ARTIFACT = "artifact"
+    DOCUMENT = "document"
+
+
+@frozen(kw_only=True)
+class Stored:
+    """
+    One entry of the store: what is known about a body on disk.
+
+    Times are seconds since the epoch by the wall clock, since they outlive the process.
+
+    :ivar key: unique in the store; begins with the registry's name and a slash.
+    :ivar registry: the registry's name.
+    :ivar kind: what it is.
+    :ivar parent: for an artifact the key of the index document that names it, for a derived representation
+        the key of its document; else empty.
+    :ivar source: for a derived representation, what it was derived from and by: stale when that differs.
+    :ivar url: where the body came from, after redirects.
+    :ivar headers: the upstream's end-to-end header fields worth keeping.
+    :ivar digest: SHA-256 of the body, in hexadecimal: the blob's name.
+    :ivar size: of the body, in bytes.
+    :ivar digests: further digests computed while it was written.
+    :ivar verified: whether a digest published by the registry agreed with the body.
+    :ivar stored_at: when the body was stored.
+    :ivar validated_at: when the upstream last vouched for it.
+    :ivar withdrawn: the status (404, 410 or 451) by which the upstream withdrew it since, or 0.
+    """
+
+    key: str
+    registry: str
+    kind: Kind
+    parent: str = ""
+    source: str = ""
+    url: str = ""
+    headers: Headers = Headers()
+    digest: str
+    size: int
+    digests: tuple[Digest, ...] = ()
+    verified: bool = False
+    stored_at: float
+    validated_at: float
+    withdrawn: int = 0

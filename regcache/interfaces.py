@@ -1,0 +1,210 @@
+"""
+The seams: where one part of regcache can be replaced by another.
+
+Values that cross them are in :mod:`regcache.http.messages` and :mod:`regcache.routes`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from zope.interface import Attribute, Interface
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from twisted.internet.defer import Deferred
+
+    from regcache.http.messages import Digest, RequestHead, Stored
+    from regcache.routes import Facts, Route, Source
+
+__all__ = ["IBody", "IDecoder", "IPartial", "IRegistry", "IStore"]
+
+
+class IRegistry(Interface):
+    """
+    What one ecosystem means: its addresses, its documents, its links and its digests.
+
+    A provider is pure: values in, values out, no I/O, no clock. It is made as ``factory(options)`` from a
+    :class:`regcache.routes.RegistryOptions`, by the entry points of the group ``regcache.registries``, once in the
+    service and once in the helper process that derives documents. A factory is a class with two attributes of its
+    own: ``default_url`` (the public upstream, or empty where there is none) and ``option_names`` (the keys of
+    ``options.extra`` it knows). A wrong option raises :class:`regcache.errors.ConfigError`.
+    """
+
+    options = Attribute("The RegistryOptions it was made with, ``url`` filled in.")
+    version = Attribute("An int, raised whenever a representation or facts would come out differently.")
+    algorithms = Attribute("Digest algorithms to compute for an artifact whose digest is not known beforehand.")
+
+    def route(request: RequestHead) -> Route:
+        """
+        What this request means.
+
+        Routing works on the raw path. Only GET, HEAD and what is to be relayed mean anything.
+
+        :raises regcache.errors.RegCacheError: a 4xx for what means nothing here.
+        """
+
+    def facts(document: str, source: Source) -> Facts:
+        """
+        What a document says about artifacts, by artifact key.
+
+        Called before any representation is made or anything is stored: this is where a login page in place of
+        an index is refused.
+
+        :param document: the document's key.
+        :raises regcache.errors.BadDocument: if it is not what this registry serves there.
+        """
+
+    def represent(document: str, source: Source, representation: str, base: str) -> bytes:
+        """
+        The form of a document that a client is sent, its links leading back through the proxy.
+
+        :param base: the URL of the registry's mount, ending with ``/``; empty where the representation is not
+            ``linked``.
+        :raises regcache.errors.BadDocument: as for :meth:`facts`.
+        """
+
+    def allows(url: str) -> bool:
+        """Whether this registry may contact the host of that URL: its own, its well-known or its artifact hosts."""
+
+    def error(status: int, text: str) -> tuple[str, bytes]:
+        """An error as this ecosystem's clients show it to a person: Content-Type and body."""
+
+    def client_lines(base: str) -> list[str]:
+        """Lines to copy that point this ecosystem's usual clients at the mount ``base``."""
+
+
+class IBody(Interface):
+    """
+    Bytes that can be read at any offset, whether they are all there yet or not.
+
+    Reading one never disturbs another reader.
+    """
+
+    size = Attribute("The whole length in bytes, or None while it is not known.")
+
+    def read(offset: int, length: int) -> bytes | Deferred[bytes]:
+        """
+        Some bytes from ``offset``: at least one and at most ``length``, or none at the very end.
+
+        The answer is given at once if it is at hand; else a Deferred of the caller's own fires with it, or fails
+        with a RegCacheError when the rest will never come. Cancelling it disturbs nobody else.
+        """
+
+    def close() -> None:
+        """The reader needs no more. Harmless when repeated."""
+
+
+class IDecoder(Interface):
+    """Undoes a content coding, in the thread that writes the body."""
+
+    def feed(data: bytes) -> bytes:
+        """
+        Decoded bytes.
+
+        :raises regcache.errors.UpstreamError: if it cannot be decoded or grows too large.
+        """
+
+    def finish() -> bytes:
+        """
+        The last decoded bytes.
+
+        :raises regcache.errors.CutShort: if the coded stream ended early.
+        """
+
+
+class IPartial(Interface):
+    """
+    A body on its way into the store. Its owner writes one chunk at a time and ends it once.
+
+    States: *open* (write), *finished* (after finish; may be committed), *over* (committed or aborted).
+    """
+
+    written = Attribute("Decoded bytes that can be read, an int.")
+
+    def write(data: bytes) -> Deferred[None]:
+        """
+        Decode, hash and append; fires when the bytes can be read.
+
+        Fails with CannotStore when the disk refuses (the bytes already written stay readable), or with what the
+        decoder raises.
+        """
+
+    def read(offset: int, length: int) -> bytes | Deferred[bytes]:
+        """Some of the bytes already written, as IBody.read."""
+
+    def finish() -> Deferred[tuple[Digest, ...]]:
+        """End the body: the digests of all that was written, the SHA-256 always among them."""
+
+    def retain() -> None:
+        """One more reader; the bytes stay readable until as many release()."""
+
+    def release() -> None:
+        """One reader less."""
+
+    def abort() -> None:
+        """Give it up: what is on disk goes as soon as no reader is left."""
+
+
+class IStore(Interface):
+    """
+    Entries by key, bodies by digest.
+
+    All methods are called on the reactor thread and never block it. The store is started by its service; before
+    that and after its stop, nothing is found and creating raises CannotStore.
+    """
+
+    def peek(key: str) -> Stored | None:
+        """The entry if it is known on this machine: the synchronous half of a look-up."""
+
+    def find(key: str) -> Deferred[Stored | None]:
+        """The entry wherever it may be; today what peek says. The awaitable half of a look-up."""
+
+    def children(parent: str) -> Deferred[list[Stored]]:
+        """The entries whose ``parent`` is this key."""
+
+    def open(entry: Stored) -> IBody:
+        """
+        Read an entry's body. The bytes stay readable until close(), whatever becomes of the entry.
+
+        :raises regcache.errors.BlobDamaged: if the blob is missing or has another size; the entry is gone then.
+        """
+
+    def create(algorithms: Sequence[str] = (), decoder: IDecoder | None = None, expected: int | None = None) -> IPartial:
+        """
+        A new body to write.
+
+        :param algorithms: digests to compute beside SHA-256.
+        :param expected: its length, if known.
+        :raises regcache.errors.CannotStore: if it would not fit, the disk is too full, or is read-only.
+        """
+
+    def commit(partial: IPartial, entry: Stored) -> Deferred[None]:
+        """
+        Make a finished partial the body of an entry, durably, in place of any entry of that key.
+
+        Fires when the entry can be found. Fails with CannotStore, which costs nothing but the copy.
+        """
+
+    def put(entry: Stored, body: bytes) -> Deferred[None]:
+        """Store a small body that is in memory and can be made again: as commit, but it need not outlive a crash."""
+
+    def update(entry: Stored) -> None:
+        """Replace the record of a stored body; later look-ups see it at once. Of an absent key: no effect."""
+
+    def drop(key: str) -> Deferred[None]:
+        """Forget an entry; its blob goes when nothing else names it and nobody reads it."""
+
+    def used(key: str, now: float) -> None:
+        """An entry was served: remembered in batches, for eviction and statistics."""
+
+    def usage() -> tuple[int, int]:
+        """Bytes allocated on disk, and number of entries."""
+
+
+# The callable that makes a registry from its options; its class attributes are described in IRegistry.
+if TYPE_CHECKING:
+    from regcache.routes import RegistryOptions
+
+    RegistryFactory = Callable[[RegistryOptions], IRegistry]

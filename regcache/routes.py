@@ -1,0 +1,170 @@
+"""
+What a registry makes of a request, and what it reads out of an index document.
+
+These values are the whole conversation between a registry module and the rest of regcache: a registry turns a
+request into a route and a document into facts and representations; how that is fetched, kept and sent is not
+its business.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from attrs import field, frozen
+
+from regcache.http.messages import Digest, Headers
+
+__all__ = ["Artifact", "Document", "Fact", "Facts", "Local", "Moved", "RegistryOptions", "Relay", "Route", "Source"]
+
+
+@frozen(kw_only=True)
+class RegistryOptions:
+    """
+    How one registry is configured.
+
+    :ivar name: its mount and the prefix of its keys.
+    :ivar type: the entry point that implements it, such as ``pypi``.
+    :ivar url: its upstream, ending with ``/``; empty for the type's own default.
+    :ivar artifact_hosts: further ``host``, ``host:port`` or ``*.domain`` from which linked artifacts may come.
+    :ivar ttl: seconds for which a mutable entry counts as fresh.
+    :ivar refresh_after: seconds after which a fresh one is revalidated all the same; None for never.
+    :ivar negative_ttl: seconds for which "there is none" is remembered.
+    :ivar extra: options that only this type knows, by the names it declares in ``option_names``.
+    """
+
+    name: str
+    type: str
+    url: str = ""
+    artifact_hosts: tuple[str, ...] = ()
+    ttl: float = 86400.0
+    refresh_after: float | None = 600.0
+    negative_ttl: float = 60.0
+    extra: Mapping[str, str] = field(factory=dict)
+
+
+@frozen(kw_only=True)
+class Document:
+    """
+    An index page: mutable, fetched whole, and served in representations derived from what the upstream sent.
+
+    :ivar key: names the upstream document within the registry, such as ``simple/requests``. Two requests that
+        differ only in the representation share it.
+    :ivar url: where it is upstream.
+    :ivar accept: the Accept field to ask for it with.
+    :ivar representation: the name of the form that this client wants, as the registry's ``represent`` knows it.
+    :ivar content_type: the Content-Type of that form.
+    :ivar vary: request fields that chose the representation, beside Accept-Encoding.
+    :ivar linked: whether the representation holds absolute links, so that one is needed per base URL.
+    :ivar instead: another document that serves as well if a fresh copy of it is stored.
+    :ivar ttl: seconds of freshness, if not the registry's own.
+    """
+
+    key: str
+    url: str
+    accept: str = "*/*"
+    representation: str
+    content_type: str
+    vary: tuple[str, ...] = ()
+    linked: bool = False
+    instead: Document | None = None
+    ttl: float | None = None
+
+
+@frozen(kw_only=True)
+class Artifact:
+    """
+    A body that is streamed and served as it is, byte for byte.
+
+    :ivar key: names it within the registry; the same for every spelling of its address.
+    :ivar url: where it is upstream as far as its address tells; the facts of its index may know better.
+    :ivar accept: the Accept field to ask for it with.
+    :ivar content_type: what to serve it as; empty for what the upstream says.
+    :ivar mutable: whether the upstream may change it under the same name. What may not change is never
+        revalidated.
+    :ivar ttl: seconds of freshness of a mutable one, if not the registry's own.
+    :ivar digests: what the address itself proves about the body.
+    :ivar index: the document whose facts name this artifact.
+    :ivar proof: a smaller document whose facts name it as well, for when no index is stored.
+    """
+
+    key: str
+    url: str
+    accept: str = "*/*"
+    content_type: str = ""
+    mutable: bool = False
+    ttl: float | None = None
+    digests: tuple[Digest, ...] = ()
+    index: Document | None = None
+    proof: Document | None = None
+
+
+@frozen(kw_only=True)
+class Local:
+    """An answer that the registry module gives by itself."""
+
+    status: int
+    content_type: str
+    body: bytes
+    headers: Headers = Headers()
+
+
+@frozen
+class Moved:
+    """
+    The canonical address of what was asked for.
+
+    :ivar location: the path below the mount, beginning with ``/``, percent-encoded, query included.
+    """
+
+    location: str
+
+
+@frozen(kw_only=True)
+class Relay:
+    """
+    A request that is passed on with its body and whose answer is never stored, such as an audit.
+
+    :ivar url: where it goes.
+    :ivar offline: what is answered when the upstream cannot be asked.
+    """
+
+    url: str
+    offline: Local | None = None
+
+
+#: What a request can mean.
+Route = Document | Artifact | Local | Moved | Relay
+
+
+@frozen(kw_only=True)
+class Source:
+    """
+    An index document as the upstream sent it, decoded from its content coding.
+
+    :ivar body: its bytes.
+    :ivar content_type: its Content-Type.
+    :ivar url: where it came from after redirects: what its relative links resolve against.
+    """
+
+    body: bytes
+    content_type: str
+    url: str
+
+
+@frozen(kw_only=True)
+class Fact:
+    """
+    What an index document says about one artifact.
+
+    :ivar url: where it is upstream, absolute, without a fragment.
+    :ivar digests: the digests published for it.
+    :ivar size: its size in bytes, if published.
+    """
+
+    url: str
+    digests: tuple[Digest, ...] = ()
+    size: int | None = None
+
+
+#: Facts by the artifact's key within the registry.
+Facts = Mapping[str, Fact]

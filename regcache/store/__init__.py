@@ -1,0 +1,1 @@
+"""The disk: content-addressed blobs, the index of entries, and what to drop."""
