@@ -171,7 +171,9 @@ class IStore(Interface):
         :raises regcache.errors.BlobDamaged: if the blob is missing or has another size; the entry is gone then.
         """
 
-    def create(algorithms: Sequence[str] = (), decoder: IDecoder | None = None, expected: int | None = None) -> IPartial:
+    def create(
+        algorithms: Sequence[str] = (), decoder: IDecoder | None = None, expected: int | None = None
+    ) -> IPartial:
         """
         A new body to write.
 
