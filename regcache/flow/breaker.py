@@ -1,0 +1,89 @@
+"""
+The circuit breaker: which upstreams are in trouble, so that requests that can do without them are spared the wait.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from attrs import define, field
+
+__all__ = ["Breaker"]
+
+#: Errors in a row that open the breaker, where one is not proof enough.
+_STREAK = 3
+#: Seconds between probes while it is open.
+_PROBE_EVERY = 10.0
+#: Seconds for which an error on one key holds that key only.
+_KEY_HOLD = 10.0
+_MOST_KEYS = 10_000
+
+
+@define
+class _Origin:
+    streak: int = 0
+    open: bool = False
+    next_probe: float = 0.0
+
+
+@define
+class Breaker:
+    """
+    One state an origin: *closed* (all is well), or *open* after a connect failure, a timeout or three errors in a
+    row, until one success.
+
+    While it is open, one request every ten seconds is let through as a probe; requests that have no stored copy are
+    never held. An error on one key alone holds that key for ten seconds.
+
+    :ivar now: a monotonic clock, in seconds.
+    """
+
+    now: Callable[[], float]
+    _origins: dict[str, _Origin] = field(factory=dict)
+    _held: dict[str, float] = field(factory=dict)
+
+    def spares(self, origin: str, key: str) -> bool:
+        """
+        Whether a request that has a stored copy should do without this origin now.
+
+        Asking while a probe is due makes the asker the probe.
+        """
+        now = self.now()
+        held = self._held.get(key)
+        if held is not None:
+            if now < held:
+                return True
+            del self._held[key]
+        state = self._origins.get(origin)
+        if state is None or not state.open:
+            return False
+        if now >= state.next_probe:
+            state.next_probe = now + _PROBE_EVERY
+            return False
+        return True
+
+    def is_open(self, origin: str) -> bool:
+        """Whether this origin is known to be in trouble."""
+        state = self._origins.get(origin)
+        return state is not None and state.open
+
+    def succeeded(self, origin: str) -> None:
+        """The origin answered: whatever was wrong with it is over."""
+        self._origins.pop(origin, None)
+
+    def broke(self, origin: str) -> bool:
+        """No connection, or no answer in time. True if that opened the breaker."""
+        state = self._origins.setdefault(origin, _Origin())
+        opened = not state.open
+        state.open = True
+        state.next_probe = self.now() + _PROBE_EVERY
+        return opened
+
+    def erred(self, origin: str, key: str, hold: float | None = None) -> bool:
+        """An error status for one key. True if that was the one too many that opened the breaker."""
+        if len(self._held) >= _MOST_KEYS:
+            self._held.clear()
+        self._held[key] = self.now() + max(hold or 0.0, _KEY_HOLD)
+        state = self._origins.setdefault(origin, _Origin())
+        state.streak += 1
+        return self.broke(origin) if state.streak >= _STREAK and not state.open else False

@@ -1,0 +1,401 @@
+"""
+One upstream body, written once and read by many.
+
+What must hold:
+
+* A reader sees only bytes below the *mark*. The mark stays a hold-back behind what has arrived until the whole body
+  has been found good; so nobody ever holds a complete body that is not what the registry vouches for.
+* Nobody waits for another reader, and a reader that leaves disturbs nothing.
+* Memory is bounded: bytes wait for the disk up to one write, then the upstream is paused.
+* When the disk refuses, what it holds stays readable and the rest passes through a window in memory, paced by the
+  slowest reader that still moves. Nobody may join any more, since the window forgets.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import deque
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.logger import Logger
+from zope.interface import implementer
+
+from regcache.errors import CannotStore, CutShort, RegCacheError, TooBusy, UpstreamError
+from regcache.flow.upstream import Answer, Receiver
+from regcache.flow.waiting import Outcome, spawn
+from regcache.http.messages import Digest
+from regcache.interfaces import IBody, IDecoder, IPartial
+
+__all__ = ["HOLD_BACK", "Hashing", "Transfer"]
+
+_log = Logger(namespace="regcache")
+
+#: Bytes kept from readers until the body is found good.
+HOLD_BACK = 8192
+_MOST_PENDING = 1 << 20
+_WINDOW = 1 << 20
+_STALLED_SECONDS = 10.0
+_ORPHAN_SECONDS = 60.0
+
+
+def _new_hash(algorithm: str) -> Any:
+    return hashlib.blake2b(digest_size=32) if algorithm == "blake2b_256" else hashlib.new(algorithm)
+
+
+@implementer(IDecoder)
+class Hashing:
+    """
+    Hashes a body as it is written, by every algorithm that its digest may turn out to be published in.
+    """
+
+    def __init__(self, algorithms: set[str]) -> None:
+        self._hashes = {name: _new_hash(name) for name in algorithms}
+
+    def feed(self, data: bytes) -> bytes:
+        for made in self._hashes.values():
+            made.update(data)
+        return data
+
+    def finish(self) -> bytes:
+        return b""
+
+    def digests(self) -> tuple[Digest, ...]:
+        """The digests of all that was fed."""
+        return tuple(Digest(name, made.hexdigest()) for name, made in self._hashes.items())
+
+
+@implementer(IBody)
+class _Reader:
+    """One client's view of a transfer."""
+
+    def __init__(self, transfer: Transfer) -> None:
+        self._transfer = transfer
+        self.position = 0
+        self.closed = False
+
+    @property
+    def size(self) -> int | None:
+        return self._transfer.total
+
+    def read(self, offset: int, length: int) -> bytes | Deferred[bytes]:
+        self.position = offset
+        return self._transfer.read(self, offset, length)
+
+    def close(self) -> None:
+        if not self.closed:
+            self.closed = True
+            self._transfer.left(self)
+
+
+class Transfer(Receiver):
+    """
+    States: *asking* (no head yet), *flowing* (bytes come; readers follow the mark), *checking* (all bytes are here,
+    not yet found good), *complete* (all can be read), *failed* (readers fail where the mark ends).
+
+    :ivar head: fires when the head is known, with the Answer; fails when there will be none.
+    :ivar total: the body's length, once known.
+    :ivar mark: how many bytes readers may see.
+    :ivar done: fires when the body is complete and, if it can be, stored; fails with why not.
+    """
+
+    def __init__(self, clock: IReactorTime, key: str) -> None:
+        self.key = key
+        self.began = clock.seconds()
+        self.head: Outcome[Answer] = Outcome()
+        self.done: Outcome[None] = Outcome()
+        self.total: int | None = None
+        self.mark = 0
+        self.complete = False
+        self.error: RegCacheError | None = None
+        self.relaying = False
+        self._clock = clock
+        self._readers: list[_Reader] = []
+        self._waiting: list[Deferred[None]] = []
+        self._partial: IPartial | None = None
+        self._pending: list[bytes] = []
+        self._pending_size = 0
+        self._busy = False
+        self._arrived = 0
+        self._paused = False
+        self._ended: tuple[UpstreamError | None, bool] | None = None
+        self._flow: Any = None
+        self._timer: IDelayedCall | None = None
+        self._window: deque[bytes] = deque()
+        self._window_start = 0
+        self._held = 0
+
+    @property
+    def joinable(self) -> bool:
+        """Whether a new reader can still have the whole body."""
+        return not self.relaying and self.error is None
+
+    # The owner's side.
+
+    def begin(
+        self,
+        answer: Answer,
+        partial: IPartial | None,
+        hashing: Hashing,
+        check: Callable[[int], Awaitable[bool]],
+        commit: Callable[[IPartial, bool], Awaitable[None]],
+    ) -> None:
+        """
+        The upstream answered with a body: let it flow.
+
+        :param partial: where it is written, or None when it cannot be stored.
+        :param check: awaited with the number of bytes when all have come; raises if they are not good, and says
+            whether the framing alone may be trusted for their number.
+        :param commit: awaited with the partial when they are good.
+        """
+        self._answer, self._hashing, self._check, self._commit = answer, hashing, check, commit
+        self.total = answer.length
+        self._partial = partial
+        self._held = HOLD_BACK
+        if partial is None:
+            self._relay(0)
+        self._flow = answer.deliver(self)
+        self.head.succeed(answer)
+
+    def fail(self, error: RegCacheError) -> None:
+        """There will be no (more) body."""
+        if self.error is not None or self.complete:
+            return
+        self.error = error
+        if self._flow is not None and self._ended is None:
+            flow, self._flow = self._flow, None
+            flow.stop(error)
+        if self._partial is not None:
+            self._partial.abort()
+        self._window.clear()
+        self._pending.clear()
+        self._rest()
+        self.head.fail(error)
+        self.done.fail(error)
+        self._wake()
+
+    # The readers' side.
+
+    def open(self) -> IBody:
+        """A reader of the whole body."""
+        reader = _Reader(self)
+        self._readers.append(reader)
+        if self._partial is not None:
+            self._partial.retain()
+        return reader
+
+    def moved(self) -> Deferred[None]:
+        """Fires, without a result, at the next change of anything a reader can see."""
+        waiter: Deferred[None] = Deferred(self._forget)
+        self._waiting.append(waiter)
+        return waiter
+
+    def read(self, reader: _Reader, offset: int, length: int) -> bytes | Deferred[bytes]:
+        """As IBody.read."""
+        if offset < self.mark:
+            length = min(length, self.mark - offset)
+            if self._partial is not None and offset < self._partial.written:
+                return self._partial.read(offset, min(length, self._partial.written - offset))
+            return self._read_window(offset, length)
+        if self.complete:
+            return b""
+        if self.error is not None:
+            raise self.error
+        if self.relaying:
+            self._trim()
+        return Deferred.fromCoroutine(self._read_later(reader, offset, length))
+
+    async def _read_later(self, reader: _Reader, offset: int, length: int) -> bytes:
+        while offset >= self.mark and not self.complete and self.error is None:
+            await self.moved()
+        found = self.read(reader, offset, length)
+        return found if isinstance(found, bytes) else await found
+
+    def left(self, reader: _Reader) -> None:
+        """A reader is gone."""
+        self._readers.remove(reader)
+        if self._partial is not None:
+            self._partial.release()
+        if self._ended is not None or self.complete or self.error is not None or self._readers:
+            if self.relaying:
+                self._trim()
+            return
+        if self.relaying:
+            self.fail(CutShort("Nobody was left to read it."))
+        elif self.total is None and self._flow is not None:
+            self._timer = self._clock.callLater(_ORPHAN_SECONDS, self._orphaned)
+
+    def _orphaned(self) -> None:
+        if not self._readers:
+            self.fail(CutShort("Nobody was left to read it, and its length is unknown."))
+
+    # From the upstream.
+
+    def received(self, data: bytes) -> None:
+        if self.error is not None:
+            return
+        self._arrived += len(data)
+        if self.total is not None and self._arrived > self.total:
+            self.fail(CutShort("More bytes came than announced."))
+            return
+        self._pending.append(data)
+        self._pending_size += len(data)
+        self._go_on()
+
+    def ended(self, error: UpstreamError | None, certain: bool) -> None:
+        if self.error is not None:
+            return
+        self._ended = (error, certain)
+        self._go_on()
+
+    def _go_on(self) -> None:
+        """Do the next thing there is to do; called after every change."""
+        if self._busy or self.error is not None or self.complete:
+            return
+        if self._pending and not (self.relaying and self._window_full()):
+            data = b"".join(self._pending)
+            self._pending.clear()
+            self._pending_size = 0
+            self._busy = True
+            if self.relaying:
+                self._window.append(self._hashing.feed(data))
+                self._written(None)
+            else:
+                assert self._partial is not None
+                before = self._partial.written
+                self._partial.write(data).addCallbacks(
+                    self._written, lambda failure: self._unwritten(failure.value, data, before)
+                )
+        elif self._ended is not None and not self._pending:
+            self._busy = True
+            spawn(self._conclude(*self._ended))
+        self._regulate()
+
+    def _written(self, _none: object) -> None:
+        self._busy = False
+        self._advance()
+        self._go_on()
+
+    def _unwritten(self, error: BaseException, data: bytes, before: int) -> None:
+        assert self._partial is not None
+        if not isinstance(error, CannotStore):
+            self._busy = False
+            self.fail(error if isinstance(error, RegCacheError) else CannotStore(str(error)))
+            return
+        _log.warn("{key}: cannot be stored: {why}", key=self.key, why=error.detail)
+        self._relay(self._partial.written)
+        self._window.append(data[self._partial.written - before :])
+        self._written(None)
+
+    def _advance(self) -> None:
+        stored = self._partial.written if self._partial is not None else 0
+        end = self._window_start + sum(map(len, self._window)) if self.relaying else stored
+        mark = max(end - self._held, self.mark)
+        if mark != self.mark:
+            self.mark = mark
+            self._wake()
+
+    async def _conclude(self, error: UpstreamError | None, certain: bool) -> None:
+        """All bytes are here: find out whether they are good."""
+        try:
+            if error is not None:
+                raise error
+            if self.total is not None and self._arrived != self.total:
+                raise CutShort(f"{self._arrived} of {self.total} bytes came.")
+            proven = await self._check(self._arrived)
+            if self.error is not None:
+                return
+        except RegCacheError as why:
+            self._ended = self._ended or (None, True)
+            self.fail(why)
+            return
+        except BaseException as bug:
+            self.fail(CannotStore(str(bug)))
+            raise
+        self.total, self._held = self._arrived, 0
+        self._advance()
+        self.mark, self.complete = self._arrived, True
+        self._rest()
+        self._wake()
+        if self._partial is not None and not self.relaying and (certain or proven):
+            try:
+                await self._commit(self._partial, proven)
+            except CannotStore as why:
+                _log.warn("{key}: cannot be stored: {why}", key=self.key, why=why.detail)
+        elif self._partial is not None:
+            self._partial.abort()
+        self.done.succeed(None)
+
+    # Passing through what cannot be stored.
+
+    def _relay(self, offset: int) -> None:
+        self.relaying = True
+        self._window_start = offset
+
+    def _window_full(self) -> bool:
+        return sum(map(len, self._window)) >= _WINDOW
+
+    def _read_window(self, offset: int, length: int) -> bytes | Deferred[bytes]:
+        if offset < self._window_start:
+            raise CutShort("This reader was too slow for a body that could not be stored.")
+        start = self._window_start
+        for chunk in self._window:
+            if offset < start + len(chunk):
+                return chunk[offset - start : offset - start + length]
+            start += len(chunk)
+        return b""
+
+    def _trim(self) -> None:
+        """Forget what every reader has read, and let more in."""
+        lowest = min((reader.position for reader in self._readers), default=self._window_start)
+        while self._window and self._window_start + len(self._window[0]) <= lowest:
+            self._window_start += len(self._window.popleft())
+        self._go_on()
+
+    def _drop_stalled(self) -> None:
+        """The window is full and nobody moved for a while: those furthest behind have stalled."""
+        self._timer = None
+        if not self._window_full() or self.complete:
+            return
+        lowest = self._window_start + len(self._window[0])
+        stalled = [reader for reader in self._readers if reader.position < lowest]
+        if stalled and len(stalled) < len(self._readers):
+            self._window_start += len(self._window.popleft())
+            self._wake()
+            self._go_on()
+        elif stalled:
+            self.fail(TooBusy("Its only reader stopped reading."))
+
+    def _regulate(self) -> None:
+        """Pause the upstream while the disk or the window is behind."""
+        full = self._pending_size >= _MOST_PENDING or (self.relaying and self._window_full())
+        if self.relaying and full and self._timer is None:
+            self._timer = self._clock.callLater(_STALLED_SECONDS, self._drop_stalled)
+        elif self.relaying and not full:
+            self._rest()
+        if self._flow is None or self._ended is not None or full == self._paused:
+            return
+        self._paused = full
+        if full:
+            self._flow.pause()
+        else:
+            self._flow.resume()
+
+    def _rest(self) -> None:
+        if self._timer is not None and self._timer.active():
+            self._timer.cancel()
+        self._timer = None
+
+    def _wake(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        for waiter in waiting:
+            waiter.callback(None)
+
+    def _forget(self, waiter: Deferred[None]) -> None:
+        if waiter in self._waiting:
+            self._waiting.remove(waiter)
+
+
+_ = succeed

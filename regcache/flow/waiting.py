@@ -1,0 +1,99 @@
+"""Waiting for one thing by many: a Deferred each, so that nobody's cancelling disturbs another."""
+
+from __future__ import annotations
+
+from collections.abc import Coroutine
+from typing import Any, Generic, TypeVar
+
+from twisted.internet.defer import CancelledError, Deferred, fail, succeed
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+__all__ = ["Outcome", "spawn", "within"]
+
+T = TypeVar("T")
+_log = Logger(namespace="regcache")
+
+
+class Outcome(Generic[T]):
+    """
+    A result that is known once and waited for by any number.
+
+    States: *open* (nothing known; waiters are kept), *known* (a value or a failure; waiters are answered at once).
+    """
+
+    def __init__(self) -> None:
+        self._waiters: list[Deferred[T]] = []
+        self._known: tuple[T | None, Failure | None] | None = None
+
+    @property
+    def known(self) -> bool:
+        """Whether there is a result."""
+        return self._known is not None
+
+    def wait(self) -> Deferred[T]:
+        """The result, on a Deferred of the caller's own; cancelling it only ends the waiting."""
+        if self._known is not None:
+            value, failure = self._known
+            return fail(failure) if failure is not None else succeed(value)  # type: ignore[arg-type]
+        waiter: Deferred[T] = Deferred(self._forget)
+        self._waiters.append(waiter)
+        return waiter
+
+    def succeed(self, value: T) -> None:
+        """Make the result known. Only the first result counts."""
+        self._settle(value, None)
+
+    def fail(self, reason: Failure | BaseException) -> None:
+        """Make known that there will be none. Only the first result counts."""
+        self._settle(None, reason if isinstance(reason, Failure) else Failure(reason))
+
+    def _settle(self, value: T | None, failure: Failure | None) -> None:
+        if self._known is not None:
+            return
+        self._known = (value, failure)
+        waiters, self._waiters = self._waiters, []
+        for waiter in waiters:
+            if failure is not None:
+                waiter.errback(failure)
+            else:
+                waiter.callback(value)  # type: ignore[arg-type]
+
+    def _forget(self, waiter: Deferred[T]) -> None:
+        if waiter in self._waiters:
+            self._waiters.remove(waiter)
+
+
+def spawn(work: Coroutine[Any, Any, T]) -> Outcome[T]:
+    """Start a coroutine that belongs to nobody in particular; its result can be waited for by many, or by none."""
+    outcome: Outcome[T] = Outcome()
+    Deferred.fromCoroutine(work).addCallbacks(outcome.succeed, outcome.fail)
+    return outcome
+
+
+async def within(clock: IReactorTime, seconds: float, waiting: Deferred[T]) -> T:
+    """
+    What ``waiting`` fires with, if it does within that many seconds.
+
+    :raises TimeoutError: if not; the waiting is cancelled, not the work.
+    """
+    if waiting.called:
+        return await waiting
+    late = False
+
+    def give_up() -> None:
+        nonlocal late
+        late = True
+        waiting.cancel()
+
+    timer = clock.callLater(max(seconds, 0), give_up)
+    try:
+        return await waiting
+    except CancelledError:
+        if late:
+            raise TimeoutError from None
+        raise
+    finally:
+        if timer.active():
+            timer.cancel()
