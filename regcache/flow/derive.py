@@ -1,0 +1,226 @@
+"""
+Turning index documents into representations and facts, in a helper process.
+
+A Python-bound thread beside the reactor would take the interpreter from it; a process does not. It speaks over its
+standard input and output: frames of a four-byte length and a msgpack body, answered in order.
+"""
+
+from __future__ import annotations
+
+import gzip
+import os
+import sys
+from collections import deque
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+import msgspec
+from attrs import asdict, frozen
+from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.error import ProcessExitedAlready
+from twisted.internet.protocol import ProcessProtocol
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from regcache.errors import BadDocument, RegCacheError, UpstreamError
+from regcache.interfaces import IRegistry
+from regcache.registries import make
+from regcache.routes import RegistryOptions, Source
+
+__all__ = ["Derived", "Deriver", "InlineDeriver", "Job", "ProcessDeriver", "decode_facts", "main"]
+
+_log = Logger(namespace="regcache")
+_LENGTH = 4
+_MOST_FRAME = 1 << 30
+#: A fact as it is stored: its URL, its digests, its size.
+PackedFact = tuple[str, list[tuple[str, str]], int | None]
+
+
+@frozen(kw_only=True)
+class Job:
+    """
+    One document, and what is wanted of it.
+
+    :ivar representation: the form wanted, or empty for the facts alone.
+    :ivar base: the mount's URL, for a form with absolute links.
+    :ivar facts: whether the facts are wanted.
+    """
+
+    options: RegistryOptions
+    document: str
+    source: Source
+    representation: str = ""
+    base: str = ""
+    facts: bool = False
+
+
+class Derived(msgspec.Struct):
+    """
+    What came of a job.
+
+    :ivar facts: the facts in stored form, see :func:`decode_facts`; empty if not wanted.
+    :ivar plain: the representation; empty if not wanted.
+    :ivar zipped: the same, gzip-compressed.
+    :ivar error: why nothing came of it, or empty.
+    """
+
+    facts: bytes = b""
+    plain: bytes = b""
+    zipped: bytes = b""
+    error: str = ""
+
+
+class Deriver(Protocol):
+    """Whoever can do the work."""
+
+    def derive(self, job: Job) -> Deferred[Derived]:
+        """Do it. Fails with BadDocument if the document is not what its registry serves."""
+
+
+def decode_facts(packed: bytes) -> Mapping[str, PackedFact]:
+    """Facts by artifact key, as stored."""
+    return msgspec.msgpack.decode(packed, type=dict[str, PackedFact])
+
+
+def perform(registry: IRegistry, job: Job) -> Derived:
+    """
+    Do a job, here and now.
+
+    :raises regcache.errors.BadDocument: as the registry does.
+    """
+    made = Derived()
+    if job.facts:
+        facts = registry.facts(job.document, job.source)
+        made.facts = msgspec.msgpack.encode(
+            {key: (fact.url, [(d.algorithm, d.value) for d in fact.digests], fact.size) for key, fact in facts.items()}
+        )
+    if job.representation:
+        made.plain = registry.represent(job.document, job.source, job.representation, job.base)
+        made.zipped = gzip.compress(made.plain, 5, mtime=0)
+    return made
+
+
+class InlineDeriver:
+    """Does each job at once, in the caller's thread: for tests and small programs."""
+
+    def __init__(self) -> None:
+        self._registries: dict[str, IRegistry] = {}
+
+    def derive(self, job: Job) -> Deferred[Derived]:
+        """As :class:`Deriver` says."""
+        registry = self._registries.get(job.options.name)
+        if registry is None or registry.options != job.options:
+            registry = self._registries[job.options.name] = make(job.options)
+        try:
+            return succeed(perform(registry, job))
+        except RegCacheError:
+            return fail()
+        except Exception as error:
+            return fail(BadDocument(f"It could not be read: {type(error).__name__}: {error}"))
+
+
+def _pack(job: Job) -> bytes:
+    return msgspec.msgpack.encode([dict(asdict(job), source=None, options=asdict(job.options)), asdict(job.source)])
+
+
+def _unpack(data: bytes) -> Job:
+    fields, source = msgspec.msgpack.decode(data)
+    options = fields.pop("options")
+    options["artifact_hosts"] = tuple(options["artifact_hosts"])
+    fields.pop("source")
+    return Job(options=RegistryOptions(**options), source=Source(**source), **fields)
+
+
+class ProcessDeriver(ProcessProtocol):
+    """
+    Does the jobs in one helper process, which is started at the first job and again after it died.
+
+    A job during which the process dies is tried once more, in a new one.
+    """
+
+    def __init__(self, reactor: Any) -> None:
+        self._reactor = reactor
+        self._jobs: deque[tuple[bytes, Deferred[Derived], bool]] = deque()
+        self._received = bytearray()
+        self._running = False
+        self._stopped = False
+
+    def derive(self, job: Job) -> Deferred[Derived]:
+        """As :class:`Deriver` says."""
+        if self._stopped:
+            return fail(UpstreamError("The service is stopping."))
+        result: Deferred[Derived] = Deferred()
+        self._send(_pack(job), result, again=True)
+        return result
+
+    def stop(self) -> None:
+        """End the process; jobs under way fail."""
+        self._stopped = True
+        if self._running:
+            self.transport.loseConnection()  # type: ignore[union-attr]
+            try:
+                self.transport.signalProcess("TERM")  # type: ignore[union-attr]
+            except ProcessExitedAlready:
+                return
+
+    def _send(self, data: bytes, result: Deferred[Derived], again: bool) -> None:
+        if not self._running:
+            self._running = True
+            self._received.clear()
+            path = os.pathsep.join(entry for entry in sys.path if entry)
+            environment = {**os.environ, "PYTHONPATH": path}
+            command = [sys.executable, "-m", "regcache.flow.derive"]
+            self._reactor.spawnProcess(self, sys.executable, command, env=environment, childFDs={0: "w", 1: "r", 2: 2})
+        self._jobs.append((data, result, again))
+        self.transport.write(len(data).to_bytes(_LENGTH, "big"))  # type: ignore[union-attr]
+        self.transport.write(data)  # type: ignore[union-attr]
+
+    def outReceived(self, data: bytes) -> None:
+        self._received += data
+        while len(self._received) >= _LENGTH:
+            size = int.from_bytes(self._received[:_LENGTH], "big")
+            if len(self._received) < _LENGTH + size:
+                return
+            made = msgspec.msgpack.decode(memoryview(self._received)[_LENGTH : _LENGTH + size].tobytes(), type=Derived)
+            del self._received[: _LENGTH + size]
+            _, result, _ = self._jobs.popleft()
+            if made.error:
+                result.errback(BadDocument(made.error))
+            else:
+                result.callback(made)
+
+    def processEnded(self, reason: Failure) -> None:
+        self._running = False
+        jobs, self._jobs = self._jobs, deque()
+        if jobs and not self._stopped:
+            _log.error("The helper process ended: {why}; it is started again.", why=reason.getErrorMessage())
+        for data, result, again in jobs:
+            if again and not self._stopped:
+                self._send(data, result, again=False)
+            else:
+                result.errback(UpstreamError("The document could not be processed."))
+
+
+def _answer(inline: InlineDeriver, data: bytes) -> Derived:
+    answers: list[Derived] = []
+    inline.derive(_unpack(data)).addCallbacks(
+        answers.append, lambda failure: answers.append(Derived(error=getattr(failure.value, "detail", "") or "?"))
+    )
+    return answers[0]
+
+
+def main() -> None:
+    """The helper process: answer frames until the input ends."""
+    inline = InlineDeriver()
+    source, sink = sys.stdin.buffer, sys.stdout.buffer
+    while len(head := source.read(_LENGTH)) == _LENGTH:
+        made = msgspec.msgpack.encode(_answer(inline, source.read(int.from_bytes(head, "big"))))
+        sink.write(len(made).to_bytes(_LENGTH, "big") + made)
+        sink.flush()
+
+
+if __name__ == "__main__":
+    import signal
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    main()
