@@ -1,0 +1,143 @@
+"""The grammar of header fields (RFC 9110, RFC 9111): from text to values and back."""
+
+from __future__ import annotations
+
+import calendar
+import re
+from collections.abc import Iterator, Sequence
+from email.utils import formatdate, parsedate
+
+from regcache.http.messages import STRENGTH, Digest, Headers
+
+__all__ = [
+    "accepts_gzip",
+    "cache_control",
+    "etags",
+    "format_date",
+    "hop_by_hop",
+    "negotiate",
+    "parse_date",
+    "parse_sri",
+    "same_strong",
+    "same_weak",
+    "seconds",
+]
+
+_HOP_BY_HOP = frozenset(
+    "connection keep-alive proxy-authenticate proxy-authorization proxy-connection te trailer transfer-encoding upgrade".split()
+)
+_ETAG = re.compile(r'\s*(\*|(?:W/)?"[\x21\x23-\x7e\x80-\xff]*")\s*(?:,|$)')
+_DIRECTIVE = re.compile(r'([!#$%&\'*+.^_`|~0-9A-Za-z-]+)\s*(?:=\s*("(?:[^"\\]|\\.)*"|[^\s,;]*))?')
+
+
+def _qualities(text: str) -> Iterator[tuple[str, float]]:
+    for item in text.split(","):
+        name, *parameters = (part.strip().lower() for part in item.split(";"))
+        quality = 1.0
+        for parameter in parameters:
+            key, _, value = parameter.partition("=")
+            if key.strip() == "q":
+                try:
+                    quality = min(max(float(value.strip()), 0.0), 1.0)
+                except ValueError:
+                    quality = 0.0
+        if name:
+            yield name, quality
+
+
+def negotiate(accept: str, offers: Sequence[str]) -> str | None:
+    """
+    The offer that an Accept field likes best, or None (RFC 9110 section 12.5.1).
+
+    The most specific range decides an offer's quality; among equals the first offer wins. An empty field takes all.
+    """
+    wanted = dict(_qualities(accept)) or {"*/*": 1.0}
+
+    def quality(offer: str) -> float:
+        kind = offer.partition("/")[0]
+        for form in (offer, f"{kind}/*", "*/*"):
+            if form in wanted:
+                return wanted[form]
+        return 0.0
+
+    best = max(offers, key=quality, default=None)
+    return best if best is not None and quality(best) > 0 else None
+
+
+def accepts_gzip(accept_encoding: str) -> bool:
+    """Whether an Accept-Encoding field takes gzip; an empty field is not taken to ask for it."""
+    wanted = dict(_qualities(accept_encoding))
+    for name in ("gzip", "x-gzip", "*"):
+        if name in wanted:
+            return wanted[name] > 0
+    return False
+
+
+def parse_date(text: str) -> float | None:
+    """Seconds since the epoch of an HTTP date in any of its three forms (RFC 9110 section 5.6.7), or None."""
+    parsed = parsedate(text)
+    if parsed is None:
+        return None
+    try:
+        return float(calendar.timegm(parsed))
+    except (ValueError, OverflowError):
+        return None
+
+
+def format_date(when: float) -> str:
+    """An HTTP date, in the form to be sent."""
+    return formatdate(when, usegmt=True)
+
+
+def etags(text: str) -> list[str]:
+    """The entity tags of a list, ``*`` among them; what is malformed ends the list (RFC 9110 section 8.8.3)."""
+    found, at = [], 0
+    while match := _ETAG.match(text, at):
+        found.append(match[1])
+        at = match.end()
+    return found
+
+
+def same_strong(one: str, other: str) -> bool:
+    """Strong comparison of two entity tags (RFC 9110 section 8.8.3.2)."""
+    return one == other and one.startswith('"')
+
+
+def same_weak(one: str, other: str) -> bool:
+    """Weak comparison of two entity tags."""
+    return one.removeprefix("W/") == other.removeprefix("W/") and bool(one)
+
+
+def cache_control(text: str) -> dict[str, str | None]:
+    """The directives of a Cache-Control field, names in lower case; the first of a repeated one counts."""
+    found: dict[str, str | None] = {}
+    for name, value in _DIRECTIVE.findall(text):
+        found.setdefault(name.lower(), value.strip('"') if value else None)
+    return found
+
+
+def parse_sri(text: str) -> tuple[Digest, ...]:
+    """The digests of an ``integrity`` value (W3C Subresource Integrity); what is unknown or malformed is passed over."""
+    found = []
+    for item in text.split():
+        algorithm, _, value = item.partition("?")[0].partition("-")
+        if algorithm in STRENGTH:
+            try:
+                found.append(Digest.from_base64(algorithm, value))
+            except ValueError:
+                continue
+    return tuple(found)
+
+
+def hop_by_hop(headers: Headers) -> frozenset[str]:
+    """The names of fields that concern one connection only (RFC 9110 section 7.6.1)."""
+    named = (name.strip().lower() for name in headers.get("connection").split(","))
+    return _HOP_BY_HOP.union(name for name in named if name)
+
+
+def seconds(text: str, now: float) -> float | None:
+    """The seconds a Retry-After field asks for (RFC 9110 section 10.2.3), or None."""
+    if text.strip().isdecimal():
+        return float(text)
+    when = parse_date(text)
+    return None if when is None else max(when - now, 0.0)

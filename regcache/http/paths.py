@@ -1,0 +1,45 @@
+"""Request paths: split and decoded once, and refused if they could mean two things."""
+
+from __future__ import annotations
+
+import re
+from urllib.parse import quote as _quote
+from urllib.parse import unquote_to_bytes
+
+from regcache.errors import BadRequest
+
+__all__ = ["quote", "segments"]
+
+_BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
+
+
+def segments(raw_path: str, keep_slash: bool = False) -> tuple[str, ...]:
+    """
+    The decoded segments of a raw path (RFC 3986 section 3.3), empty ones kept.
+
+    :param raw_path: still percent-encoded, beginning with ``/``.
+    :param keep_slash: whether an encoded slash may stand inside a segment, as in ``@scope%2fname``.
+    :raises regcache.errors.BadRequest: for what is no path, or one that could be read in two ways.
+    """
+    if _BAD_ESCAPE.search(raw_path) or not raw_path.startswith("/"):
+        raise BadRequest("The path is not well formed.")
+    return tuple(_segment(piece, keep_slash) for piece in raw_path[1:].split("/"))
+
+
+def _segment(piece: str, keep_slash: bool) -> str:
+    try:
+        text = unquote_to_bytes(piece.encode("latin-1")).decode("utf-8")
+    except UnicodeError:
+        raise BadRequest("The path is not UTF-8.") from None
+    if "\\" in text or any(ord(char) < 32 or ord(char) == 127 for char in text):
+        raise BadRequest("The path holds characters that no package name has.")
+    if any(part in (".", "..") for part in text.split("/")):
+        raise BadRequest("The path climbs.")
+    if "/" in text and not keep_slash:
+        raise BadRequest("The path holds an encoded slash.")
+    return text
+
+
+def quote(segment: str) -> str:
+    """One segment, percent-encoded; ``+`` as well, which some servers read as a space."""
+    return _quote(segment, safe="!$&'()*,;=:@~")

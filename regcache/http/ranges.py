@@ -1,0 +1,95 @@
+"""Preconditions and ranges: which part of a representation a request gets (RFC 9110 sections 13 and 14)."""
+
+from __future__ import annotations
+
+import re
+
+from attrs import frozen
+
+from regcache.http.fields import etags, parse_date, same_strong, same_weak
+from regcache.http.messages import Headers
+
+__all__ = ["NotModified", "Part", "PreconditionFailed", "Unsatisfiable", "Verdict", "Whole", "evaluate"]
+
+_RANGE = re.compile(r"bytes=\s*(\d{0,19})\s*-\s*(\d{0,19})\s*$", re.IGNORECASE)
+
+
+@frozen
+class Whole:
+    """All of it."""
+
+
+@frozen
+class NotModified:
+    """The client has it already."""
+
+
+@frozen
+class PreconditionFailed:
+    """The client wanted another version of it."""
+
+
+@frozen
+class Part:
+    """The bytes from ``start`` up to, not including, ``stop``."""
+
+    start: int
+    stop: int
+
+
+@frozen
+class Unsatisfiable:
+    """No byte of the range exists."""
+
+
+Verdict = Whole | NotModified | PreconditionFailed | Part | Unsatisfiable
+
+
+def evaluate(
+    method: str, headers: Headers, *, etag: str = "", last_modified: float | None = None, size: int | None = None
+) -> Verdict:
+    """
+    What a request gets, in the order of RFC 9110 section 13.2.2.
+
+    :param etag: the representation's entity tag, or empty.
+    :param last_modified: its date, or None.
+    :param size: its length in bytes, or None while it is not known; then no range can be given.
+    """
+    tags = etags(headers.get("if-none-match"))
+    if "if-match" in headers and not any(
+        tag == "*" or same_strong(tag, etag) for tag in etags(headers.get("if-match"))
+    ):
+        return PreconditionFailed()
+    if "if-none-match" in headers:
+        if any(tag == "*" or same_weak(tag, etag) for tag in tags):
+            return NotModified()
+    elif last_modified is not None:
+        since = parse_date(headers.get("if-modified-since"))
+        if since is not None and int(last_modified) <= since:
+            return NotModified()
+    if method != "GET" or size is None or not _may_be_part(headers, etag, last_modified):
+        return Whole()
+    return _range(headers.get("range"), size)
+
+
+def _may_be_part(headers: Headers, etag: str, last_modified: float | None) -> bool:
+    condition = headers.get("if-range")
+    if not condition:
+        return True
+    if condition.startswith(('"', "W/")):
+        return same_strong(condition, etag)
+    return last_modified is not None and parse_date(condition) == float(int(last_modified))
+
+
+def _range(text: str, size: int) -> Verdict:
+    match = _RANGE.match(text.strip())
+    if match is None or match[1] == match[2] == "":
+        return Whole()
+    if not match[1]:
+        length = int(match[2])
+        return Part(max(size - length, 0), size) if length and size else Unsatisfiable()
+    start = int(match[1])
+    stop = min(int(match[2]) + 1, size) if match[2] else size
+    if match[2] and int(match[2]) < start:
+        return Whole()
+    return Part(start, stop) if start < size else Unsatisfiable()
