@@ -74,7 +74,7 @@ class _BoundedClient(HTTP11ClientProtocol):
     def _giveUp(self, reason: Any) -> None:
         super()._giveUp(reason)  # type: ignore[no-untyped-call]
         if self.transport is not None:
-            self.transport.abortConnection()
+            self.transport.abortConnection()  # type: ignore[attr-defined]
 
 
 class _BoundedFactory(_HTTP11ClientFactory):

@@ -10,17 +10,21 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from http.cookiejar import DefaultCookiePolicy
+from typing import Any
 from urllib.parse import urljoin, urlsplit
 
 from attrs import define, field, frozen
 from hyperlink import EncodedURL
 from treq.client import HTTPClient
-from twisted.internet.defer import Deferred, DeferredSemaphore
+from treq.cookies import IndexableCookieJar
+from twisted.internet.defer import DeferredSemaphore
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
-from twisted.web.client import PotentialDataLoss, ResponseDone, ResponseFailed
+from twisted.web.client import ResponseDone
+from twisted.web.http import PotentialDataLoss
+from twisted.web.http_headers import Headers as WireHeaders
 from twisted.web.iweb import IAgent, IResponse
 
 from regcache.errors import CutShort, ForbiddenOrigin, UpstreamError, UpstreamTimeout
@@ -28,10 +32,6 @@ from regcache.flow.agent import CODING_FIELD, translate
 from regcache.http.fields import hop_by_hop
 from regcache.http.messages import Headers
 
-try:
-    from treq.cookies import IndexableCookieJar  # type: ignore[attr-defined,unused-ignore]
-except ImportError:
-    from http.cookiejar import CookieJar as IndexableCookieJar
 
 __all__ = ["Answer", "Ask", "Receiver", "Upstream", "origin_of"]
 
@@ -135,22 +135,25 @@ class _Body(Protocol):
         """Stop reading; the idle timer rests."""
         if self._timer is not None and self._timer.active():
             self._timer.cancel()
-        if not self._over and self.transport is not None:
-            self.transport.pauseProducing()
+        if not self._over:
+            self._flow().pauseProducing()
 
     def resume(self) -> None:
         """Read on."""
-        if not self._over and self.transport is not None:
+        if not self._over:
             self._window_began, self._window_bytes = self._answer.clock.seconds(), 0
             self._watch()
-            self.transport.resumeProducing()
+            self._flow().resumeProducing()
 
     def stop(self, error: UpstreamError) -> None:
         """Give the body up, for that reason; the connection is closed."""
-        transport = self.transport
+        flow = self._flow()
         self._end(error, certain=False)
-        if transport is not None:
-            transport.stopProducing()
+        flow.stopProducing()
+
+    def _flow(self) -> Any:
+        # Twisted gives a body's protocol a push producer, which its interface does not say.
+        return self.transport
 
     def _end(self, error: UpstreamError | None, certain: bool) -> None:
         if self._over:
@@ -267,11 +270,11 @@ class Upstream:
         raise UpstreamError(f"{ask.url} redirects more than {_MOST_REDIRECTS} times.")
 
     async def _once(self, ask: Ask, url: str, seconds: float, slot: DeferredSemaphore) -> Answer:
-        fields: dict[str, list[str]] = {}
+        fields = WireHeaders()
         for name, value in ask.headers:
-            fields.setdefault(name, []).append(value)
-        fields[CODING_FIELD] = [ask.coding]
-        asking: Deferred[IResponse] = self._client.request(
+            fields.addRawHeader(name, value)
+        fields.setRawHeaders(CODING_FIELD, [ask.coding])
+        asking = self._client.request(
             ask.method,
             EncodedURL.from_text(url),
             headers=fields,

@@ -24,7 +24,17 @@ __all__ = [
 ]
 
 _HOP_BY_HOP = frozenset(
-    "connection keep-alive proxy-authenticate proxy-authorization proxy-connection te trailer transfer-encoding upgrade".split()
+    {
+        "connection",
+        "keep-alive",
+        "proxy-authenticate",
+        "proxy-authorization",
+        "proxy-connection",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+    }
 )
 _ETAG = re.compile(r'\s*(\*|(?:W/)?"[\x21\x23-\x7e\x80-\xff]*")\s*(?:,|$)')
 _DIRECTIVE = re.compile(r'([!#$%&\'*+.^_`|~0-9A-Za-z-]+)\s*(?:=\s*("(?:[^"\\]|\\.)*"|[^\s,;]*))?')
@@ -117,7 +127,7 @@ def cache_control(text: str) -> dict[str, str | None]:
 
 
 def parse_sri(text: str) -> tuple[Digest, ...]:
-    """The digests of an ``integrity`` value (W3C Subresource Integrity); what is unknown or malformed is passed over."""
+    """The digests of an ``integrity`` value (W3C SRI); what is unknown or malformed is passed over."""
     found = []
     for item in text.split():
         algorithm, _, value = item.partition("?")[0].partition("-")

@@ -1,0 +1,110 @@
+"""One conditional question to an upstream, and what its status means for the cache."""
+
+from __future__ import annotations
+
+from attrs import evolve, frozen
+from twisted.logger import Logger
+
+from regcache.errors import ConnectFailed, CutShort, NotFound, UpstreamError, UpstreamStatus, UpstreamTimeout
+from regcache.flow.collect import collect
+from regcache.flow.context import Context, Missing
+from regcache.flow.upstream import Answer, Ask, origin_of
+from regcache.http.fields import seconds
+from regcache.http.messages import Headers, Stored
+from regcache.interfaces import IRegistry
+
+__all__ = ["KEPT_FIELDS", "Unchanged", "question", "revived"]
+
+_log = Logger(namespace="regcache")
+
+#: Upstream fields that are stored and sent on.
+KEPT_FIELDS = frozenset(
+    {"content-type", "etag", "last-modified", "x-pypi-last-serial", "npm-notice", "content-disposition"}
+)
+_GONE = frozenset({404, 410, 451})
+_MOST_ERROR_TEXT = 4096
+
+
+@frozen
+class Unchanged:
+    """The upstream vouched for what is stored (304)."""
+
+    stored: Stored
+
+
+def kept(headers: Headers) -> Headers:
+    """The fields of an upstream answer that are worth keeping."""
+    return Headers(tuple(pair for pair in headers if pair[0] in KEPT_FIELDS))
+
+
+def revived(stored: Stored, headers: Headers, now: float) -> Stored:
+    """An entry that the upstream has vouched for again; its new fields replace the old (RFC 9111 section 3.2)."""
+    fresh = {name: value for name, value in kept(headers) if name != "content-type"}
+    return evolve(stored, headers=stored.headers.replacing(fresh), validated_at=now, withdrawn=0)
+
+
+def _conditions(stored: Stored | None) -> dict[str, str]:
+    if stored is None:
+        return {}
+    pairs = (("if-none-match", stored.headers.get("etag")), ("if-modified-since", stored.headers.get("last-modified")))
+    return {name: value for name, value in pairs if value}
+
+
+async def question(
+    context: Context, registry: IRegistry, key: str, ask: Ask, stored: Stored | None, deadline: float
+) -> Answer | Unchanged:
+    """
+    Ask the upstream for ``key``, conditionally where something is stored.
+
+    The breaker learns how it went. A 404, 410 or 451 marks the stored entry withdrawn, or is remembered for a while.
+
+    :returns: a 200 whose body is to be taken, or that the stored entry holds.
+    :raises regcache.errors.NotFound: if the upstream says there is none.
+    :raises regcache.errors.UpstreamError: for anything else.
+    """
+    origin = origin_of(ask.url)
+    headers = context.request_fields.replacing(dict(ask.headers)).replacing(_conditions(stored))
+    try:
+        answer = await context.upstream.ask(evolve(ask, headers=headers), deadline)
+    except (ConnectFailed, UpstreamTimeout, CutShort) as error:
+        if context.breaker.broke(origin):
+            _log.error("{origin} is in trouble: {why}", origin=origin, why=error.text)
+        raise
+    if answer.status == 200:
+        context.breaker.succeeded(origin)
+        return answer
+    if answer.status == 304 and stored is not None:
+        context.breaker.succeeded(origin)
+        answer.discard()
+        entry = revived(stored, answer.headers, context.now())
+        context.store.update(entry)
+        return Unchanged(entry)
+    if answer.status in _GONE:
+        context.breaker.succeeded(origin)
+        raise await _gone(context, registry, key, stored, answer)
+    raise _trouble(context, origin, key, answer)
+
+
+async def _gone(context: Context, registry: IRegistry, key: str, stored: Stored | None, answer: Answer) -> NotFound:
+    status = answer.status
+    try:
+        text = (await collect(answer, _MOST_ERROR_TEXT)).decode("utf-8", "replace")
+    except UpstreamError:
+        text = ""
+    if stored is not None:
+        context.store.update(evolve(stored, withdrawn=status, validated_at=context.now()))
+        _log.warn("{key}: withdrawn by the upstream ({status}).", key=key, status=status)
+    else:
+        until = context.clock.seconds() + registry.options.negative_ttl
+        context.missing.put(key, Missing(status, until, ""), 1)
+    plain = "" if "<" in text or "{" in text else text.strip()
+    return NotFound(plain or f"The registry answered {status} for {answer.url}.")
+
+
+def _trouble(context: Context, origin: str, key: str, answer: Answer) -> UpstreamStatus:
+    answer.discard()
+    code = answer.status
+    retry_after = seconds(answer.headers.get("retry-after"), context.now()) if code in (429, 503) else None
+    if (code >= 500 or code == 429) and context.breaker.erred(origin, key, retry_after):
+        _log.error("{origin} is in trouble: it answered {code} again and again.", origin=origin, code=code)
+    return UpstreamStatus(f"It was {code} for {answer.url}.", code, retry_after)

@@ -1,0 +1,83 @@
+"""Taking a whole body into memory, bounded; and undoing its content coding, bounded."""
+
+from __future__ import annotations
+
+import zlib
+from typing import Any
+
+from twisted.internet.defer import Deferred
+
+from regcache.errors import BadDocument, CutShort, TooLarge, UpstreamError
+from regcache.flow.upstream import Answer, Receiver
+
+__all__ = ["collect", "decoded"]
+
+_SLICE = 1 << 20
+
+
+class _Collector(Receiver):
+    def __init__(self, answer: Answer, most: int) -> None:
+        self.result: Deferred[bytes] = Deferred()
+        self.flow: Any = None
+        self._answer = answer
+        self._most = most
+        self._chunks: list[bytes] = []
+        self._size = 0
+
+    def received(self, data: bytes) -> None:
+        self._chunks.append(data)
+        self._size += len(data)
+        if self._size > self._most:
+            self.flow.stop(TooLarge(f"{self._answer.url} has more than {self._most} bytes."))
+
+    def ended(self, error: UpstreamError | None, certain: bool) -> None:
+        del certain  # what is collected is parsed, which finds a cut
+        length = self._answer.length
+        if error is None and length is not None and length != self._size:
+            error = CutShort(f"{self._size} of {length} bytes of {self._answer.url} came.")
+        if error is not None:
+            self.result.errback(error)
+        else:
+            self.result.callback(b"".join(self._chunks))
+
+
+async def collect(answer: Answer, most: int) -> bytes:
+    """
+    The whole body, still in its content coding.
+
+    :param most: bytes.
+    :raises regcache.errors.UpstreamError: if it is cut, too large or does not come.
+    """
+    if answer.length is not None and answer.length > most:
+        answer.discard()
+        raise TooLarge(f"{answer.url} has {answer.length} bytes; at most {most} are accepted.")
+    collector = _Collector(answer, most)
+    collector.flow = answer.deliver(collector)
+    return await collector.result
+
+
+def decoded(body: bytes, coding: str, most: int) -> bytes:
+    """
+    The body without its content coding. Fit for a thread: zlib releases the interpreter.
+
+    :raises regcache.errors.UpstreamError: if it is not in that coding, ends early, or grows beyond ``most`` bytes.
+    """
+    if not coding:
+        return body
+    if coding not in ("gzip", "x-gzip"):
+        raise BadDocument(f"It came in the content coding {coding!r}, which was not asked for.")
+    undoing, parts, size = zlib.decompressobj(31), [], 0
+    try:
+        while True:
+            part = undoing.decompress(body, _SLICE)
+            parts.append(part)
+            size += len(part)
+            if size > most:
+                raise TooLarge(f"It unpacks to more than {most} bytes.")
+            if undoing.eof:
+                return b"".join(parts)
+            body = undoing.unconsumed_tail
+            if not body and not part:
+                raise CutShort("Its gzip coding ends early.")
+    except zlib.error as error:
+        raise BadDocument(f"It is not gzip: {error}.") from None

@@ -1,0 +1,105 @@
+"""What every part of the flow works with, and what they share: one value, one table of negative answers."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
+from typing import Generic, TypeVar
+
+from attrs import define, field, frozen
+from twisted.internet.interfaces import IReactorTime
+
+from regcache.flow.breaker import Breaker
+from regcache.flow.derive import Deriver
+from regcache.flow.upstream import Upstream
+from regcache.http.messages import Headers
+from regcache.http.policy import Rules
+from regcache.interfaces import IStore
+
+__all__ = ["Bounded", "Context", "Missing"]
+
+K = TypeVar("K", bound=Hashable)
+V = TypeVar("V")
+
+
+class Bounded(Generic[K, V]):
+    """
+    A memory of what was used last, bounded by the sum of its items' weights.
+
+    :param most: the largest sum.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._sum = 0
+        self._items: OrderedDict[K, tuple[V, int]] = OrderedDict()
+
+    def get(self, key: K) -> V | None:
+        """The item, which counts as used now."""
+        found = self._items.get(key)
+        if found is None:
+            return None
+        self._items.move_to_end(key)
+        return found[0]
+
+    def put(self, key: K, value: V, weight: int) -> None:
+        """Remember an item; one heavier than the whole memory is not kept."""
+        self.drop(key)
+        if weight > self._most:
+            return
+        self._items[key] = (value, weight)
+        self._sum += weight
+        while self._sum > self._most:
+            _, (_, gone) = self._items.popitem(last=False)
+            self._sum -= gone
+
+    def drop(self, key: K) -> None:
+        """Forget an item."""
+        found = self._items.pop(key, None)
+        if found is not None:
+            self._sum -= found[1]
+
+
+@frozen
+class Missing:
+    """
+    That the upstream said there is none of it.
+
+    :ivar until: by the monotonic clock.
+    :ivar text: what it said, for a person.
+    """
+
+    status: int
+    until: float
+    text: str
+
+
+@define(eq=False)
+class Context:
+    """
+    The collaborators of the flow.
+
+    :ivar clock: timers and monotonic seconds.
+    :ivar now: the wall clock, for what outlives the process.
+    :ivar rules: the operator's, before a registry's own are put in.
+    :ivar request_fields: sent with every upstream request.
+    :ivar max_index_size: bytes of an index document, decoded.
+    :ivar max_file_size: bytes of an artifact to store; 0 for any.
+    """
+
+    store: IStore
+    upstream: Upstream
+    deriver: Deriver
+    clock: IReactorTime
+    now: Callable[[], float]
+    rules: Rules
+    request_fields: Headers = Headers()
+    max_index_size: int = 256 << 20
+    max_file_size: int = 0
+    revalidate_on_request: bool = False
+    breaker: Breaker = field(init=False)
+    missing: Bounded[str, Missing] = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.breaker = Breaker(self.clock.seconds)
+        self.missing = Bounded(10_000)

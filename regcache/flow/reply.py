@@ -1,0 +1,74 @@
+"""What a client is answered with, and how the cache came by it."""
+
+from __future__ import annotations
+
+import enum
+
+from attrs import evolve, frozen
+
+from regcache.http.messages import Headers
+from regcache.interfaces import IBody
+
+__all__ = ["How", "Reply", "cache_status"]
+
+
+class How(enum.Enum):
+    """How a request was answered: the value of ``X-Cache``."""
+
+    HIT = "HIT"
+    MISS = "MISS"
+    STALE = "STALE"
+    REVALIDATED = "REVALIDATED"
+    BYPASS = "BYPASS"
+
+
+@frozen(kw_only=True)
+class Reply:
+    """
+    A response, ready to be sent.
+
+    :ivar body: bytes, or something to read them from; a body to read from must be closed by whoever sends it.
+    :ivar start: the first byte of the body to send.
+    :ivar stop: the byte after the last, or None to send until the body ends.
+    :ivar how: how it was come by.
+    :ivar detail: the rest of the Cache-Status field's parameters.
+    :ivar upstream_seconds: how long the upstream was waited for.
+    """
+
+    status: int
+    headers: Headers
+    body: bytes | IBody = b""
+    start: int = 0
+    stop: int | None = None
+    how: How = How.BYPASS
+    detail: str = ""
+    upstream_seconds: float | None = None
+
+    @property
+    def length(self) -> int | None:
+        """How many bytes will be sent, or None while that is not known."""
+        if self.stop is not None:
+            return self.stop - self.start
+        size = len(self.body) if isinstance(self.body, bytes) else self.body.size
+        return None if size is None else size - self.start
+
+    def without_body(self, status: int, headers: Headers) -> Reply:
+        """The same answer as a mere head."""
+        if not isinstance(self.body, bytes):
+            self.body.close()
+        return evolve(self, status=status, headers=headers, body=b"", start=0, stop=0)
+
+
+_CACHE_STATUS = {
+    How.HIT: "hit",
+    How.MISS: "fwd=uri-miss",
+    How.STALE: "hit; detail=stale",
+    How.REVALIDATED: "fwd=stale; fwd-status=304",
+    How.BYPASS: "fwd=bypass",
+}
+
+
+def cache_status(reply: Reply) -> str:
+    """The Cache-Status field's value (RFC 9211)."""
+    detail = f"; {reply.detail}" if reply.detail else ""
+    return f"regcache; {_CACHE_STATUS[reply.how]}{detail}"
