@@ -11,8 +11,9 @@ from attrs import frozen
 from OpenSSL import SSL
 from twisted.internet import error as neterror
 from twisted.internet._resolver import GAIResolver
+from twisted.internet._sslverify import IOpenSSLTrustRoot
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IOpenSSLTrustRoot, IReactorPluggableNameResolver
+from twisted.internet.interfaces import IReactorPluggableNameResolver
 from twisted.internet.ssl import platformTrust
 from twisted.python.threadpool import ThreadPool
 from twisted.web._newclient import HTTP11ClientProtocol

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from attrs import define, field, frozen
+from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.interfaces import IReactorTime
 
 from regcache.flow.breaker import Breaker
@@ -85,6 +86,7 @@ class Context:
     :ivar request_fields: sent with every upstream request.
     :ivar max_index_size: bytes of an index document, decoded.
     :ivar max_file_size: bytes of an artifact to store; 0 for any.
+    :ivar in_thread: runs what releases the interpreter lock beside the reactor.
     """
 
     store: IStore
@@ -96,6 +98,7 @@ class Context:
     request_fields: Headers = Headers()
     max_index_size: int = 256 << 20
     max_file_size: int = 0
+    in_thread: Callable[..., Deferred[Any]] = maybeDeferred
     revalidate_on_request: bool = False
     breaker: Breaker = field(init=False)
     missing: Bounded[str, Missing] = field(init=False)

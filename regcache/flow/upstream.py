@@ -32,7 +32,6 @@ from regcache.flow.agent import CODING_FIELD, translate
 from regcache.http.fields import hop_by_hop
 from regcache.http.messages import Headers
 
-
 __all__ = ["Answer", "Ask", "Receiver", "Upstream", "origin_of"]
 
 _log = Logger(namespace="regcache")
