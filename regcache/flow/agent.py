@@ -66,7 +66,7 @@ class _BoundedClient(HTTP11ClientProtocol):
                     return
                 interim = fields.startswith((b"http/1.1 1", b"http/1.0 1"))
                 self._head = b"" if interim else None
-        super().dataReceived(data)
+        super().dataReceived(data)  # type: ignore[no-untyped-call]
 
     def _refuse(self, why: str) -> None:
         self._head = None

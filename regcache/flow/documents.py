@@ -73,6 +73,7 @@ class Documents:
         self._facts: Bounded[str, Mapping[str, PackedFact]] = Bounded(_MOST_FACTS)
         self._sources: Bounded[str, Source] = Bounded(_READY_BYTES)
         self._withdrawals: list[tuple[float, str]] = []
+        self._unwritten: dict[str, Stored] = {}
 
     async def answer(self, registry: IRegistry, route: Document, request: RequestHead) -> Reply:
         """
@@ -109,7 +110,7 @@ class Documents:
         """
         context, key = self._context, _key(registry, route)
         rules = rules_for(context.rules, registry, route.ttl)
-        stored = await context.store.find(key)
+        stored = await self._find(key)
         spared = stored is not None and not rules.offline and context.breaker.spares(origin_of(route.url), key)
         decision = decide(stored, rules, now=context.now(), mutable=True, spared=spared)
         if isinstance(decision, UseStored) and not decision.stale and self._insists(request) and not rules.offline:
@@ -178,6 +179,9 @@ class Documents:
             return route
         return evolve(route, key=other.key, url=other.url, accept=other.accept, instead=None)
 
+    async def _find(self, key: str) -> Stored | None:
+        return self._unwritten.get(key) or await self._context.store.find(key)
+
     # Asking.
 
     def _fill(self, registry: IRegistry, route: Document, stored: Stored | None, deadline: float) -> _Fill:
@@ -219,7 +223,7 @@ class Documents:
         except RegCacheError:
             context.breaker.erred(origin_of(route.url), key)
             raise
-        return self._keep(registry, route, key, stored, answer, source, digest, derived)
+        return self._keep(registry, key, stored, answer, source, digest, derived)
 
     def _is_mass(self, key: str) -> bool:
         now = self._context.clock.seconds()
@@ -249,7 +253,6 @@ class Documents:
     def _keep(
         self,
         registry: IRegistry,
-        route: Document,
         key: str,
         stored: Stored | None,
         answer: Answer,
@@ -277,6 +280,7 @@ class Documents:
         self._context.missing.drop(key)
         self._sources.put(f"{key} {digest}", source, len(source.body))
         self._remember_facts(entry, derived.facts)
+        self._unwritten[key] = entry
         spawn(self._store(registry, entry, source, derived)).wait().addErrback(self._unstored, key)
         return entry
 
@@ -286,14 +290,18 @@ class Documents:
 
     async def _store(self, registry: IRegistry, entry: Stored, source: Source, derived: Derived) -> None:
         store = self._context.store
-        partial = store.create(expected=len(source.body))
         try:
-            await partial.write(source.body)
-            await partial.finish()
-        except CannotStore:
-            partial.abort()
-            raise
-        await store.commit(partial, entry)
+            partial = store.create(expected=len(source.body))
+            try:
+                await partial.write(source.body)
+                await partial.finish()
+            except CannotStore:
+                partial.abort()
+                raise
+            await store.commit(partial, entry)
+        finally:
+            if self._unwritten.get(entry.key) is entry:
+                del self._unwritten[entry.key]
         await self._put(registry, entry, _FACTS, derived.facts)
 
     # Representations and facts.
@@ -375,7 +383,7 @@ class Documents:
 
     async def facts(self, registry: IRegistry, route: Document) -> Mapping[str, PackedFact] | None:
         """What the stored copy of a document says, however old it is; None if none is stored."""
-        stored = await self._context.store.find(_key(registry, route))
+        stored = await self._find(_key(registry, route))
         if stored is None:
             return None
         known = self._facts.get(f"{stored.key} {stored.digest}")
@@ -404,7 +412,7 @@ class Documents:
         """
         context = self._context
         rules = rules_for(context.rules, registry, route.ttl)
-        stored = await context.store.find(_key(registry, route))
+        stored = await self._find(_key(registry, route))
         if rules.offline:
             raise Offline("")
         fill = self._fill(registry, route, stored, rules.cold_timeout)

@@ -1,0 +1,443 @@
+"""
+Artifacts: streamed to every client that asks from one growing file, verified, and stored for ever.
+"""
+
+from __future__ import annotations
+
+import secrets
+from typing import Any
+
+from attrs import evolve, frozen
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+
+from regcache.errors import (
+    BlobDamaged,
+    CannotStore,
+    CutShort,
+    DigestMismatch,
+    NotFound,
+    Offline,
+    RegCacheError,
+    UpstreamError,
+    UpstreamTimeout,
+    Withdrawn,
+)
+from regcache.flow.asking import Unchanged, kept, question
+from regcache.flow.context import Context
+from regcache.flow.documents import Documents, rules_for, unpacked
+from regcache.flow.reply import How, Reply
+from regcache.flow.transfer import Hashing, Transfer
+from regcache.flow.upstream import Answer, Ask, origin_of
+from regcache.flow.waiting import Outcome, spawn, within
+from regcache.http.fields import format_date, parse_date
+from regcache.http.messages import Digest, Headers, Kind, RequestHead, Stored
+from regcache.http.policy import Fetch, Gone, Refuse, Revalidate, UseStored, decide
+from regcache.http.ranges import Part, evaluate
+from regcache.interfaces import IPartial, IRegistry
+from regcache.routes import Artifact, Document, Fact
+
+__all__ = ["Artifacts"]
+
+_log = Logger(namespace="regcache")
+#: A range that begins further ahead of what has arrived is fetched by a request of its own.
+_AHEAD = 8 << 20
+_FOREVER = "public, max-age=31536000, immutable"
+
+
+@frozen
+class _Fill:
+    transfer: Transfer
+    began: float
+    #: Known when the upstream vouched for the stored copy instead of sending a body.
+    unchanged: Outcome[Stored]
+
+
+class Artifacts:
+    """
+    Answers for artifacts.
+
+    One full upstream request per artifact at a time: ``_fills`` holds it from before it is sent until the body's
+    entry can be found in the store, so that whoever asks in between joins it.
+    """
+
+    def __init__(self, context: Context, documents: Documents) -> None:
+        self._context = context
+        self._documents = documents
+        self._fills: dict[str, _Fill] = {}
+
+    @property
+    def transfers(self) -> list[Transfer]:
+        """The bodies under way."""
+        return [fill.transfer for fill in self._fills.values()]
+
+    async def answer(self, registry: IRegistry, route: Artifact, request: RequestHead) -> Reply:
+        """
+        The artifact, whole: preconditions and ranges are the caller's.
+
+        :raises regcache.errors.RegCacheError: if it is not to be had.
+        """
+        context, key = self._context, f"{registry.options.name}/{route.key}"
+        rules = rules_for(context.rules, registry, route.ttl)
+        stored = await context.store.find(key)
+        spared = stored is not None and route.mutable and context.breaker.spares(origin_of(route.url), key)
+        decision = decide(stored, rules, now=context.now(), mutable=route.mutable, spared=spared)
+        if isinstance(decision, Refuse):
+            raise Offline(f"{key} was never asked for while the cache was online.")
+        if isinstance(decision, Gone):
+            raise Withdrawn(f"It answered {decision.status} for {route.url}.")
+        if isinstance(decision, UseStored) and stored is not None:
+            reply = self._from_store(route, stored, How.STALE if decision.stale else How.HIT)
+            if reply is not None:
+                return reply
+            if rules.offline:
+                raise Offline(f"The stored copy of {key} was damaged.")
+            stored, decision = None, Fetch()
+        if isinstance(decision, Revalidate) and stored is not None:
+            return await self._revalidated(registry, route, request, stored, decision)
+        return await self._fetched(registry, route, request, key)
+
+    # From the store.
+
+    def _from_store(self, route: Artifact, stored: Stored, how: How) -> Reply | None:
+        """The stored copy; None if it is damaged."""
+        try:
+            body = self._context.store.open(stored)
+        except BlobDamaged as error:
+            _log.error("{key}: {why} It is fetched again.", key=stored.key, why=error.text)
+            return None
+        now = self._context.now()
+        self._context.store.used(stored.key, now)
+        headers = self._headers(route, stored.headers, stored.verified or not route.mutable)
+        modified = parse_date(stored.headers.get("last-modified"))
+        own = {
+            "etag": f'"{stored.digest[:40]}"',
+            "last-modified": format_date(stored.stored_at if modified is None else modified),
+            "age": str(max(int(now - stored.validated_at), 0)),
+        }
+        return Reply(status=200, headers=headers.replacing(own), body=body, stop=stored.size, how=how)
+
+    def _headers(self, route: Artifact, upstream: Headers, lasting: bool) -> Headers:
+        kind = route.content_type or upstream.get("content-type") or "application/octet-stream"
+        fields = {
+            "content-type": kind,
+            "cache-control": _FOREVER if lasting and not route.mutable else "max-age=0",
+            "accept-ranges": "bytes",
+        }
+        if "content-disposition" in upstream:
+            fields["content-disposition"] = upstream.get("content-disposition")
+        return Headers.of(fields)
+
+    # From the upstream.
+
+    async def _revalidated(
+        self, registry: IRegistry, route: Artifact, request: RequestHead, stored: Stored, decision: Revalidate
+    ) -> Reply:
+        context = self._context
+        fill = self._fill(registry, route, stored, context.rules.upstream_timeout)
+        left = decision.wait - (context.clock.seconds() - fill.began)
+        try:
+            if await within(context.clock, max(left, 0), self._first_news(fill)):
+                entry = await fill.unchanged.wait()
+                return self._need(self._from_store(route, entry, How.REVALIDATED))
+            return await self._join(route, fill, request, How.MISS)
+        except NotFound:
+            raise
+        except (TimeoutError, UpstreamError) as error:
+            if stored.withdrawn:
+                raise Withdrawn(f"It answered {stored.withdrawn} for {route.url}.") from None
+            if decision.stale:
+                why = error.text if isinstance(error, UpstreamError) else "The registry is slow."
+                _log.warn("{key}: answered from a stale copy: {why}", key=stored.key, why=why)
+            return self._need(self._from_store(route, stored, How.STALE if decision.stale else How.HIT))
+
+    @staticmethod
+    def _need(reply: Reply | None) -> Reply:
+        if reply is None:
+            raise BlobDamaged("It was dropped; ask again.")
+        return reply
+
+    @staticmethod
+    def _first_news(fill: _Fill) -> Deferred[bool]:
+        """Fires with whether the stored copy holds, once that or a new body is known."""
+
+        async def news() -> bool:
+            while not fill.unchanged.known and not fill.transfer.head.known:
+                await fill.transfer.moved()
+            if fill.unchanged.known:
+                return True
+            await fill.transfer.head.wait()
+            return False
+
+        return Deferred.fromCoroutine(news())
+
+    async def _fetched(self, registry: IRegistry, route: Artifact, request: RequestHead, key: str) -> Reply:
+        context = self._context
+        missing = context.missing.get(key)
+        if missing is not None and context.clock.seconds() < missing.until:
+            raise NotFound(missing.text or f"The registry answered {missing.status} for {route.url}.")
+        if request.method == "HEAD" and key not in self._fills:
+            head = await self._head(registry, route, key)
+            if head is not None:
+                return head
+        fill = self._fill(registry, route, None, context.rules.cold_timeout)
+        return await self._join(route, fill, request, How.MISS)
+
+    async def _head(self, registry: IRegistry, route: Artifact, key: str) -> Reply | None:
+        """The head of an artifact that is not stored, without fetching it; None if that takes the whole."""
+        fact = await self._stored_fact(registry, route)
+        if fact is not None and fact.size is not None:
+            return Reply(status=200, headers=self._headers(route, Headers(), False), stop=fact.size, how=How.MISS)
+        ask = Ask(method="HEAD", url=fact.url if fact else route.url, allows=registry.allows, artifact=True)
+        answer = await question(self._context, registry, key, ask, None, self._context.rules.cold_timeout)
+        if isinstance(answer, Unchanged):
+            return None
+        answer.discard()
+        if answer.length is None:
+            return None
+        headers = self._headers(route, answer.headers, False)
+        return Reply(status=200, headers=headers, stop=answer.length, how=How.MISS)
+
+    async def _join(self, route: Artifact, fill: _Fill, request: RequestHead, how: How) -> Reply:
+        """A reader of a body under way, once its first bytes can be read or it is clear that none will come."""
+        context, transfer = self._context, fill.transfer
+        began = context.clock.seconds()
+        reader = transfer.open()
+        try:
+            ahead = self._range_start(request, transfer) if transfer.head.known else 0
+            while not (transfer.mark > ahead or transfer.complete or transfer.error is not None):
+                left = context.rules.cold_timeout - (context.clock.seconds() - fill.began)
+                try:
+                    await within(context.clock, max(left, 0), transfer.moved())
+                except TimeoutError:
+                    if transfer.head.known:
+                        break
+                    raise UpstreamTimeout(f"{origin_of(route.url)} is slow; the fetch goes on, ask again.") from None
+            if transfer.error is not None and transfer.mark == 0:
+                raise transfer.error
+        except BaseException:
+            reader.close()
+            raise
+        answer = await transfer.head.wait()
+        headers = self._headers(route, answer.headers, False).replacing({"etag": f'"{secrets.token_hex(16)}"'})
+        return Reply(
+            status=200, headers=headers, body=reader, how=how, upstream_seconds=context.clock.seconds() - began
+        )
+
+    @staticmethod
+    def _range_start(request: RequestHead, transfer: Transfer) -> int:
+        del request, transfer  # ranges far ahead are answered by far_ahead(); the rest waits for the first bytes
+        return 0
+
+    def is_ahead(self, reply: Reply, part: Part) -> bool:
+        """Whether a range of a body under way begins too far ahead of what has arrived to be waited for."""
+        mark = getattr(getattr(reply.body, "transfer", None), "mark", None)
+        return mark is not None and part.start > mark + _AHEAD
+
+    async def ahead(self, registry: IRegistry, route: Artifact, part: Part) -> Transfer | None:
+        """
+        A range by a request of its own, passed through and not stored; None if the upstream does not give it.
+        """
+        fact = await self._stored_fact(registry, route)
+        url = fact.url if fact is not None and registry.allows(fact.url) else route.url
+        ask = Ask(
+            url=url,
+            headers=self._context.request_fields.replacing({"range": f"bytes={part.start}-{part.stop - 1}"}),
+            allows=registry.allows,
+            artifact=True,
+        )
+        answer = await self._context.upstream.ask(ask, self._context.rules.cold_timeout)
+        wanted = f"bytes {part.start}-{part.stop - 1}/"
+        if answer.status != 206 or not answer.headers.get("content-range").startswith(wanted):
+            answer.discard()
+            return None
+        transfer = Transfer(self._context.clock, route.key)
+
+        async def unchecked(_size: int) -> bool:
+            return False
+
+        async def never(_partial: IPartial, _proven: bool) -> None:
+            raise CannotStore("")
+
+        transfer.begin(answer, None, Hashing(set()), unchecked, never)
+        return transfer
+
+    # Filling.
+
+    def _fill(self, registry: IRegistry, route: Artifact, stored: Stored | None, deadline: float) -> _Fill:
+        """The fill under way for this artifact if it can still be joined, or a new one."""
+        key = f"{registry.options.name}/{route.key}"
+        fill = self._fills.get(key)
+        if fill is None or not fill.transfer.joinable:
+            fill = _Fill(Transfer(self._context.clock, key), self._context.clock.seconds(), Outcome())
+            self._fills[key] = fill
+            fill.transfer.done.wait().addErrback(lambda _: None).addCallback(self._filled, key, fill)
+            started = fill
+
+            def broken(failure: Any) -> None:
+                error = failure.value
+                if not isinstance(error, RegCacheError):
+                    _log.failure("{key}: a bug ended the fetch.", failure=failure, key=key)
+                    error = UpstreamError("It could not be fetched.")
+                started.transfer.fail(error)
+
+            spawn(self._run(registry, route, fill, stored, deadline)).wait().addErrback(broken)
+        return fill
+
+    def _filled(self, _result: object, key: str, fill: _Fill) -> None:
+        if self._fills.get(key) is fill:
+            del self._fills[key]
+
+    async def _run(
+        self, registry: IRegistry, route: Artifact, fill: _Fill, stored: Stored | None, deadline: float
+    ) -> None:
+        fact, named = await self._locate(registry, route)
+        proof: Outcome[Fact | None] = Outcome()
+        if route.digests or (fact is not None and fact.digests):
+            proof.succeed(fact)
+        elif named or not (route.proof or route.index):
+            proof.succeed(None)
+        else:
+            proof = spawn(self._prove(registry, route))
+        key = fill.transfer.key
+        answer = await self._ask(registry, route, key, fact, proof, stored, deadline)
+        if isinstance(answer, Unchanged):
+            fill.unchanged.succeed(answer.stored)
+            self._filled(None, key, fill)
+            fill.transfer.fail(CutShort("The stored copy holds."))
+            return
+        self._flow(registry, route, fill.transfer, answer, proof)
+
+    async def _ask(
+        self,
+        registry: IRegistry,
+        route: Artifact,
+        key: str,
+        fact: Fact | None,
+        proof: Outcome[Fact | None],
+        stored: Stored | None,
+        deadline: float,
+    ) -> Answer | Unchanged:
+        url = fact.url if fact is not None and registry.allows(fact.url) else route.url
+        ask = Ask(url=url, headers=Headers.of({"accept": route.accept}), allows=registry.allows, artifact=True)
+        try:
+            return await question(self._context, registry, key, ask, stored, deadline)
+        except NotFound:
+            told = await proof.wait()
+            if told is None or told.url == url or not registry.allows(told.url):
+                raise
+            self._context.missing.drop(key)
+            return await question(self._context, registry, key, evolve(ask, url=told.url), stored, deadline)
+
+    def _flow(
+        self, registry: IRegistry, route: Artifact, transfer: Transfer, answer: Answer, proof: Outcome[Fact | None]
+    ) -> None:
+        context = self._context
+        algorithms = {digest.algorithm for digest in route.digests} | {"sha256"}
+        if not route.digests:
+            algorithms |= set(registry.algorithms)
+        if proof.known:
+            proof.wait().addCallback(
+                lambda fact: algorithms.update(d.algorithm for d in (fact.digests if fact is not None else ()))
+            )
+        hashing = Hashing(algorithms)
+
+        async def check(size: int) -> bool:
+            fact = await proof.wait()
+            if answer.coding:
+                raise CutShort(f"It came in the content coding {answer.coding!r}, which was not asked for.")
+            return _verify(route, fact, size, {digest.algorithm: digest for digest in hashing.digests()}, answer.url)
+
+        async def commit(partial: IPartial, proven: bool) -> None:
+            digests = await partial.finish()
+            now = context.now()
+            sha256 = next(digest.value for digest in digests if digest.algorithm == "sha256")
+            entry = Stored(
+                key=transfer.key,
+                registry=registry.options.name,
+                kind=Kind.ARTIFACT,
+                parent=f"{registry.options.name}/{route.index.key}" if route.index else "",
+                url=answer.url,
+                headers=kept(answer.headers),
+                digest=sha256,
+                size=transfer.total or 0,
+                digests=hashing.digests(),
+                verified=proven,
+                stored_at=now,
+                validated_at=now,
+            )
+            context.missing.drop(transfer.key)
+            await context.store.commit(partial, entry)
+
+        transfer.begin(answer, self._partial(transfer.key, answer, hashing), hashing, check, commit)
+
+    def _partial(self, key: str, answer: Answer, hashing: Hashing) -> IPartial | None:
+        most = self._context.max_file_size
+        if most and answer.length is not None and answer.length > most:
+            return None
+        try:
+            return self._context.store.create(decoder=hashing, expected=answer.length)
+        except CannotStore as error:
+            _log.warn("{key}: passed on without being stored: {why}", key=key, why=error.detail)
+            return None
+
+    # What is known about it.
+
+    async def _stored_fact(self, registry: IRegistry, route: Artifact) -> Fact | None:
+        for document in (route.index, route.proof):
+            facts = await self._documents.facts(registry, document) if document else None
+            if facts is not None and route.key in facts:
+                return unpacked(facts[route.key])
+        return None
+
+    async def _locate(self, registry: IRegistry, route: Artifact) -> tuple[Fact | None, bool]:
+        """
+        What is known about the artifact, and whether its index is stored.
+
+        A file that the stored index does not name revalidates that index once.
+        """
+        fact = await self._stored_fact(registry, route)
+        if fact is not None or route.index is None or await self._documents.facts(registry, route.index) is None:
+            return fact, fact is not None
+        try:
+            facts = await self._documents.refreshed(registry, route.index)
+        except (RegCacheError, TimeoutError):
+            return None, True
+        return (unpacked(facts[route.key]), True) if route.key in facts else (None, True)
+
+    async def _prove(self, registry: IRegistry, route: Artifact) -> Fact | None:
+        """The cheapest proof that can be had beside the artifact, or None."""
+        for document in (route.proof, route.index):
+            fact = await self._fact_from(registry, route, document) if document else None
+            if fact is not None:
+                return fact
+        return None
+
+    async def _fact_from(self, registry: IRegistry, route: Artifact, document: Document) -> Fact | None:
+        try:
+            facts = await self._documents.refreshed(registry, document)
+        except (RegCacheError, TimeoutError):
+            return None
+        return unpacked(facts[route.key]) if route.key in facts else None
+
+
+def _verify(route: Artifact, fact: Fact | None, size: int, found: dict[str, Digest], url: str) -> bool:
+    """
+    Whether a published digest agrees with the body; False if none was published.
+
+    :raises regcache.errors.DigestMismatch: if one does not agree.
+    """
+    if fact is not None and fact.size is not None and fact.size != size:
+        raise DigestMismatch(f"{url} has {size} bytes; {fact.size} were published.")
+    published = (*route.digests, *(fact.digests if fact is not None else ()))
+    strongest = Digest.strongest(digest for digest in published if digest.algorithm in found)
+    if strongest is None:
+        return False
+    if found[strongest.algorithm] != strongest:
+        raise DigestMismatch(
+            f"{url}: {strongest.algorithm} is {found[strongest.algorithm].value}, published was {strongest.value}."
+        )
+    return True
+
+
+_ = evaluate
