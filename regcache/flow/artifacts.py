@@ -33,7 +33,7 @@ from regcache.flow.waiting import Outcome, spawn, within
 from regcache.http.fields import format_date, parse_date
 from regcache.http.messages import Digest, Headers, Kind, RequestHead, Stored
 from regcache.http.policy import Fetch, Gone, Refuse, Revalidate, UseStored, decide
-from regcache.http.ranges import Part, evaluate
+from regcache.http.ranges import Part
 from regcache.interfaces import IPartial, IRegistry
 from regcache.routes import Artifact, Document, Fact
 
@@ -94,7 +94,7 @@ class Artifacts:
                 raise Offline(f"The stored copy of {key} was damaged.")
             stored, decision = None, Fetch()
         if isinstance(decision, Revalidate) and stored is not None:
-            return await self._revalidated(registry, route, request, stored, decision)
+            return await self._revalidated(registry, route, stored, decision)
         return await self._fetched(registry, route, request, key)
 
     # From the store.
@@ -130,9 +130,7 @@ class Artifacts:
 
     # From the upstream.
 
-    async def _revalidated(
-        self, registry: IRegistry, route: Artifact, request: RequestHead, stored: Stored, decision: Revalidate
-    ) -> Reply:
+    async def _revalidated(self, registry: IRegistry, route: Artifact, stored: Stored, decision: Revalidate) -> Reply:
         context = self._context
         fill = self._fill(registry, route, stored, context.rules.upstream_timeout)
         left = decision.wait - (context.clock.seconds() - fill.began)
@@ -140,7 +138,7 @@ class Artifacts:
             if await within(context.clock, max(left, 0), self._first_news(fill)):
                 entry = await fill.unchanged.wait()
                 return self._need(self._from_store(route, entry, How.REVALIDATED))
-            return await self._join(route, fill, request, How.MISS)
+            return await self._join(route, fill, How.MISS)
         except NotFound:
             raise
         except (TimeoutError, UpstreamError) as error:
@@ -181,7 +179,7 @@ class Artifacts:
             if head is not None:
                 return head
         fill = self._fill(registry, route, None, context.rules.cold_timeout)
-        return await self._join(route, fill, request, How.MISS)
+        return await self._join(route, fill, How.MISS)
 
     async def _head(self, registry: IRegistry, route: Artifact, key: str) -> Reply | None:
         """The head of an artifact that is not stored, without fetching it; None if that takes the whole."""
@@ -198,14 +196,13 @@ class Artifacts:
         headers = self._headers(route, answer.headers, False)
         return Reply(status=200, headers=headers, stop=answer.length, how=How.MISS)
 
-    async def _join(self, route: Artifact, fill: _Fill, request: RequestHead, how: How) -> Reply:
+    async def _join(self, route: Artifact, fill: _Fill, how: How) -> Reply:
         """A reader of a body under way, once its first bytes can be read or it is clear that none will come."""
         context, transfer = self._context, fill.transfer
         began = context.clock.seconds()
         reader = transfer.open()
         try:
-            ahead = self._range_start(request, transfer) if transfer.head.known else 0
-            while not (transfer.mark > ahead or transfer.complete or transfer.error is not None):
+            while not (transfer.mark > 0 or transfer.complete or transfer.error is not None):
                 left = context.rules.cold_timeout - (context.clock.seconds() - fill.began)
                 try:
                     await within(context.clock, max(left, 0), transfer.moved())
@@ -223,11 +220,6 @@ class Artifacts:
         return Reply(
             status=200, headers=headers, body=reader, how=how, upstream_seconds=context.clock.seconds() - began
         )
-
-    @staticmethod
-    def _range_start(request: RequestHead, transfer: Transfer) -> int:
-        del request, transfer  # ranges far ahead are answered by far_ahead(); the rest waits for the first bytes
-        return 0
 
     def is_ahead(self, reply: Reply, part: Part) -> bool:
         """Whether a range of a body under way begins too far ahead of what has arrived to be waited for."""
@@ -438,6 +430,3 @@ def _verify(route: Artifact, fact: Fact | None, size: int, found: dict[str, Dige
             f"{url}: {strongest.algorithm} is {found[strongest.algorithm].value}, published was {strongest.value}."
         )
     return True
-
-
-_ = evaluate

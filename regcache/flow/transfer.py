@@ -18,7 +18,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 from zope.interface import implementer
@@ -72,22 +72,22 @@ class _Reader:
     """One client's view of a transfer."""
 
     def __init__(self, transfer: Transfer) -> None:
-        self._transfer = transfer
+        self.transfer = transfer
         self.position = 0
         self.closed = False
 
     @property
     def size(self) -> int | None:
-        return self._transfer.total
+        return self.transfer.total
 
     def read(self, offset: int, length: int) -> bytes | Deferred[bytes]:
         self.position = offset
-        return self._transfer.read(self, offset, length)
+        return self.transfer.read(self, offset, length)
 
     def close(self) -> None:
         if not self.closed:
             self.closed = True
-            self._transfer.left(self)
+            self.transfer.left(self)
 
 
 class Transfer(Receiver):
@@ -158,6 +158,7 @@ class Transfer(Receiver):
             self._relay(0)
         self._flow = answer.deliver(self)
         self.head.succeed(answer)
+        self._wake()
 
     def fail(self, error: RegCacheError) -> None:
         """There will be no (more) body."""
@@ -396,6 +397,3 @@ class Transfer(Receiver):
     def _forget(self, waiter: Deferred[None]) -> None:
         if waiter in self._waiting:
             self._waiting.remove(waiter)
-
-
-_ = succeed

@@ -1,0 +1,144 @@
+"""
+The cache: one question, one answer. Everything that is not a document or an artifact is settled here.
+"""
+
+from __future__ import annotations
+
+from attrs import evolve
+from twisted.internet.defer import Deferred, DeferredList
+
+from regcache.errors import MethodNotAllowed, NotStarted, Offline, RegCacheError, UpstreamError
+from regcache.flow.artifacts import Artifacts
+from regcache.flow.collect import collect, decoded
+from regcache.flow.context import Context
+from regcache.flow.documents import Documents
+from regcache.flow.reply import How, Reply
+from regcache.flow.upstream import Ask
+from regcache.http.fields import parse_date
+from regcache.http.messages import Headers, RequestHead
+from regcache.http.ranges import NotModified, Part, PreconditionFailed, Unsatisfiable, evaluate
+from regcache.interfaces import IRegistry
+from regcache.routes import Artifact, Document, Local, Moved, Relay, Route
+
+__all__ = ["Cache"]
+
+_RELAYED_FIELDS = ("content-type", "content-encoding", "accept", "npm-in-ci", "npm-command")
+_MOST_RELAYED = 64 << 20
+#: The fields that a 304 repeats (RFC 9110 section 15.4.5).
+_NOT_MODIFIED_FIELDS = frozenset({"etag", "last-modified", "cache-control", "vary", "age"})
+
+
+class Cache:
+    """
+    What the web asks.
+
+    :param context: the collaborators.
+    """
+
+    def __init__(self, context: Context) -> None:
+        self.context = context
+        self._documents = Documents(context)
+        self._artifacts = Artifacts(context, self._documents)
+        self._stopping = False
+
+    async def answer(self, registry: IRegistry, request: RequestHead) -> Reply:
+        """
+        The answer to a request, ready to be sent: preconditions and ranges are settled.
+
+        A reply whose body is to be read must be sent or closed.
+
+        :raises regcache.errors.RegCacheError: if there is none; its class knows the status.
+        """
+        if self._stopping:
+            raise NotStarted()
+        route = registry.route(request)
+        if isinstance(route, Local):
+            headers = route.headers.replacing({"content-type": route.content_type})
+            return Reply(status=route.status, headers=headers, body=route.body)
+        if isinstance(route, Moved):
+            location = request.base.rstrip("/") + route.location
+            return Reply(status=301, headers=Headers.of({"location": location, "content-type": "text/plain"}))
+        if isinstance(route, Relay):
+            return await self._relay(registry, route, request)
+        if request.method not in ("GET", "HEAD"):
+            raise MethodNotAllowed(f"{request.method} means nothing here.")
+        return await self._select(registry, route, request, await self._whole(registry, route, request))
+
+    def stop(self) -> Deferred[None]:
+        """Take no more; fires when no body is under way."""
+        self._stopping = True
+        ends = [transfer.done.wait().addErrback(lambda _: None) for transfer in self._artifacts.transfers]
+        waiting: Deferred[None] = Deferred()
+        DeferredList(ends).addCallback(lambda _: None if waiting.called else waiting.callback(None))
+        return waiting
+
+    def abandon(self) -> None:
+        """End the bodies that are still under way; their clients see a failed transfer."""
+        for transfer in self._artifacts.transfers:
+            transfer.fail(UpstreamError("The service stopped."))
+
+    async def _whole(self, registry: IRegistry, route: Document | Artifact, request: RequestHead) -> Reply:
+        if isinstance(route, Document):
+            return await self._documents.answer(registry, route, request)
+        return await self._artifacts.answer(registry, route, request)
+
+    async def _select(self, registry: IRegistry, route: Route, request: RequestHead, reply: Reply) -> Reply:
+        """The part of a whole answer that the request's preconditions and range leave."""
+        verdict = evaluate(
+            request.method,
+            request.headers,
+            etag=reply.headers.get("etag"),
+            last_modified=parse_date(reply.headers.get("last-modified")),
+            size=reply.length,
+        )
+        if isinstance(verdict, NotModified):
+            kept = Headers(tuple(pair for pair in reply.headers if pair[0] in _NOT_MODIFIED_FIELDS))
+            return reply.without_body(304, kept)
+        if isinstance(verdict, PreconditionFailed):
+            return reply.without_body(412, Headers())
+        if isinstance(verdict, Unsatisfiable):
+            return reply.without_body(416, Headers.of({"content-range": f"bytes */{reply.length}"}))
+        if isinstance(verdict, Part):
+            return await self._part(registry, route, reply, verdict)
+        return reply
+
+    async def _part(self, registry: IRegistry, route: Route, reply: Reply, part: Part) -> Reply:
+        fields = {"content-range": f"bytes {part.start}-{part.stop - 1}/{reply.length}"}
+        found = evolve(reply, status=206, headers=reply.headers.replacing(fields), start=part.start, stop=part.stop)
+        if not isinstance(route, Artifact) or not self._artifacts.is_ahead(reply, part):
+            return found
+        try:
+            transfer = await self._artifacts.ahead(registry, route, part)
+        except RegCacheError:
+            transfer = None
+        if transfer is None:
+            return found
+        if not isinstance(reply.body, bytes):
+            reply.body.close()
+        return evolve(found, body=transfer.open(), start=0, stop=part.stop - part.start, how=How.BYPASS)
+
+    async def _relay(self, registry: IRegistry, route: Relay, request: RequestHead) -> Reply:
+        try:
+            if self.context.rules.offline:
+                raise Offline("It is passed on to the registry, never stored.")
+            fields = {name: request.headers.get(name) for name in _RELAYED_FIELDS if name in request.headers}
+            ask = Ask(
+                method=request.method,
+                url=route.url,
+                headers=self.context.request_fields.replacing(fields),
+                allows=registry.allows,
+                body=request.body,
+            )
+            answer = await self.context.upstream.ask(ask, self.context.rules.cold_timeout)
+            body = decoded(await collect(answer, _MOST_RELAYED), answer.coding, _MOST_RELAYED)
+        except RegCacheError:
+            if route.offline is None:
+                raise
+            local = route.offline
+            headers = local.headers.replacing({"content-type": local.content_type})
+            return Reply(status=local.status, headers=headers, body=local.body)
+        if answer.status >= 400 and route.offline is not None:
+            local = route.offline
+            return Reply(status=local.status, headers=Headers.of({"content-type": local.content_type}), body=local.body)
+        kind = answer.headers.get("content-type") or "application/octet-stream"
+        return Reply(status=answer.status, headers=Headers.of({"content-type": kind}), body=body)

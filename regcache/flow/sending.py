@@ -1,0 +1,173 @@
+"""From a reply to one client: at its own pace, and never past an error as if nothing had happened."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.interfaces import IDelayedCall, IPushProducer, IReactorTime
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from regcache.errors import RegCacheError
+from regcache.flow.reply import Reply
+
+__all__ = ["Sender", "abort_client"]
+
+_log = Logger(namespace="regcache")
+_PIECE = 1 << 16
+#: Seconds after which a client that takes nothing is given up.
+_STALLED_SECONDS = 300.0
+
+
+def abort_client(request: Any) -> None:
+    """End a response so that the client sees it failed: there is no other way once its head is sent."""
+    channel = request.channel
+    if channel is None:
+        return
+    transport = getattr(channel, "transport", None)
+    if transport is not None and hasattr(transport, "abortConnection"):
+        transport.abortConnection()
+    else:
+        channel.loseConnection()
+
+
+@implementer(IPushProducer)
+class Sender:
+    """
+    Sends one reply's body.
+
+    States: *running* (reads and writes as fast as the client takes), *paused* (the client is behind; a timer runs),
+    *over* (all is sent, the client left, or the body failed).
+
+    :ivar done: fires when it is over, with the number of bytes sent.
+    """
+
+    def __init__(self, clock: IReactorTime, request: Any, reply: Reply) -> None:
+        self.done: Deferred[int] = Deferred()
+        self.sent = 0
+        self._clock = clock
+        self._request = request
+        self._body = reply.body
+        self._at = reply.start
+        self._stop = reply.stop
+        self._paused = False
+        self._over = False
+        self._reading: Deferred[bytes] | None = None
+        self._looping = False
+        self._timer: IDelayedCall | None = None
+
+    def start(self) -> None:
+        """The head is written: send the body."""
+        self._request.registerProducer(self, True)
+        self._pump()
+
+    def pauseProducing(self) -> None:
+        self._paused = True
+        if self._timer is None and not self._over:
+            self._timer = self._clock.callLater(_STALLED_SECONDS, self._stalled)
+
+    def resumeProducing(self) -> None:
+        self._paused = False
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._pump()
+
+    def stopProducing(self) -> None:
+        self._end()
+
+    def client_left(self, _reason: object) -> None:
+        """The connection is gone."""
+        self._end()
+
+    def _pump(self) -> None:
+        if self._looping or self._reading is not None:
+            return
+        self._looping = True
+        try:
+            while not (self._paused or self._over):
+                left = _PIECE if self._stop is None else min(_PIECE, self._stop - self._at)
+                piece = self._read(left)
+                if piece is None:
+                    return
+                if not piece:
+                    self._finish()
+                    return
+                self._write(piece)
+        finally:
+            self._looping = False
+
+    def _read(self, length: int) -> bytes | None:
+        """Some bytes, or None if they come later."""
+        if length <= 0:
+            return b""
+        if isinstance(self._body, bytes):
+            return self._body[self._at : self._at + length]
+        try:
+            found = self._body.read(self._at, length)
+        except RegCacheError as error:
+            self._broke(Failure(error))
+            return None
+        if isinstance(found, bytes):
+            return found
+        self._reading = found
+        found.addCallbacks(self._came, self._broke)
+        return None
+
+    def _came(self, piece: bytes) -> None:
+        self._reading = None
+        if self._over:
+            return
+        if not piece:
+            self._finish()
+            return
+        self._write(piece)
+        self._pump()
+
+    def _write(self, piece: bytes) -> None:
+        self._at += len(piece)
+        self.sent += len(piece)
+        self._request.write(piece)
+
+    def _broke(self, failure: Failure) -> None:
+        self._reading = None
+        if self._over or failure.check(CancelledError):
+            return
+        if failure.check(RegCacheError):
+            _log.warn("A transfer failed after its head was sent: {why}", why=failure.value.text)
+        else:
+            _log.failure("A bug ended a transfer.", failure=failure)
+        request = self._request
+        self._end()
+        abort_client(request)
+
+    def _finish(self) -> None:
+        if self._stop is not None and self._at < self._stop:
+            self._broke(Failure(RegCacheError("The stored body is shorter than its record says.")))
+            return
+        request = self._request
+        request.unregisterProducer()
+        self._end()
+        request.finish()
+
+    def _stalled(self) -> None:
+        self._timer = None
+        request = self._request
+        self._end()
+        abort_client(request)
+
+    def _end(self) -> None:
+        if self._over:
+            return
+        self._over = True
+        if self._timer is not None and self._timer.active():
+            self._timer.cancel()
+        self._timer = None
+        if not isinstance(self._body, bytes):
+            self._body.close()
+        reading, self._reading = self._reading, None
+        if reading is not None:
+            reading.cancel()
+        self.done.callback(self.sent)
