@@ -135,7 +135,7 @@ class Sender:
         self._reading = None
         if self._over or failure.check(CancelledError):
             return
-        if failure.check(RegCacheError):
+        if isinstance(failure.value, RegCacheError):
             _log.warn("A transfer failed after its head was sent: {why}", why=failure.value.text)
         else:
             _log.failure("A bug ended a transfer.", failure=failure)

@@ -50,6 +50,8 @@ def make(options: RegistryOptions) -> IRegistry:
     made = factory(options.type)
     url = options.url or made.default_url
     if not url:
-        raise ConfigError(f"Registry {options.name!r} needs its upstream: {options.name}={options.type}+https://HOST/PATH/")
+        raise ConfigError(
+            f"Registry {options.name!r} needs its upstream: {options.name}={options.type}+https://HOST/PATH/"
+        )
     registry: IRegistry = made(evolve(options, url=url if url.endswith("/") else url + "/"))
     return registry

@@ -1,0 +1,195 @@
+"""Bodies as files: written once, named by their digest, readable while they grow and after they are gone."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from zope.interface import implementer
+
+from regcache.errors import BlobDamaged, CannotStore
+from regcache.http.messages import Digest
+from regcache.interfaces import IBody, IDecoder, IPartial
+
+__all__ = ["File", "FileBody", "Partial", "blob_path", "sync_directory"]
+
+_MOST_READ = 1 << 18
+_NOWAIT = getattr(os, "RWF_NOWAIT", 0)
+InThread = Callable[..., Deferred[Any]]
+
+
+def blob_path(blobs: Path, digest: str) -> Path:
+    """Where the body with that SHA-256 lies."""
+    return blobs / digest[:2] / digest[2:]
+
+
+def sync_directory(path: Path) -> None:
+    """Make the names in a directory durable."""
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+class File:
+    """
+    An open file that many read: closed when the last who uses it lets go.
+
+    Every thread job holds it too, so that no descriptor is closed, and perhaps given to another file, under a read.
+    """
+
+    def __init__(self, fd: int) -> None:
+        self.fd = fd
+        self._uses = 1
+
+    def hold(self) -> None:
+        """One more uses it."""
+        self._uses += 1
+
+    def let_go(self, _result: Any = None) -> Any:
+        """One less does."""
+        self._uses -= 1
+        if self._uses == 0:
+            os.close(self.fd)
+        return _result
+
+    def read(self, in_thread: InThread, offset: int, length: int) -> bytes | Deferred[bytes]:
+        """Bytes at once if the kernel has them in memory, else by a thread."""
+        length = min(length, _MOST_READ)
+        if _NOWAIT:
+            buffer = bytearray(length)
+            try:
+                got = os.preadv(self.fd, [buffer], offset, _NOWAIT)
+                if got > 0:
+                    return bytes(memoryview(buffer)[:got])
+            except OSError as error:
+                if error.errno not in (errno.EAGAIN, errno.EOPNOTSUPP, errno.EINVAL):
+                    raise BlobDamaged(f"It cannot be read: {error.strerror}.") from None
+        self.hold()
+        return in_thread(os.pread, self.fd, length, offset).addBoth(self.let_go)
+
+
+@implementer(IBody)
+class FileBody:
+    """A stored body, open for one reader."""
+
+    def __init__(self, file: File, size: int, in_thread: InThread) -> None:
+        self.size: int | None = size
+        self._file: File | None = file
+        self._in_thread = in_thread
+
+    def read(self, offset: int, length: int) -> bytes | Deferred[bytes]:
+        if self._file is None:
+            raise BlobDamaged("It was closed.")
+        return self._file.read(self._in_thread, offset, length)
+
+    def close(self) -> None:
+        file, self._file = self._file, None
+        if file is not None:
+            file.let_go()
+
+
+@implementer(IPartial)
+class Partial:
+    """
+    A body being written to a file in ``partial/``.
+
+    :ivar path: the file, or None until the first byte.
+    """
+
+    def __init__(
+        self, directory: Path, name: str, algorithms: Sequence[str], decoder: IDecoder | None, in_thread: InThread
+    ) -> None:
+        self.path = directory / name
+        self.written = 0
+        self.digests: tuple[Digest, ...] = ()
+        self._file: File | None = None
+        self._in_thread = in_thread
+        self._decoder = decoder
+        self._hashes = {name: _new_hash(name) for name in {*algorithms, "sha256"}}
+        self._over = False
+        self._readers = 0
+
+    @property
+    def fd(self) -> int:
+        """The descriptor of the open file."""
+        assert self._file is not None
+        return self._file.fd
+
+    def write(self, data: bytes) -> Deferred[None]:
+        return self._in_thread(self._append, data, False).addCallback(self._appended)
+
+    def finish(self) -> Deferred[tuple[Digest, ...]]:
+        return self._in_thread(self._append, b"", True).addCallback(self._finished)
+
+    def read(self, offset: int, length: int) -> bytes | Deferred[bytes]:
+        if self._file is None:
+            return b""
+        return self._file.read(self._in_thread, offset, length)
+
+    def retain(self) -> None:
+        self._readers += 1
+
+    def release(self) -> None:
+        self._readers -= 1
+        self._close_if_unused()
+
+    def abort(self) -> None:
+        if not self._over:
+            self._in_thread(self._unlink).addErrback(lambda _: None)
+        self.end()
+
+    def end(self) -> None:
+        """Its file has another name now, or none; the descriptor goes with the last reader."""
+        self._over = True
+        self._close_if_unused()
+
+    def _close_if_unused(self) -> None:
+        if self._over and self._readers <= 0 and self._file is not None:
+            file, self._file = self._file, None
+            file.let_go()
+
+    # In a thread.
+
+    def _append(self, data: bytes, last: bool) -> tuple[int, Exception | None]:
+        if self._decoder is not None:
+            data = self._decoder.feed(data) + (self._decoder.finish() if last else b"")
+        at = self.written
+        view = memoryview(data)
+        try:
+            if self._file is None:
+                self._file = File(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+            while view:
+                done = os.pwrite(self._file.fd, view, at)
+                for made in self._hashes.values():
+                    made.update(view[:done])
+                at += done
+                view = view[done:]
+        except OSError as error:
+            return at, CannotStore(f"{error.strerror}: {self.path.parent}")
+        return at, None
+
+    def _unlink(self) -> None:
+        self.path.unlink(missing_ok=True)
+
+    # Back on the reactor thread.
+
+    def _appended(self, result: tuple[int, Exception | None]) -> None:
+        self.written, error = result
+        if error is not None:
+            raise error
+
+    def _finished(self, result: tuple[int, Exception | None]) -> tuple[Digest, ...]:
+        self._appended(result)
+        self.digests = tuple(Digest(name, made.hexdigest()) for name, made in self._hashes.items())
+        return self.digests
+
+
+def _new_hash(algorithm: str) -> Any:
+    return hashlib.blake2b(digest_size=32) if algorithm == "blake2b_256" else hashlib.new(algorithm)
