@@ -115,6 +115,8 @@ class Partial:
         self._hashes = {name: _new_hash(name) for name in {*algorithms, "sha256"}}
         self._over = False
         self._readers = 0
+        self._busy = False
+        self._unwanted = False
 
     @property
     def fd(self) -> int:
@@ -123,10 +125,22 @@ class Partial:
         return self._file.fd
 
     def write(self, data: bytes) -> Deferred[None]:
-        return self._in_thread(self._append, data, False).addCallback(self._appended)
+        return self._job(data, last=False).addCallback(self._appended)
 
     def finish(self) -> Deferred[tuple[Digest, ...]]:
-        return self._in_thread(self._append, b"", True).addCallback(self._finished)
+        return self._job(b"", last=True).addCallback(self._finished)
+
+    def _job(self, data: bytes, last: bool) -> Deferred[Any]:
+        assert not self._busy
+        self._busy = True
+        return self._in_thread(self._append, data, last).addBoth(self._rested)
+
+    def _rested(self, result: Any) -> Any:
+        self._busy = False
+        if self._unwanted:
+            self.abort()
+        self._close_if_unused()
+        return result
 
     def read(self, offset: int, length: int) -> bytes | Deferred[bytes]:
         if self._file is None:
@@ -141,9 +155,10 @@ class Partial:
         self._close_if_unused()
 
     def abort(self) -> None:
-        if not self._over:
+        self._unwanted = self._busy
+        if not self._over and not self._busy:
             self._in_thread(self._unlink).addErrback(lambda _: None)
-        self.end()
+            self.end()
 
     def end(self) -> None:
         """Its file has another name now, or none; the descriptor goes with the last reader."""
@@ -151,7 +166,7 @@ class Partial:
         self._close_if_unused()
 
     def _close_if_unused(self) -> None:
-        if self._over and self._readers <= 0 and self._file is not None:
+        if self._over and not self._busy and self._readers <= 0 and self._file is not None:
             file, self._file = self._file, None
             file.let_go()
 

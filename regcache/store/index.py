@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -32,7 +33,7 @@ _COLUMNS = (
     "key, registry, kind, parent, source, url, headers, digest, size, digests, verified, stored_at, validated_at,"
     " withdrawn"
 )
-Row = tuple[object, ...]
+Row = tuple[Any, ...]
 
 
 def connect(path: Path, *, readonly: bool = False) -> sqlite3.Connection:
@@ -78,17 +79,14 @@ def read_entry(row: Row) -> Stored:
         parent=str(parent),
         source=str(source),
         url=str(url),
-        headers=Headers(msgspec.msgpack.decode(headers, type=tuple[tuple[str, str], ...])),  # type: ignore[arg-type]
+        headers=Headers(msgspec.msgpack.decode(headers, type=tuple[tuple[str, str], ...])),
         digest=str(digest),
-        size=int(size),  # type: ignore[call-overload]
-        digests=tuple(
-            Digest(*pair)
-            for pair in msgspec.msgpack.decode(digests, type=list[tuple[str, str]])  # type: ignore[arg-type]
-        ),
+        size=int(size),
+        digests=tuple(Digest(*pair) for pair in msgspec.msgpack.decode(digests, type=list[tuple[str, str]])),
         verified=bool(verified),
-        stored_at=float(stored),  # type: ignore[arg-type]
-        validated_at=float(validated),  # type: ignore[arg-type]
-        withdrawn=int(gone),  # type: ignore[call-overload]
+        stored_at=float(stored),
+        validated_at=float(validated),
+        withdrawn=int(gone),
     )
 
 

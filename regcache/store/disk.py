@@ -1,0 +1,342 @@
+"""
+The store on disk: joins the blobs and the index, and keeps the promises of :class:`regcache.interfaces.IStore`.
+
+Threads: jobs on files run in a pool; everything that decides about names (rename, unlink, rows) runs in one writer
+thread, one after the other, so that a body is never unlinked while another commit is about to name it.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import itertools
+import os
+import shutil
+import sqlite3
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.threads import deferToThreadPool
+from twisted.logger import Logger
+from twisted.python.threadpool import ThreadPool
+from zope.interface import implementer
+
+from regcache.errors import BlobDamaged, CannotStore, ConfigError
+from regcache.http.messages import Stored
+from regcache.interfaces import IBody, IDecoder, IPartial, IStore
+from regcache.store.blobs import File, FileBody, Partial, blob_path
+from regcache.store.index import Index, connect, read_entry
+from regcache.store.records import Records
+from regcache.store.writer import Commit, Writer
+
+__all__ = ["DiskStore"]
+
+_log = Logger(namespace="regcache")
+_MOST_USES = 1000
+_USES_EVERY = 10.0
+_SPACE_EVERY = 5.0
+_SELECT = (
+    "SELECT key, registry, kind, parent, source, url, headers, digest, size, digests, verified, stored_at,"
+    " validated_at, withdrawn FROM entries WHERE key = ?"
+)
+
+
+@implementer(IStore)
+class DiskStore:
+    """
+    A store in a directory.
+
+    :param reactor: for timers and for coming back from threads.
+    :param max_size: allocated bytes to stay below; 0 for any.
+    :param min_free: bytes of the file system to leave free.
+    :param now: the wall clock.
+    :param steps: told each step of a commit, in the thread that does it; tests stop the process there.
+    """
+
+    def __init__(
+        self,
+        directory: str | Path,
+        *,
+        reactor: Any,
+        max_size: int = 10 << 30,
+        min_free: int = 1 << 30,
+        now: Callable[[], float] = time.time,
+        steps: Callable[[str], None] = lambda _step: None,
+    ) -> None:
+        self._directory = Path(directory).absolute()
+        self._reactor = reactor
+        self._max_size, self._min_free, self._now, self._steps = max_size, min_free, now, steps
+        self._files = ThreadPool(0, 4, "regcache-files")
+        self._writing = ThreadPool(0, 1, "regcache-writer")
+        self._records = Records()
+        self._names = itertools.count()
+        self._uses: dict[str, tuple[float, int]] = {}
+        self._queue: list[tuple[Commit, Deferred[None]]] = []
+        self._flushing = False
+        self._running = False
+        self._free: int | None = None
+        self._timers: list[Any] = []
+        self._lock = -1
+        self._writer: Writer
+        self._reader: sqlite3.Connection
+
+    # Life.
+
+    def open_directory(self) -> None:
+        """
+        Take the directory: lock it, make what is missing, open the index.
+
+        :raises regcache.errors.ConfigError: with one line for a person, if it cannot be used.
+        """
+        directory = self._directory
+        try:
+            for path in (directory, directory / "blobs", directory / "partial"):
+                path.mkdir(mode=0o700, parents=True, exist_ok=True)
+                path.chmod(0o700)
+            self._take_lock()
+            for leftover in (directory / "partial").iterdir():
+                leftover.unlink()
+            self._open_index()
+        except OSError as error:
+            raise ConfigError(
+                f"The cache directory {directory} cannot be used ({error.strerror}): make it writable for this user,"
+                " or name another with --cache-dir."
+            ) from None
+
+    def _take_lock(self) -> None:
+        self._lock = os.open(self._directory / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            holder = os.pread(self._lock, 32, 0).decode("ascii", "replace").strip()
+            os.close(self._lock)
+            raise ConfigError(
+                f"The cache directory {self._directory} is in use by process {holder or '?'}: stop it,"
+                " or name another with --cache-dir."
+            ) from None
+        os.ftruncate(self._lock, 0)
+        os.pwrite(self._lock, f"{os.getpid()}\n".encode(), 0)
+
+    def _open_index(self) -> None:
+        path = self._directory / "index.sqlite3"
+        try:
+            index = Index(connect(path))
+        except sqlite3.DatabaseError as error:
+            aside = path.with_name(f"index.damaged-{int(self._now())}.sqlite3")
+            _log.error("The index is damaged ({why}); it is set aside as {aside}.", why=str(error), aside=aside.name)
+            for suffix in ("-wal", "-shm"):
+                Path(f"{path}{suffix}").unlink(missing_ok=True)
+            path.rename(aside)
+            backup = path.with_name("index.backup.sqlite3")
+            if backup.exists():
+                shutil.copy(backup, path)
+            index = Index(connect(path))
+        path.chmod(0o600)
+        if not index.began():
+            index.connection.execute("DELETE FROM entries WHERE kind = 'derived'")
+            row = index.connection.execute("SELECT count(*), coalesce(sum(allocated), 0) FROM entries").fetchone()
+            index.entries, index.allocated = int(row[0]), int(row[1])
+        self._writer = Writer(index, self._directory, self._max_size, self._min_free, self._now, self._steps)
+        self._reader = connect(path, readonly=True)
+
+    def start(self) -> None:
+        """Begin to serve; :meth:`open_directory` must have been called."""
+        self._files.start()
+        self._writing.start()
+        self._running = True
+        self._later(_SPACE_EVERY, self._measure)
+        self._later(_USES_EVERY, self._flush_uses)
+
+    def stop(self) -> Deferred[None]:
+        """Write what is left, back the index up, and let the directory go."""
+        if not self._running:
+            return succeed(None)
+        self._running = False
+        for timer in self._timers:
+            if timer.active():
+                timer.cancel()
+        self._note_uses()
+        return self._write(self._writer.close).addBoth(self._stopped)
+
+    def _stopped(self, result: Any) -> Any:
+        # Joining is safe: the last job of the writer has just ended, and no request is left that could add one.
+        self._writing.stop()
+        self._files.stop()
+        self._reader.close()
+        os.close(self._lock)
+        return result
+
+    def _later(self, seconds: float, work: Callable[[], None]) -> None:
+        def again() -> None:
+            work()
+            if self._running:
+                self._timers = [timer for timer in self._timers if timer.active()]
+                self._timers.append(self._reactor.callLater(seconds, again))
+
+        self._timers.append(self._reactor.callLater(seconds, again))
+
+    def _measure(self) -> None:
+        def measured(free: int) -> None:
+            self._free = free
+
+        self._in_thread(lambda: shutil.disk_usage(self._directory).free).addCallbacks(measured, lambda _: None)
+
+    # Looking up.
+
+    def peek(self, key: str) -> Stored | None:
+        if not self._running:
+            return None
+        known = self._records.get(key)
+        if known is not None:
+            return known.entry
+        try:
+            row = self._reader.execute(_SELECT, (key,)).fetchone()
+        except sqlite3.Error:
+            return None
+        entry = read_entry(row) if row is not None else None
+        self._records.put(key, entry)
+        return entry
+
+    def find(self, key: str) -> Deferred[Stored | None]:
+        return succeed(self.peek(key))
+
+    def children(self, parent: str) -> Deferred[list[Stored]]:
+        return self._write(self._writer.index.children, parent)
+
+    def open(self, entry: Stored) -> IBody:
+        try:
+            fd = os.open(blob_path(self._directory / "blobs", entry.digest), os.O_RDONLY | os.O_CLOEXEC)
+        except OSError as error:
+            self.drop(entry.key)
+            raise BlobDamaged(f"{entry.key}: {error.strerror}.") from None
+        if os.fstat(fd).st_size != entry.size:
+            os.close(fd)
+            self.drop(entry.key)
+            raise BlobDamaged(f"{entry.key}: it does not have the size it was stored with.")
+        return FileBody(File(fd), entry.size, self._in_thread)
+
+    # Writing.
+
+    def create(
+        self, algorithms: Sequence[str] = (), decoder: IDecoder | None = None, expected: int | None = None
+    ) -> IPartial:
+        if not self._running:
+            raise CannotStore("The cache is stopped.")
+        size = expected or 0
+        if self._max_size and size > self._max_size:
+            raise CannotStore(f"It has {size} bytes; the cache holds {self._max_size} (--max-size).")
+        if self._free is not None and self._free - size < self._min_free:
+            self._write(self._writer.evict, size).addCallbacks(self._evicted, lambda _: None)
+            raise CannotStore(f"The disk has only {self._free} bytes free (--min-free is {self._min_free}).")
+        name = f"{os.getpid()}-{next(self._names)}"
+        return Partial(self._directory / "partial", name, algorithms, decoder, self._in_thread)
+
+    def commit(self, partial: IPartial, entry: Stored) -> Deferred[None]:
+        assert isinstance(partial, Partial)
+        return (
+            self._in_thread(self._sync, partial)
+            .addCallback(lambda _: self._enqueue(Commit(partial.path, entry)))
+            .addBoth(self._ended, partial)
+        )
+
+    def _sync(self, partial: Partial) -> None:
+        self._steps("written")
+        try:
+            os.fsync(partial.fd)
+        except OSError as error:
+            raise CannotStore(f"{error.strerror}.") from None
+        self._steps("synced")
+
+    @staticmethod
+    def _ended(result: Any, partial: Partial) -> Any:
+        partial.abort()
+        return result
+
+    def put(self, entry: Stored, body: bytes) -> Deferred[None]:
+        try:
+            partial = self.create(expected=len(body))
+        except CannotStore:
+            return fail()
+        assert isinstance(partial, Partial)
+        return (
+            partial.write(body)
+            .addCallback(lambda _: self._enqueue(Commit(partial.path, entry)))
+            .addBoth(self._ended, partial)
+        )
+
+    def _enqueue(self, commit: Commit) -> Deferred[None]:
+        waiter: Deferred[None] = Deferred()
+        self._queue.append((commit, waiter))
+        if not self._flushing:
+            self._flush()
+        return waiter
+
+    def _flush(self) -> None:
+        """Write all commits that have gathered, in one transaction."""
+        self._flushing = True
+        batch, self._queue = self._queue, []
+        work = self._write(self._writer.commit, [commit for commit, _ in batch])
+        work.addCallbacks(self._committed, self._uncommitted, callbackArgs=(batch,), errbackArgs=(batch,))
+
+    def _committed(self, dropped: list[str], batch: list[tuple[Commit, Deferred[None]]]) -> None:
+        for commit, _ in batch:
+            self._records.put(commit.entry.key, commit.entry)
+        self._evicted(dropped)
+        self._go_on()
+        for _, waiter in batch:
+            waiter.callback(None)
+
+    def _uncommitted(self, failure: Any, batch: list[tuple[Commit, Deferred[None]]]) -> None:
+        self._go_on()
+        error = failure.value if isinstance(failure.value, CannotStore) else CannotStore(str(failure.value))
+        for _, waiter in batch:
+            waiter.errback(error)
+
+    def _go_on(self) -> None:
+        self._flushing = False
+        if self._queue:
+            self._flush()
+
+    def _evicted(self, keys: list[str]) -> None:
+        for key in keys:
+            self._records.drop(key)
+
+    def update(self, entry: Stored) -> None:
+        if self.peek(entry.key) is None:
+            return
+        self._records.put(entry.key, entry)
+        self._write(self._writer.update, entry).addErrback(self._failed)
+
+    def drop(self, key: str) -> Deferred[None]:
+        self._records.put(key, None)
+        return self._write(self._writer.drop, key).addErrback(self._failed)
+
+    @staticmethod
+    def _failed(failure: Any) -> None:
+        _log.error("The index could not be written: {why}", why=failure.getErrorMessage())
+
+    def used(self, key: str, now: float) -> None:
+        self._uses[key] = (now, self._uses.get(key, (now, 0))[1] + 1)
+        if len(self._uses) >= _MOST_USES:
+            self._flush_uses()
+
+    def _flush_uses(self) -> None:
+        if self._running:
+            self._note_uses()
+
+    def _note_uses(self) -> None:
+        uses, self._uses = self._uses, {}
+        if uses:
+            noted = [(key, when, count) for key, (when, count) in uses.items()]
+            self._write(self._writer.touch, noted).addErrback(self._failed)
+
+    def usage(self) -> tuple[int, int]:
+        return self._writer.index.allocated, self._writer.index.entries
+
+    def _in_thread(self, work: Callable[..., Any], *args: Any) -> Deferred[Any]:
+        return deferToThreadPool(self._reactor, self._files, work, *args)
+
+    def _write(self, work: Callable[..., Any], *args: Any) -> Deferred[Any]:
+        return deferToThreadPool(self._reactor, self._writing, work, *args)
