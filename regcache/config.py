@@ -258,8 +258,8 @@ def load(
     for option in OPTIONS:
         name = "REGCACHE_" + option.attribute.upper()
         if name in environ:
-            value = environ[name]
-            said[option.name] = (value.split() if option.many else value, f"the environment variable {name}")
+            text = environ[name]
+            said[option.name] = (text.split() if option.many else text, f"the environment variable {name}")
     for name, value in options.items():
         if name in _BY_NAME:
             said[name] = (value, f"--{name}")

@@ -1,0 +1,346 @@
+"""
+The Resource tree: requests in, replies out. Nothing here decides anything about caching.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from attrs import define
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from twisted.web.http import HTTPChannel
+from twisted.web.http import Request as WireRequest
+from twisted.web.resource import Resource
+from twisted.web.server import NOT_DONE_YET, Request, Site
+
+from regcache._version import __version__
+from regcache.access import Access, Peer
+from regcache.accesslog import AccessLog, Line
+from regcache.errors import (
+    BadRequest,
+    HeadersTooLarge,
+    MethodNotAllowed,
+    NotFound,
+    NotStarted,
+    PayloadTooLarge,
+    RegCacheError,
+    TargetTooLong,
+)
+from regcache.flow.cache import Cache
+from regcache.flow.reply import Reply, cache_status
+from regcache.flow.sending import Sender, abort_client
+from regcache.flow.upstream import origin_of
+from regcache.http.fields import format_date
+from regcache.http.messages import Headers, RequestHead
+from regcache.interfaces import IRegistry
+
+__all__ = ["House", "RegCacheResource", "make_site"]
+
+_log = Logger(namespace="regcache")
+_MOST_TARGET = 8192
+_MOST_BODY = 8 << 20
+_TOKEN = f"regcache-{secrets.token_hex(6)}"
+
+
+@define(eq=False)
+class House:
+    """
+    What every resource of one service shares.
+
+    :ivar registries: by name.
+    :ivar running: says whether the service has started and not stopped.
+    :ivar now: the wall clock.
+    :ivar summary: the lines for people at ``/``.
+    """
+
+    cache: Cache
+    registries: Mapping[str, IRegistry]
+    access: Access
+    clock: IReactorTime
+    now: Callable[[], float]
+    running: Callable[[], bool]
+    log: AccessLog
+
+    def health(self) -> dict[str, Any]:
+        """The state of the service, for probes."""
+        size, entries = self.cache.context.store.usage() if self.running() else (0, 0)
+        breaker = self.cache.context.breaker
+
+        upstreams = {
+            name: "in trouble" if breaker.is_open(origin_of(registry.options.url)) else "ok"
+            for name, registry in self.registries.items()
+        }
+        status = "ok" if self.running() else "stopped"
+        return {"status": status, "version": __version__, "bytes": size, "entries": entries, "upstreams": upstreams}
+
+
+def _headers(request: WireRequest) -> Headers:
+    return Headers(
+        tuple(
+            (name.decode("latin-1").lower(), value.decode("latin-1"))
+            for name, values in request.requestHeaders.getAllRawHeaders()
+            for value in values
+        )
+    )
+
+
+class RegCacheResource(Resource):
+    """
+    The cache as a Resource, mounted at the root of a port or at any path of a foreign Site.
+
+    It answers 503 until its service has started. Access and host checks apply wherever it is mounted.
+
+    :param registry: the one registry to serve at this very path; empty for all, each below its name.
+    """
+
+    isLeaf = True
+
+    def __init__(self, house: House, registry: str = "") -> None:
+        super().__init__()
+        self._house = house
+        self._registry = registry
+
+    def render(self, request: Request) -> int:
+        """Answer, sooner or later."""
+        exchange = _Exchange(self._house, request, self._registry)
+        request.notifyFinish().addErrback(exchange.client_left)
+        working = Deferred.fromCoroutine(exchange.run())
+        exchange.working = working
+        working.addErrback(exchange.bug)
+        return NOT_DONE_YET
+
+
+class _Exchange:
+    """One request and its reply."""
+
+    def __init__(self, house: House, request: Request, only: str) -> None:
+        self.working: Deferred[None] | None = None
+        self._house = house
+        self._request = request
+        self._only = only
+        self._gone = False
+        self._sender: Sender | None = None
+        self._registry: IRegistry | None = None
+        self._peer = Peer("", False)
+        self._head_only = request.method == b"HEAD"
+
+    async def run(self) -> None:
+        began = self._house.clock.seconds()
+        try:
+            reply = await self._reply()
+        except RegCacheError as error:
+            reply = self._error(error)
+        if self._gone:
+            if not isinstance(reply.body, bytes):
+                reply.body.close()
+            return
+        sent = await self._send(reply)
+        self._note(reply, sent, self._house.clock.seconds() - began)
+
+    async def _reply(self) -> Reply:
+        house, request = self._house, self._request
+        headers = _headers(request)
+        self._peer = house.access.peer(getattr(request.client, "host", None) or "", headers)
+        reached = house.access.host(headers, self._peer, request.isSecure(), _local(request))
+        if not house.running():
+            raise NotStarted("Try again shortly.")
+        if _TOKEN in headers.get("via"):
+            raise BadRequest("It has been here before: an upstream leads back to this cache.")
+        target = request.uri.decode("latin-1")
+        if len(target) > _MOST_TARGET:
+            raise TargetTooLong(f"At most {_MOST_TARGET} bytes are accepted.")
+        prefix, path, query = _below_mount(request, target)
+        if not self._only and path in ("", "/"):
+            return self._page(house.registries, reached, prefix)
+        if not self._only and path in ("/-/health", "/-/health/live", "/-/health/ready"):
+            body = json.dumps(house.health()).encode() + b"\n"
+            return Reply(status=200, headers=Headers.of({"content-type": "application/json"}), body=body)
+        name, rest = (self._only, path) if self._only else _split(path)
+        registry = house.registries.get(name)
+        if registry is None:
+            raise NotFound(f"No registry {name!r} is served here; there are: {', '.join(house.registries)}.")
+        self._registry = registry
+        if rest in ("", "/") and request.method in (b"GET", b"HEAD"):
+            return self._page({name: registry}, reached, prefix)
+        mount = "" if self._only else f"{name}/"
+        head = RequestHead(
+            method=request.method.decode("latin-1"),
+            path=rest or "/",
+            query=query,
+            headers=headers,
+            base=house.access.base(reached, prefix, mount),
+            body=b"" if request.content is None else request.content.read(),
+        )
+        return await house.cache.answer(registry, head)
+
+    def _page(self, registries: Mapping[str, IRegistry], reached: str, prefix: str) -> Reply:
+        if self._request.method not in (b"GET", b"HEAD"):
+            raise MethodNotAllowed()
+        lines = [f"regcache {__version__}: a cache in front of package registries.", ""]
+        for name, registry in registries.items():
+            base = self._house.access.base(reached, prefix, "" if self._only else f"{name}/")
+            lines += [f"{name} at {base}", *(f"    {line}" for line in registry.client_lines(base)), ""]
+        body = "\n".join(lines).encode()
+        return Reply(status=200, headers=Headers.of({"content-type": "text/plain; charset=utf-8"}), body=body)
+
+    def _error(self, error: RegCacheError) -> Reply:
+        if self._registry is not None:
+            kind, body = self._registry.error(error.status, error.text)
+        else:
+            kind, body = "text/plain; charset=utf-8", error.text.encode() + b"\n"
+        fields = {"content-type": kind, "cache-control": "no-store"}
+        if isinstance(error, MethodNotAllowed):
+            fields["allow"] = error.allow
+        if error.status == 503:
+            fields["retry-after"] = "5"
+        if error.status >= 500:
+            _log.warn("{uri}: {why}", uri=self._request.uri.decode("latin-1")[:200], why=error.text)
+        return Reply(status=error.status, headers=Headers.of(fields), body=body)
+
+    async def _send(self, reply: Reply) -> int:
+        request = self._request
+        request.setResponseCode(reply.status)
+        request.defaultContentType = None  # type: ignore[assignment]
+        fields = request.responseHeaders
+        for name, value in reply.headers:
+            fields.addRawHeader(name, value.encode("latin-1", "replace").replace(b"\r", b"").replace(b"\n", b""))
+        fields.setRawHeaders(b"server", [b"regcache"])
+        fields.setRawHeaders(b"date", [format_date(self._house.now()).encode()])
+        fields.setRawHeaders(b"x-cache", [reply.how.value.encode()])
+        fields.setRawHeaders(b"cache-status", [cache_status(reply).encode()])
+        fields.setRawHeaders(b"via", [f"1.1 {_TOKEN}".encode()])
+        if reply.length is not None and reply.status != 304:
+            fields.setRawHeaders(b"content-length", [str(reply.length).encode()])
+        if self._head_only or reply.length == 0 or reply.status == 304:
+            if not isinstance(reply.body, bytes):
+                reply.body.close()
+            request.write(b"")
+            request.finish()
+            return 0
+        sender = Sender(self._house.clock, request, reply)
+        self._sender = sender
+        sender.start()
+        return await sender.done
+
+    def _note(self, reply: Reply, sent: int, seconds: float) -> None:
+        request = self._request
+        line = Line(
+            when=self._house.now(),
+            client=self._peer.address,
+            method=request.method.decode("latin-1"),
+            target=request.uri.decode("latin-1"),
+            status=reply.status,
+            sent=sent,
+            how=reply.how,
+            upstream_seconds=reply.upstream_seconds,
+            seconds=seconds,
+        )
+        self._house.log.note(line)
+
+    def client_left(self, reason: Failure) -> None:
+        """The connection is gone: nobody waits here any more; what was begun goes on."""
+        self._gone = True
+        if self._sender is not None:
+            self._sender.client_left(reason)
+
+    def bug(self, failure: Failure) -> None:
+        """Something that should not happen did: the client gets an end, the log gets the rest."""
+        _log.failure("A bug ended a request.", failure=failure)
+        request = self._request
+        if self._gone:
+            return
+        if request.startedWriting:
+            abort_client(request)
+            return
+        request.setResponseCode(500)
+        request.write(b"regcache failed at this request; its log says why.\n")
+        request.finish()
+
+
+def _local(request: Request) -> str:
+    host = request.getHost()
+    name, port = getattr(host, "host", "localhost"), getattr(host, "port", 80)
+    return f"[{name}]:{port}" if ":" in name else f"{name}:{port}"
+
+
+def _below_mount(request: Request, target: str) -> tuple[str, str, str]:
+    """
+    The mount's path, the raw path below it, and the query.
+
+    Twisted's own path segments are decoded, so the raw target is walked again by their number.
+    """
+    if not target.startswith("/"):
+        scheme, sep, rest = target.partition("://")
+        if not sep or scheme.lower() not in ("http", "https") or request.method == b"CONNECT":
+            raise BadRequest("This is a cache for registries, not a forward proxy: ask for a path.")
+        target = "/" + rest.partition("/")[2]
+    path, _, query = target.partition("?")
+    mounted = [segment for segment in request.prepath if segment]
+    pieces = path.split("/")
+    at, seen = 1, 0
+    while seen < len(mounted) and at < len(pieces):
+        seen += bool(pieces[at])
+        at += 1
+    return "/".join(pieces[:at]), "/" + "/".join(pieces[at:]), query
+
+
+def _split(path: str) -> tuple[str, str]:
+    name, _, rest = path.lstrip("/").partition("/")
+    return name, "/" + rest
+
+
+class _BoundedRequest(Request):
+    """Refuses a body that is too large before it is read, and reads no form."""
+
+    def gotLength(self, length: int | None) -> None:
+        if length is not None and length > _MOST_BODY:
+            self._refuse(PayloadTooLarge(f"At most {_MOST_BODY} bytes are accepted."))
+            length = 0
+        super().gotLength(length)
+
+    def handleContentChunk(self, data: bytes) -> None:
+        if self.content is not None and self.content.tell() + len(data) > _MOST_BODY:
+            self._refuse(PayloadTooLarge(f"At most {_MOST_BODY} bytes are accepted."))
+            return
+        super().handleContentChunk(data)
+
+    def _refuse(self, error: RegCacheError) -> None:
+        transport = self.transport
+        body = error.text.encode() + b"\n"
+        transport.write(
+            f"HTTP/1.1 {error.status} Refused\r\nconnection: close\r\ncontent-type: text/plain\r\n"
+            f"content-length: {len(body)}\r\n\r\n".encode()
+            + body
+        )
+        transport.loseConnection()
+
+
+class _Channel(HTTPChannel):
+    """Says what is wrong with a head that is too large."""
+
+    totalHeadersSize = 32768
+
+    def lineLengthExceeded(self, line: bytes) -> None:
+        del line
+        body = HeadersTooLarge("Its lines are too long.").text.encode() + b"\n"
+        assert self.transport is not None
+        self.transport.write(
+            b"HTTP/1.1 431 Request Header Fields Too Large\r\nconnection: close\r\ncontent-type: text/plain\r\n"
+            b"content-length: " + str(len(body)).encode() + b"\r\n\r\n" + body
+        )
+        self.transport.loseConnection()
+
+
+def make_site(resource: RegCacheResource, reactor: Any) -> Site:
+    """A Site for a port of our own: bounded requests, no log of its own."""
+    site = Site(resource, requestFactory=_BoundedRequest, reactor=reactor)
+    site.noisy = False
+    site.displayTracebacks = False
+    site.log = lambda _request: None  # type: ignore[method-assign]
+    return site
