@@ -1,1 +1,24 @@
-"""A caching reverse proxy for package registries."""
+"""
+A caching reverse proxy for package registries, written on Twisted.
+
+``twistd -n regcache`` runs it as a service; :func:`build` and :class:`RegCacheResource` put it into another program.
+"""
+
+from regcache._version import __version__
+from regcache.config import Config
+from regcache.interfaces import IRegistry
+
+__all__ = ["Config", "IRegistry", "RegCacheResource", "__version__", "build"]
+
+
+def __getattr__(name: str) -> object:
+    # The parts that need the web are loaded when they are used: the helper process never does.
+    if name == "RegCacheResource":
+        from regcache.web import RegCacheResource
+
+        return RegCacheResource
+    if name == "build":
+        from regcache.tap import build
+
+        return build
+    raise AttributeError(name)

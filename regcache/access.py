@@ -1,4 +1,4 @@
-"""Who may ask, under which name, and by which URL they reached us. Pure: addresses and header fields in, answers out."""
+"""Who may ask, under which name, and by which URL they reached us: addresses and fields in, answers out."""
 
 from __future__ import annotations
 

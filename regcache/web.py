@@ -102,7 +102,7 @@ class RegCacheResource(Resource):
     isLeaf = True
 
     def __init__(self, house: House, registry: str = "") -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self._house = house
         self._registry = registry
 
@@ -206,7 +206,7 @@ class _Exchange:
     async def _send(self, reply: Reply) -> int:
         request = self._request
         request.setResponseCode(reply.status)
-        request.defaultContentType = None  # type: ignore[assignment]
+        request.defaultContentType = None
         fields = request.responseHeaders
         for name, value in reply.headers:
             fields.addRawHeader(name, value.encode("latin-1", "replace").replace(b"\r", b"").replace(b"\n", b""))
@@ -281,7 +281,7 @@ def _below_mount(request: Request, target: str) -> tuple[str, str, str]:
             raise BadRequest("This is a cache for registries, not a forward proxy: ask for a path.")
         target = "/" + rest.partition("/")[2]
     path, _, query = target.partition("?")
-    mounted = [segment for segment in request.prepath if segment]
+    mounted = [segment for segment in request.prepath or () if segment]
     pieces = path.split("/")
     at, seen = 1, 0
     while seen < len(mounted) and at < len(pieces):
@@ -302,16 +302,17 @@ class _BoundedRequest(Request):
         if length is not None and length > _MOST_BODY:
             self._refuse(PayloadTooLarge(f"At most {_MOST_BODY} bytes are accepted."))
             length = 0
-        super().gotLength(length)
+        super().gotLength(length)  # type: ignore[no-untyped-call]
 
     def handleContentChunk(self, data: bytes) -> None:
         if self.content is not None and self.content.tell() + len(data) > _MOST_BODY:
             self._refuse(PayloadTooLarge(f"At most {_MOST_BODY} bytes are accepted."))
             return
-        super().handleContentChunk(data)
+        super().handleContentChunk(data)  # type: ignore[no-untyped-call]
 
     def _refuse(self, error: RegCacheError) -> None:
         transport = self.transport
+        assert transport is not None
         body = error.text.encode() + b"\n"
         transport.write(
             f"HTTP/1.1 {error.status} Refused\r\nconnection: close\r\ncontent-type: text/plain\r\n"
@@ -337,10 +338,22 @@ class _Channel(HTTPChannel):
         self.transport.loseConnection()
 
 
+class _Site(Site):
+    """Logs nothing by itself: the exchanges do."""
+
+    def buildProtocol(self, addr: Any) -> Any:
+        channel = super().buildProtocol(addr)
+        # Twisted wraps its channel to tell HTTP/2 from HTTP/1; the factory of the latter is ours.
+        channel._channel.__class__ = _Channel
+        return channel
+
+    def log(self, request: Any) -> None:
+        del request
+
+
 def make_site(resource: RegCacheResource, reactor: Any) -> Site:
     """A Site for a port of our own: bounded requests, no log of its own."""
-    site = Site(resource, requestFactory=_BoundedRequest, reactor=reactor)
+    site = _Site(resource, requestFactory=_BoundedRequest, reactor=reactor)
     site.noisy = False
     site.displayTracebacks = False
-    site.log = lambda _request: None  # type: ignore[method-assign]
     return site

@@ -1,0 +1,314 @@
+"""
+Putting the parts together: the service tree, for ``twistd``, for the console script, and for other programs.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+from attrs import frozen
+from twisted.application.service import IService, MultiService, Service
+from twisted.internet import endpoints
+from twisted.internet.defer import Deferred, DeferredList, inlineCallbacks, maybeDeferred
+from twisted.internet.threads import deferToThreadPool
+from twisted.logger import Logger
+from twisted.python.threadpool import ThreadPool
+from zope.interface import implementer
+
+from regcache import registries
+from regcache._version import __version__
+from regcache.access import Access
+from regcache.accesslog import AccessLog
+from regcache.config import Config, Listen, warnings
+from regcache.errors import ConfigError
+from regcache.flow.agent import Connections
+from regcache.flow.cache import Cache
+from regcache.flow.context import Context
+from regcache.flow.derive import ProcessDeriver
+from regcache.flow.upstream import Upstream
+from regcache.http.messages import Headers
+from regcache.http.policy import Rules
+from regcache.options import Options, stop
+from regcache.store.disk import DiskStore
+from regcache.web import House, RegCacheResource, make_site
+
+__all__ = ["Options", "Parts", "build", "main", "makeService"]
+
+_log = Logger(namespace="regcache")
+_PORT = 8650
+
+
+@implementer(IService)
+class CacheService(Service):
+    """
+    The cache without its ports: takes the directory at start, lets it go at stop.
+
+    :raises regcache.errors.ConfigError: from ``startService``, if the directory cannot be used.
+    """
+
+    def __init__(self, reactor: Any, config: Config) -> None:
+        self._config = config
+        self._threads = ThreadPool(0, 4, "regcache-work")
+        self._connections = Connections(reactor, config.upstream_ca)
+        self._deriver = ProcessDeriver(reactor)
+        self._reactor = reactor
+        self.store = DiskStore(
+            config.cache_dir, reactor=reactor, max_size=config.max_size, min_free=config.min_free, now=time.time
+        )
+        self.cache = Cache(self._context())
+        self.log = AccessLog(reactor, config.access_log)
+        self._opened = False
+
+    def _context(self) -> Context:
+        config = self._config
+        return Context(
+            store=self.store,
+            upstream=Upstream(self._reactor, self._connections.agent, config.idle_timeout),
+            deriver=self._deriver,
+            clock=self._reactor,
+            now=time.time,
+            rules=Rules(
+                ttl=config.ttl,
+                refresh_after=config.refresh_after,
+                negative_ttl=config.negative_ttl,
+                upstream_timeout=config.upstream_timeout,
+                cold_timeout=config.cold_timeout,
+                offline=config.offline,
+            ),
+            request_fields=Headers.of({"user-agent": f"regcache/{__version__}"}),
+            max_index_size=config.max_index_size,
+            max_file_size=config.max_file_size,
+            revalidate_on_request=config.client_no_cache == "revalidate",
+            in_thread=lambda work, *args: deferToThreadPool(self._reactor, self._threads, work, *args),
+        )
+
+    def open(self) -> None:
+        """Take the cache directory, before the reactor runs, so that what is wrong with it is said at once."""
+        if not self._opened:
+            self.store.open_directory()
+            self._opened = True
+
+    def startService(self) -> None:
+        self.open()
+        self.store.start()
+        self._threads.start()
+        self._connections.start()
+        super().startService()  # type: ignore[no-untyped-call]
+
+    @inlineCallbacks
+    def stopService(self) -> Any:
+        """Finish what is in flight, within the grace period; then close everything, in order."""
+        super().stopService()  # type: ignore[no-untyped-call]
+        flowing = self.cache.stop()
+        timer = self._reactor.callLater(self._config.grace, self.cache.abandon)
+        yield flowing
+        if timer.active():
+            timer.cancel()
+        self._deriver.stop()
+        yield self._connections.stop()
+        self._threads.stop()
+        yield self.store.stop()
+        self._opened = False
+        self.log.flush()
+
+
+class _Ports(Service):
+    """The ports: opened after the cache has started, closed before it stops."""
+
+    def __init__(self, reactor: Any, config: Config, parts: Parts, say: Callable[[str], object]) -> None:
+        self._reactor, self._config, self._parts, self._say = reactor, config, parts, say
+        self._ports: list[Any] = []
+        self._sites: list[Any] = []
+
+    def listen(self) -> None:
+        """
+        Open every port, now.
+
+        :raises regcache.errors.ConfigError: if one cannot be opened.
+        """
+        explicit = bool(self._config.listen)
+        default = (Listen(f"tcp:{_PORT}:interface=127.0.0.1"), Listen(f"tcp:{_PORT}:interface=\\:\\:1"))
+        for one in self._config.listen or default:
+            problem = self._open(one)
+            if problem is not None and (explicit or not self._ports):
+                raise ConfigError(f"{one.endpoint} cannot be listened on: {problem}")
+
+    def _open(self, one: Listen) -> str | None:
+        site = make_site(self._parts.resource(one.registry), self._reactor)
+        outcome: list[Any] = []
+        try:
+            endpoint = endpoints.serverFromString(self._reactor, one.endpoint)
+            endpoint.listen(site).addBoth(outcome.append)
+        except (ValueError, KeyError, TypeError, OSError, IndexError) as error:
+            return f"{error} (it should be like tcp:8650:interface=127.0.0.1)"
+        result = outcome[0] if outcome else None
+        if result is None or not hasattr(result, "stopListening"):
+            value = getattr(result, "value", result)
+            return str(getattr(value, "socketError", value))
+        self._ports.append((one, result))
+        self._sites.append(site)
+        return None
+
+    def startService(self) -> None:
+        super().startService()  # type: ignore[no-untyped-call]
+        self._announce()
+
+    def _announce(self) -> None:
+        config, parts = self._config, self._parts
+        for one, port in self._ports:
+            host = port.getHost()
+            if not hasattr(host, "port"):
+                self._say(f"regcache: listening on {one.endpoint}")
+                continue
+            name = f"[{host.host}]" if ":" in host.host else host.host
+            root = config.public_url or f"http://{name}:{host.port}/"
+            served = [one.registry] if one.registry else list(parts.registries)
+            for registry in served:
+                base = root if one.registry else f"{root}{registry}/"
+                lines = parts.registries[registry].client_lines(base)
+                self._say(f"regcache: {registry} at {base}   {lines[0] if lines else ''}")
+        size, entries = parts.cache.store.usage()
+        allowed = ", ".join(map(str, config.allow))
+        limit = f"{config.max_size / (1 << 30):g} GiB" if config.max_size else "no limit"
+        self._say(
+            f"regcache: cache in {config.cache_dir}: {size / (1 << 20):.1f} MiB of {limit}, {entries} entries;"
+            f" allowed: {allowed}{'; offline' if config.offline else ''}"
+        )
+
+    def stopService(self) -> Deferred[Any]:
+        super().stopService()  # type: ignore[no-untyped-call]
+        ports, self._ports = self._ports, []
+        return DeferredList([maybeDeferred(port.stopListening) for _, port in ports])
+
+
+class _InOrder(MultiService):
+    """Stops its children one after the other, the last started first."""
+
+    @inlineCallbacks
+    def stopService(self) -> Any:
+        self.running = 0
+        for child in reversed(self.services):
+            yield maybeDeferred(child.stopService)
+
+
+@frozen
+class Parts:
+    """
+    A service and its resources, for whoever mounts them.
+
+    :ivar cache: the cache's service; it opens no port.
+    :ivar registries: the registries served, by name.
+    """
+
+    cache: CacheService
+    registries: dict[str, Any]
+    house: House
+
+    @property
+    def service(self) -> CacheService:
+        """The service to start and stop with the application."""
+        return self.cache
+
+    def resource(self, name: str | None = None) -> RegCacheResource:
+        """
+        The Resource to mount: all registries, each below its name, or the named one at this very path.
+
+        :raises KeyError: if no registry of that name is served.
+        """
+        if name:
+            self.registries[name]
+        return RegCacheResource(self.house, name or "")
+
+
+def build(reactor: Any, config: Config) -> Parts:
+    """
+    The parts of a cache; nothing is opened or started yet.
+
+    :raises regcache.errors.ConfigError: if a registry's options are wrong.
+    """
+    service = CacheService(reactor, config)
+    made = {options.name: registries.make(options) for options in config.registries}
+    house = House(
+        cache=service.cache,
+        registries=made,
+        access=Access(config),
+        clock=reactor,
+        now=time.time,
+        running=lambda: bool(service.running),
+        log=service.log,
+    )
+    return Parts(service, made, house)
+
+
+def _raise_descriptor_limit() -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+class _Started(_InOrder):
+    """The whole service: opens what can fail before the reactor runs, where a failure can still end the program."""
+
+    def __init__(self, parts: Parts, ports: _Ports) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._parts, self._ports = parts, ports
+        parts.cache.setServiceParent(self)
+        ports.setServiceParent(self)
+
+    def privilegedStartService(self) -> None:
+        try:
+            self._parts.cache.open()
+            self._ports.listen()
+        except ConfigError as error:
+            stop(error)
+        super().privilegedStartService()  # type: ignore[no-untyped-call]
+
+    def startService(self) -> None:
+        try:
+            super().startService()  # type: ignore[no-untyped-call]
+        except ConfigError as error:
+            stop(error)
+
+
+def _print(line: str) -> None:
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()
+
+
+def makeService(options: Options) -> MultiService:
+    """The service that ``twistd regcache`` runs."""
+    from twisted.internet import reactor
+
+    # Twisted's clock is the wall clock, by which a step backwards would freeze every timer.
+    if not reactor.getDelayedCalls():  # type: ignore[attr-defined]
+        reactor.seconds = time.monotonic  # type: ignore[attr-defined]
+    config = options.config
+    for warning in warnings(config, os.environ, options.said):
+        sys.stderr.write(f"regcache: warning: {warning}\n")
+    _raise_descriptor_limit()
+    parts = build(reactor, config)
+    return _Started(parts, _Ports(reactor, config, parts, _print))
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """The console script: ``regcache serve`` runs the service in the foreground, without a pidfile."""
+    given = sys.argv[1:] if arguments is None else arguments
+    if given[:1] in (["-h"], ["--help"], []):
+        _print(
+            "Usage: regcache serve [options]\n\nRuns the cache in the foreground; 'regcache serve --help' lists options."
+        )
+        raise SystemExit(0 if given else 1)
+    if given[:1] == ["--version"]:
+        _print(f"regcache {__version__}")
+        return
+    if given[0] != "serve":
+        stop(f"there is no command {given[0]!r}; there is: serve.")
+    from twisted.scripts.twistd import run
+
+    sys.argv = ["twistd", "-n", "--pidfile=", "regcache", *given[1:]]
+    run()
