@@ -257,8 +257,8 @@ class _Started(_InOrder):
     def __init__(self, parts: Parts, ports: _Ports) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self._parts, self._ports = parts, ports
-        parts.cache.setServiceParent(self)
-        ports.setServiceParent(self)
+        parts.cache.setServiceParent(self)  # type: ignore[no-untyped-call]
+        ports.setServiceParent(self)  # type: ignore[no-untyped-call]
 
     def privilegedStartService(self) -> None:
         try:
@@ -285,8 +285,8 @@ def makeService(options: Options) -> MultiService:
     from twisted.internet import reactor
 
     # Twisted's clock is the wall clock, by which a step backwards would freeze every timer.
-    if not reactor.getDelayedCalls():  # type: ignore[attr-defined]
-        reactor.seconds = time.monotonic  # type: ignore[attr-defined]
+    if not reactor.getDelayedCalls():
+        setattr(reactor, "seconds", time.monotonic)  # noqa: B010
     config = options.config
     for warning in warnings(config, os.environ, options.said):
         sys.stderr.write(f"regcache: warning: {warning}\n")
@@ -299,9 +299,7 @@ def main(arguments: list[str] | None = None) -> None:
     """The console script: ``regcache serve`` runs the service in the foreground, without a pidfile."""
     given = sys.argv[1:] if arguments is None else arguments
     if given[:1] in (["-h"], ["--help"], []):
-        _print(
-            "Usage: regcache serve [options]\n\nRuns the cache in the foreground; 'regcache serve --help' lists options."
-        )
+        _print("Usage: regcache serve [options]\n\nRuns the cache in the foreground; see 'regcache serve --help'.")
         raise SystemExit(0 if given else 1)
     if given[:1] == ["--version"]:
         _print(f"regcache {__version__}")

@@ -342,7 +342,7 @@ class _Site(Site):
     """Logs nothing by itself: the exchanges do."""
 
     def buildProtocol(self, addr: Any) -> Any:
-        channel = super().buildProtocol(addr)
+        channel: Any = super().buildProtocol(addr)  # type: ignore[no-untyped-call]
         # Twisted wraps its channel to tell HTTP/2 from HTTP/1; the factory of the latter is ours.
         channel._channel.__class__ = _Channel
         return channel
@@ -353,7 +353,7 @@ class _Site(Site):
 
 def make_site(resource: RegCacheResource, reactor: Any) -> Site:
     """A Site for a port of our own: bounded requests, no log of its own."""
-    site = _Site(resource, requestFactory=_BoundedRequest, reactor=reactor)
+    site = _Site(resource, requestFactory=_BoundedRequest, reactor=reactor)  # type: ignore[no-untyped-call]
     site.noisy = False
     site.displayTracebacks = False
     return site

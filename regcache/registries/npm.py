@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -243,10 +244,8 @@ class Npm:
 
 def _digests(dist: Mapping[str, Any]) -> tuple[Digest, ...]:
     found = list(parse_sri(dist["integrity"])) if isinstance(dist.get("integrity"), str) else []
-    try:
+    with contextlib.suppress(ValueError):
         found.append(Digest("sha1", str(dist.get("shasum", "")).lower()))
-    except ValueError:
-        pass
     return tuple(found)
 
 

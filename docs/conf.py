@@ -1,0 +1,7 @@
+"""How the documentation is built."""
+
+project = "regcache"
+copyright = "2026, The regcache authors"  # noqa: A001
+extensions = ["myst_parser"]
+html_theme = "alabaster"
+exclude_patterns = ["_build"]
