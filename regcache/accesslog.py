@@ -5,18 +5,26 @@ from __future__ import annotations
 import re
 import sys
 from collections import Counter
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 from attrs import frozen
+from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
 
+from regcache.errors import ConfigError
 from regcache.flow.reply import How
+from regcache.flow.waiting import Outcome, spawn
 
 __all__ = ["AccessLog", "Line"]
 
+_log = Logger(namespace="regcache")
 _EVERY = 0.5
+_BATCH = 1 << 16
+_MOST_WAITING = 1 << 20
 _MOST_BYTES = 10 << 20
 _KEPT_FILES = 5
 _SECRETS = re.compile(r"(?i)((?:token|signature|credential|password|auth)[^=&]*=)[^&\s]*")
@@ -48,48 +56,97 @@ class Line:
 
 class AccessLog:
     """
-    Counts every request; writes the lines where the operator wants them.
+    Counts every request; gathers the lines of those that were no hits, and writes them where the operator wants them.
+
+    Lines are written in a thread, twice a second or every 64 KiB. While the disk is stuck at most 1 MiB is kept.
 
     :param where: ``off``, ``-`` for standard output, or a file, rotated at 10 MB, five kept.
+    :param hits: whether hits are written as well.
+    :param in_thread: runs a function beside the reactor.
     """
 
-    def __init__(self, clock: IReactorTime, where: str) -> None:
+    def __init__(
+        self, clock: IReactorTime, where: str, hits: bool, in_thread: Callable[..., Deferred[Any]] = maybeDeferred
+    ) -> None:
         self.counts: Counter[How] = Counter()
         self._clock = clock
         self._where = where
+        self._hits = hits
+        self._in_thread = in_thread
         self._lines: list[str] = []
+        self._size = 0
+        self._lost = 0
         self._timer: Any = None
+        self._writing: Outcome[None] | None = None
+
+    def open(self) -> None:
+        """
+        See that the file can be written.
+
+        :raises regcache.errors.ConfigError: if it cannot.
+        """
+        if self._where in ("off", "-"):
+            return
+        try:
+            Path(self._where).open("a").close()
+        except OSError as error:
+            raise ConfigError(f"--access-log: {self._where} cannot be written: {error.strerror}.") from None
 
     def note(self, line: Line) -> None:
         """A request was answered."""
         self.counts[line.how] += 1
-        if self._where == "off":
+        if self._where == "off" or (line.how is How.HIT and not self._hits):
             return
-        self._lines.append(line.text())
-        if self._timer is None:
-            self._timer = self._clock.callLater(_EVERY, self.flush)
+        if self._size > _MOST_WAITING:
+            self._lost += 1
+            return
+        text = line.text()
+        self._lines.append(text)
+        self._size += len(text)
+        if self._size > _BATCH:
+            self._flush()
+        elif self._timer is None:
+            self._timer = self._clock.callLater(_EVERY, self._flush)
 
-    def flush(self) -> None:
+    async def stop(self) -> None:
         """Write what has gathered."""
+        self._flush()
+        while self._writing is not None:
+            await self._writing.wait()
+
+    def _flush(self) -> None:
         if self._timer is not None and self._timer.active():
             self._timer.cancel()
         self._timer = None
-        lines, self._lines = self._lines, []
-        if not lines:
+        if self._writing is not None or not self._lines:
             return
-        text = "\n".join(lines) + "\n"
+        if self._lost:
+            self._lines.append(f"# {self._lost} lines were lost: the disk was too slow.")
+            self._lost = 0
+        text = "\n".join(self._lines) + "\n"
+        self._lines, self._size = [], 0
+        self._writing = spawn(self._write_out(text))
+        if self._writing.known:
+            self._writing = None
+
+    async def _write_out(self, text: str) -> None:
+        try:
+            await self._in_thread(self._write, text)
+        except OSError as error:
+            _log.error("The access log {where} cannot be written: {why}", where=self._where, why=str(error))
+        finally:
+            self._writing = None
+        self._flush()
+
+    def _write(self, text: str) -> None:
         if self._where == "-":
-            self._write(sys.stdout, text)
+            sys.stdout.write(text)
+            sys.stdout.flush()
             return
         path = Path(self._where)
         self._rotate(path)
         with path.open("a", encoding="ascii") as file:
-            self._write(file, text)
-
-    @staticmethod
-    def _write(file: TextIO, text: str) -> None:
-        file.write(text)
-        file.flush()
+            file.write(text)
 
     @staticmethod
     def _rotate(path: Path) -> None:

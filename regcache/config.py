@@ -194,6 +194,7 @@ OPTIONS = (
     ),
     Option("grace", parse_duration, "8s", "How long a stop waits for what is in flight (s, m)."),
     Option("access-log", str, "off", "Log requests: off, - for standard output, or a file, rotated at 10 MB."),
+    Option("access-log-hits", parse_bool, "no", "Log hits as well, which are else only counted.", flag=True),
 )
 _BY_NAME = {option.name: option for option in OPTIONS}
 _FILE_KEYS = {"url", "type", "artifact-hosts", "ttl", "refresh-after", "negative-ttl"}
@@ -227,6 +228,7 @@ class Config:
     client_no_cache: str = "ignore"
     grace: float = 8.0
     access_log: str = "off"
+    access_log_hits: bool = False
 
 
 def default_cache_dir(environ: Mapping[str, str]) -> str:

@@ -83,7 +83,7 @@ class Artifact:
         revalidated.
     :ivar ttl: seconds of freshness of a mutable one, if not the registry's own.
     :ivar digests: what the address itself proves about the body.
-    :ivar index: the document whose facts name this artifact.
+    :ivar indexes: the documents whose facts name this artifact; any that is stored will do, the first is asked for.
     :ivar proof: a smaller document whose facts name it as well, for when no index is stored.
     """
 
@@ -94,7 +94,7 @@ class Artifact:
     mutable: bool = False
     ttl: float | None = None
     digests: tuple[Digest, ...] = ()
-    index: Document | None = None
+    indexes: tuple[Document, ...] = ()
     proof: Document | None = None
 
 

@@ -4,11 +4,15 @@ Putting the parts together: the service tree, for ``twistd``, for the console sc
 
 from __future__ import annotations
 
+import errno
 import os
 import resource
+import secrets
+import socket
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from attrs import frozen
@@ -31,11 +35,13 @@ from regcache.flow.cache import Cache
 from regcache.flow.context import Context
 from regcache.flow.derive import ProcessDeriver
 from regcache.flow.upstream import Upstream
+from regcache.flow.waiting import within
 from regcache.http.messages import Headers
 from regcache.http.policy import Rules
 from regcache.options import Options, stop
+from regcache.site import CacheSite
 from regcache.store.disk import DiskStore
-from regcache.web import House, RegCacheResource, make_site
+from regcache.web import House, RegCacheResource
 
 __all__ = ["Options", "Parts", "build", "main", "makeService"]
 
@@ -48,7 +54,9 @@ class CacheService(Service):
     """
     The cache without its ports: takes the directory at start, lets it go at stop.
 
-    :raises regcache.errors.ConfigError: from ``startService``, if the directory cannot be used.
+    :raises regcache.errors.ConfigError: if a registry's options are wrong; from ``startService``, if the directory
+        cannot be used.
+    :ivar house: what the resources share.
     """
 
     def __init__(self, reactor: Any, config: Config) -> None:
@@ -60,11 +68,23 @@ class CacheService(Service):
         self.store = DiskStore(
             config.cache_dir, reactor=reactor, max_size=config.max_size, min_free=config.min_free, now=time.time
         )
-        self.cache = Cache(self._context())
-        self.log = AccessLog(reactor, config.access_log)
+        token = f"regcache-{secrets.token_hex(6)}"
+        self.house = House(
+            cache=Cache(self._context(token)),
+            registries={options.name: registries.make(options) for options in config.registries},
+            access=Access(config),
+            clock=reactor,
+            now=time.time,
+            running=lambda: bool(self.running),
+            log=AccessLog(reactor, config.access_log, config.access_log_hits, self._in_thread),
+            token=token,
+        )
         self._opened = False
 
-    def _context(self) -> Context:
+    def _in_thread(self, work: Callable[..., Any], *args: Any) -> Deferred[Any]:
+        return deferToThreadPool(self._reactor, self._threads, work, *args)
+
+    def _context(self, token: str) -> Context:
         config = self._config
         return Context(
             store=self.store,
@@ -80,16 +100,17 @@ class CacheService(Service):
                 cold_timeout=config.cold_timeout,
                 offline=config.offline,
             ),
-            request_fields=Headers.of({"user-agent": f"regcache/{__version__}"}),
+            request_fields=Headers.of({"user-agent": f"regcache/{__version__}", "via": f"1.1 {token}"}),
             max_index_size=config.max_index_size,
             max_file_size=config.max_file_size,
             revalidate_on_request=config.client_no_cache == "revalidate",
-            in_thread=lambda work, *args: deferToThreadPool(self._reactor, self._threads, work, *args),
+            in_thread=self._in_thread,
         )
 
     def open(self) -> None:
         """Take the cache directory, before the reactor runs, so that what is wrong with it is said at once."""
         if not self._opened:
+            self.house.log.open()
             self.store.open_directory()
             self._opened = True
 
@@ -104,17 +125,19 @@ class CacheService(Service):
     def stopService(self) -> Any:
         """Finish what is in flight, within the grace period; then close everything, in order."""
         super().stopService()  # type: ignore[no-untyped-call]
-        flowing = self.cache.stop()
-        timer = self._reactor.callLater(self._config.grace, self.cache.abandon)
-        yield flowing
-        if timer.active():
-            timer.cancel()
+        flowing = DeferredList([self.house.drained(), self.house.cache.stop()])
+        try:
+            yield Deferred.fromCoroutine(within(self._reactor, self._config.grace, flowing))
+        except TimeoutError:
+            _log.warn("The grace period is over; what is still under way is cut.")
+            self.house.abandon()
+            self.house.cache.abandon()
         self._deriver.stop()
         yield self._connections.stop()
+        yield Deferred.fromCoroutine(self.house.log.stop())
         self._threads.stop()
         yield self.store.stop()
         self._opened = False
-        self.log.flush()
 
 
 class _Ports(Service):
@@ -123,7 +146,7 @@ class _Ports(Service):
     def __init__(self, reactor: Any, config: Config, parts: Parts, say: Callable[[str], object]) -> None:
         self._reactor, self._config, self._parts, self._say = reactor, config, parts, say
         self._ports: list[Any] = []
-        self._sites: list[Any] = []
+        self._sites: list[CacheSite] = []
 
     def listen(self) -> None:
         """
@@ -139,10 +162,10 @@ class _Ports(Service):
                 raise ConfigError(f"{one.endpoint} cannot be listened on: {problem}")
 
     def _open(self, one: Listen) -> str | None:
-        site = make_site(self._parts.resource(one.registry), self._reactor)
+        site = CacheSite(self._parts.resource(one.registry), self._reactor)
         outcome: list[Any] = []
         try:
-            endpoint = endpoints.serverFromString(self._reactor, one.endpoint)
+            endpoint = endpoints.serverFromString(self._reactor, _private(one.endpoint))
             endpoint.listen(site).addBoth(outcome.append)
         except (ValueError, KeyError, TypeError, OSError, IndexError) as error:
             return f"{error} (it should be like tcp:8650:interface=127.0.0.1)"
@@ -159,7 +182,8 @@ class _Ports(Service):
         self._announce()
 
     def _announce(self) -> None:
-        config, parts = self._config, self._parts
+        config, service = self._config, self._parts.service
+        made = service.house.registries
         for one, port in self._ports:
             host = port.getHost()
             if not hasattr(host, "port"):
@@ -167,12 +191,12 @@ class _Ports(Service):
                 continue
             name = f"[{host.host}]" if ":" in host.host else host.host
             root = config.public_url or f"http://{name}:{host.port}/"
-            served = [one.registry] if one.registry else list(parts.registries)
+            served = [one.registry] if one.registry else list(made)
             for registry in served:
                 base = root if one.registry else f"{root}{registry}/"
-                lines = parts.registries[registry].client_lines(base)
+                lines = made[registry].client_lines(base)
                 self._say(f"regcache: {registry} at {base}   {lines[0] if lines else ''}")
-        size, entries = parts.cache.store.usage()
+        size, entries = service.store.usage()
         allowed = ", ".join(map(str, config.allow))
         limit = f"{config.max_size / (1 << 30):g} GiB" if config.max_size else "no limit"
         self._say(
@@ -180,10 +204,13 @@ class _Ports(Service):
             f" allowed: {allowed}{'; offline' if config.offline else ''}"
         )
 
-    def stopService(self) -> Deferred[Any]:
+    @inlineCallbacks
+    def stopService(self) -> Any:
         super().stopService()  # type: ignore[no-untyped-call]
         ports, self._ports = self._ports, []
-        return DeferredList([maybeDeferred(port.stopListening) for _, port in ports])
+        yield DeferredList([maybeDeferred(port.stopListening) for _, port in ports])
+        for site in self._sites:
+            site.drain()
 
 
 class _InOrder(MultiService):
@@ -201,18 +228,10 @@ class Parts:
     """
     A service and its resources, for whoever mounts them.
 
-    :ivar cache: the cache's service; it opens no port.
-    :ivar registries: the registries served, by name.
+    :ivar service: to be started and stopped with the application; it opens no port.
     """
 
-    cache: CacheService
-    registries: dict[str, Any]
-    house: House
-
-    @property
-    def service(self) -> CacheService:
-        """The service to start and stop with the application."""
-        return self.cache
+    service: CacheService
 
     def resource(self, name: str | None = None) -> RegCacheResource:
         """
@@ -220,9 +239,10 @@ class Parts:
 
         :raises KeyError: if no registry of that name is served.
         """
+        house = self.service.house
         if name:
-            self.registries[name]
-        return RegCacheResource(self.house, name or "")
+            house.registries[name]
+        return RegCacheResource(house, name or "")
 
 
 def build(reactor: Any, config: Config) -> Parts:
@@ -231,18 +251,19 @@ def build(reactor: Any, config: Config) -> Parts:
 
     :raises regcache.errors.ConfigError: if a registry's options are wrong.
     """
-    service = CacheService(reactor, config)
-    made = {options.name: registries.make(options) for options in config.registries}
-    house = House(
-        cache=service.cache,
-        registries=made,
-        access=Access(config),
-        clock=reactor,
-        now=time.time,
-        running=lambda: bool(service.running),
-        log=service.log,
-    )
-    return Parts(service, made, house)
+    return Parts(CacheService(reactor, config))
+
+
+def _private(endpoint: str) -> str:
+    """A UNIX socket is for its owner unless the endpoint says else, and one that nobody listens on makes room."""
+    kind, _, rest = endpoint.partition(":")
+    if kind != "unix":
+        return endpoint
+    path = rest.partition(":")[0].removeprefix("address=")
+    with socket.socket(socket.AF_UNIX) as probe:
+        if probe.connect_ex(path) == errno.ECONNREFUSED:
+            Path(path).unlink(missing_ok=True)
+    return endpoint if "mode=" in rest else f"{endpoint}:mode=600"
 
 
 def _raise_descriptor_limit() -> None:
@@ -257,12 +278,12 @@ class _Started(_InOrder):
     def __init__(self, parts: Parts, ports: _Ports) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self._parts, self._ports = parts, ports
-        parts.cache.setServiceParent(self)  # type: ignore[no-untyped-call]
+        parts.service.setServiceParent(self)  # type: ignore[no-untyped-call]
         ports.setServiceParent(self)  # type: ignore[no-untyped-call]
 
     def privilegedStartService(self) -> None:
         try:
-            self._parts.cache.open()
+            self._parts.service.open()
             self._ports.listen()
         except ConfigError as error:
             stop(error)

@@ -5,30 +5,26 @@ The Resource tree: requests in, replies out. Nothing here decides anything about
 from __future__ import annotations
 
 import json
-import secrets
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from attrs import define
+from attrs import define, field
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
-from twisted.web.http import HTTPChannel
 from twisted.web.http import Request as WireRequest
 from twisted.web.resource import Resource
-from twisted.web.server import NOT_DONE_YET, Request, Site
+from twisted.web.server import NOT_DONE_YET, Request
 
 from regcache._version import __version__
 from regcache.access import Access, Peer
 from regcache.accesslog import AccessLog, Line
 from regcache.errors import (
     BadRequest,
-    HeadersTooLarge,
     MethodNotAllowed,
     NotFound,
     NotStarted,
-    PayloadTooLarge,
     RegCacheError,
     TargetTooLong,
 )
@@ -36,16 +32,15 @@ from regcache.flow.cache import Cache
 from regcache.flow.reply import Reply, cache_status
 from regcache.flow.sending import Sender, abort_client
 from regcache.flow.upstream import origin_of
+from regcache.flow.waiting import Outcome
 from regcache.http.fields import format_date
 from regcache.http.messages import Headers, RequestHead
 from regcache.interfaces import IRegistry
 
-__all__ = ["House", "RegCacheResource", "make_site"]
+__all__ = ["House", "RegCacheResource"]
 
 _log = Logger(namespace="regcache")
 _MOST_TARGET = 8192
-_MOST_BODY = 8 << 20
-_TOKEN = f"regcache-{secrets.token_hex(6)}"
 
 
 @define(eq=False)
@@ -56,7 +51,7 @@ class House:
     :ivar registries: by name.
     :ivar running: says whether the service has started and not stopped.
     :ivar now: the wall clock.
-    :ivar summary: the lines for people at ``/``.
+    :ivar token: names this service in ``Via``, by which it knows a request that has come round to it.
     """
 
     cache: Cache
@@ -66,6 +61,31 @@ class House:
     now: Callable[[], float]
     running: Callable[[], bool]
     log: AccessLog
+    token: str
+    _exchanges: set[_Exchange] = field(factory=set, init=False)
+    _empty: Outcome[None] | None = field(default=None, init=False)
+
+    def entered(self, exchange: _Exchange) -> None:
+        """A request came."""
+        self._exchanges.add(exchange)
+
+    def left(self, exchange: _Exchange) -> None:
+        """A request is over."""
+        self._exchanges.discard(exchange)
+        if self._empty is not None and not self._exchanges:
+            self._empty.succeed(None)
+
+    def drained(self) -> Deferred[None]:
+        """Fires when no request is under way any more."""
+        self._empty = Outcome()
+        if not self._exchanges:
+            self._empty.succeed(None)
+        return self._empty.wait()
+
+    def abandon(self) -> None:
+        """End the requests that are still under way; their clients see a failed transfer."""
+        for exchange in list(self._exchanges):
+            exchange.abandon()
 
     def health(self) -> dict[str, Any]:
         """The state of the service, for probes."""
@@ -109,10 +129,10 @@ class RegCacheResource(Resource):
     def render(self, request: Request) -> int:
         """Answer, sooner or later."""
         exchange = _Exchange(self._house, request, self._registry)
+        self._house.entered(exchange)
         request.notifyFinish().addErrback(exchange.client_left)
         working = Deferred.fromCoroutine(exchange.run())
-        exchange.working = working
-        working.addErrback(exchange.bug)
+        working.addErrback(exchange.bug).addBoth(lambda _: self._house.left(exchange))
         return NOT_DONE_YET
 
 
@@ -120,7 +140,6 @@ class _Exchange:
     """One request and its reply."""
 
     def __init__(self, house: House, request: Request, only: str) -> None:
-        self.working: Deferred[None] | None = None
         self._house = house
         self._request = request
         self._only = only
@@ -150,7 +169,7 @@ class _Exchange:
         reached = house.access.host(headers, self._peer, request.isSecure(), _local(request))
         if not house.running():
             raise NotStarted("Try again shortly.")
-        if _TOKEN in headers.get("via"):
+        if house.token in headers.get("via"):
             raise BadRequest("It has been here before: an upstream leads back to this cache.")
         target = request.uri.decode("latin-1")
         if len(target) > _MOST_TARGET:
@@ -176,6 +195,7 @@ class _Exchange:
             headers=headers,
             base=house.access.base(reached, prefix, mount),
             body=b"" if request.content is None else request.content.read(),
+            chunked=request.clientproto == b"HTTP/1.1",
         )
         return await house.cache.answer(registry, head)
 
@@ -214,7 +234,11 @@ class _Exchange:
         fields.setRawHeaders(b"date", [format_date(self._house.now()).encode()])
         fields.setRawHeaders(b"x-cache", [reply.how.value.encode()])
         fields.setRawHeaders(b"cache-status", [cache_status(reply).encode()])
-        fields.setRawHeaders(b"via", [f"1.1 {_TOKEN}".encode()])
+        fields.setRawHeaders(b"via", [f"1.1 {self._house.token}".encode()])
+        transport = request.transport
+        closing = not self._house.running()
+        if closing:
+            fields.setRawHeaders(b"connection", [b"close"])
         if reply.length is not None and reply.status != 304:
             fields.setRawHeaders(b"content-length", [str(reply.length).encode()])
         if self._head_only or reply.length == 0 or reply.status == 304:
@@ -222,11 +246,15 @@ class _Exchange:
                 reply.body.close()
             request.write(b"")
             request.finish()
-            return 0
-        sender = Sender(self._house.clock, request, reply)
-        self._sender = sender
-        sender.start()
-        return await sender.done
+            sent = 0
+        else:
+            self._sender = Sender(self._house.clock, request, reply)
+            self._sender.start()
+            sent = await self._sender.done
+        # Twisted does not close a connection for what the response says.
+        if closing and transport is not None:
+            transport.loseConnection()
+        return sent
 
     def _note(self, reply: Reply, sent: int, seconds: float) -> None:
         request = self._request
@@ -248,6 +276,10 @@ class _Exchange:
         self._gone = True
         if self._sender is not None:
             self._sender.client_left(reason)
+
+    def abandon(self) -> None:
+        """Time is up: the client sees a failed transfer."""
+        abort_client(self._request)
 
     def bug(self, failure: Failure) -> None:
         """Something that should not happen did: the client gets an end, the log gets the rest."""
@@ -293,67 +325,3 @@ def _below_mount(request: Request, target: str) -> tuple[str, str, str]:
 def _split(path: str) -> tuple[str, str]:
     name, _, rest = path.lstrip("/").partition("/")
     return name, "/" + rest
-
-
-class _BoundedRequest(Request):
-    """Refuses a body that is too large before it is read, and reads no form."""
-
-    def gotLength(self, length: int | None) -> None:
-        if length is not None and length > _MOST_BODY:
-            self._refuse(PayloadTooLarge(f"At most {_MOST_BODY} bytes are accepted."))
-            length = 0
-        super().gotLength(length)  # type: ignore[no-untyped-call]
-
-    def handleContentChunk(self, data: bytes) -> None:
-        if self.content is not None and self.content.tell() + len(data) > _MOST_BODY:
-            self._refuse(PayloadTooLarge(f"At most {_MOST_BODY} bytes are accepted."))
-            return
-        super().handleContentChunk(data)  # type: ignore[no-untyped-call]
-
-    def _refuse(self, error: RegCacheError) -> None:
-        transport = self.transport
-        assert transport is not None
-        body = error.text.encode() + b"\n"
-        transport.write(
-            f"HTTP/1.1 {error.status} Refused\r\nconnection: close\r\ncontent-type: text/plain\r\n"
-            f"content-length: {len(body)}\r\n\r\n".encode()
-            + body
-        )
-        transport.loseConnection()
-
-
-class _Channel(HTTPChannel):
-    """Says what is wrong with a head that is too large."""
-
-    totalHeadersSize = 32768
-
-    def lineLengthExceeded(self, line: bytes) -> None:
-        del line
-        body = HeadersTooLarge("Its lines are too long.").text.encode() + b"\n"
-        assert self.transport is not None
-        self.transport.write(
-            b"HTTP/1.1 431 Request Header Fields Too Large\r\nconnection: close\r\ncontent-type: text/plain\r\n"
-            b"content-length: " + str(len(body)).encode() + b"\r\n\r\n" + body
-        )
-        self.transport.loseConnection()
-
-
-class _Site(Site):
-    """Logs nothing by itself: the exchanges do."""
-
-    def buildProtocol(self, addr: Any) -> Any:
-        channel: Any = super().buildProtocol(addr)  # type: ignore[no-untyped-call]
-        # Twisted wraps its channel to tell HTTP/2 from HTTP/1; the factory of the latter is ours.
-        channel._channel.__class__ = _Channel
-        return channel
-
-    def log(self, request: Any) -> None:
-        del request
-
-
-def make_site(resource: RegCacheResource, reactor: Any) -> Site:
-    """A Site for a port of our own: bounded requests, no log of its own."""
-    site = _Site(resource, requestFactory=_BoundedRequest, reactor=reactor)  # type: ignore[no-untyped-call]
-    site.noisy = False
-    site.displayTracebacks = False
-    return site

@@ -79,6 +79,8 @@ class _BoundedClient(HTTP11ClientProtocol):
 
 
 class _BoundedFactory(_HTTP11ClientFactory):
+    noisy = False
+
     def buildProtocol(self, _address: object) -> _BoundedClient:
         return _BoundedClient(self._quiescentCallback)
 

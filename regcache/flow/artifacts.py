@@ -15,7 +15,6 @@ from regcache.errors import (
     BlobDamaged,
     CannotStore,
     CutShort,
-    DigestMismatch,
     NotFound,
     Offline,
     RegCacheError,
@@ -25,17 +24,18 @@ from regcache.errors import (
 )
 from regcache.flow.asking import Unchanged, kept, question
 from regcache.flow.context import Context
-from regcache.flow.documents import Documents, rules_for, unpacked
+from regcache.flow.documents import Documents, rules_for
+from regcache.flow.proofs import Proofs, verify
 from regcache.flow.reply import How, Reply
 from regcache.flow.transfer import Hashing, Transfer
 from regcache.flow.upstream import Answer, Ask, origin_of
 from regcache.flow.waiting import Outcome, spawn, within
 from regcache.http.fields import format_date, parse_date
-from regcache.http.messages import Digest, Headers, Kind, RequestHead, Stored
+from regcache.http.messages import Headers, Kind, RequestHead, Stored
 from regcache.http.policy import Fetch, Gone, Refuse, Revalidate, UseStored, decide
 from regcache.http.ranges import Part
 from regcache.interfaces import IPartial, IRegistry
-from regcache.routes import Artifact, Document, Fact
+from regcache.routes import Artifact, Fact
 
 __all__ = ["Artifacts"]
 
@@ -63,7 +63,7 @@ class Artifacts:
 
     def __init__(self, context: Context, documents: Documents) -> None:
         self._context = context
-        self._documents = documents
+        self._proofs = Proofs(documents)
         self._fills: dict[str, _Fill] = {}
 
     @property
@@ -94,7 +94,7 @@ class Artifacts:
                 raise Offline(f"The stored copy of {key} was damaged.")
             stored, decision = None, Fetch()
         if isinstance(decision, Revalidate) and stored is not None:
-            return await self._revalidated(registry, route, stored, decision)
+            return await self._revalidated(registry, route, request, stored, decision)
         return await self._fetched(registry, route, request, key)
 
     # From the store.
@@ -130,7 +130,9 @@ class Artifacts:
 
     # From the upstream.
 
-    async def _revalidated(self, registry: IRegistry, route: Artifact, stored: Stored, decision: Revalidate) -> Reply:
+    async def _revalidated(
+        self, registry: IRegistry, route: Artifact, request: RequestHead, stored: Stored, decision: Revalidate
+    ) -> Reply:
         context = self._context
         fill = self._fill(registry, route, stored, context.rules.upstream_timeout)
         left = decision.wait - (context.clock.seconds() - fill.began)
@@ -138,7 +140,7 @@ class Artifacts:
             if await within(context.clock, max(left, 0), self._first_news(fill)):
                 entry = await fill.unchanged.wait()
                 return self._need(self._from_store(route, entry, How.REVALIDATED))
-            return await self._join(route, fill, How.MISS)
+            return await self._join(route, fill, request)
         except NotFound:
             raise
         except (TimeoutError, UpstreamError) as error:
@@ -178,12 +180,14 @@ class Artifacts:
             head = await self._head(registry, route, key)
             if head is not None:
                 return head
+        joined = key in self._fills
         fill = self._fill(registry, route, None, context.rules.cold_timeout)
-        return await self._join(route, fill, How.MISS)
+        reply = await self._join(route, fill, request)
+        return evolve(reply, detail="collapsed" if joined else reply.detail)
 
     async def _head(self, registry: IRegistry, route: Artifact, key: str) -> Reply | None:
         """The head of an artifact that is not stored, without fetching it; None if that takes the whole."""
-        fact = await self._stored_fact(registry, route)
+        fact = await self._proofs.stored(registry, route)
         if fact is not None and fact.size is not None:
             return Reply(status=200, headers=self._headers(route, Headers(), False), stop=fact.size, how=How.MISS)
         ask = Ask(method="HEAD", url=fact.url if fact else route.url, allows=registry.allows, artifact=True)
@@ -196,8 +200,12 @@ class Artifacts:
         headers = self._headers(route, answer.headers, False)
         return Reply(status=200, headers=headers, stop=answer.length, how=How.MISS)
 
-    async def _join(self, route: Artifact, fill: _Fill, how: How) -> Reply:
-        """A reader of a body under way, once its first bytes can be read or it is clear that none will come."""
+    async def _join(self, route: Artifact, fill: _Fill, request: RequestHead) -> Reply:
+        """
+        A reader of a body under way, once its first bytes can be read or it is clear that none will come.
+
+        A client that could not tell a cut from the end gets nothing before the length is known.
+        """
         context, transfer = self._context, fill.transfer
         began = context.clock.seconds()
         reader = transfer.open()
@@ -210,7 +218,9 @@ class Artifacts:
                     if transfer.head.known:
                         break
                     raise UpstreamTimeout(f"{origin_of(route.url)} is slow; the fetch goes on, ask again.") from None
-            if transfer.error is not None and transfer.mark == 0:
+            while not (request.chunked or transfer.total is not None or transfer.error is not None):
+                await transfer.moved()
+            if transfer.error is not None and (transfer.mark == 0 or not request.chunked):
                 raise transfer.error
         except BaseException:
             reader.close()
@@ -218,7 +228,12 @@ class Artifacts:
         answer = await transfer.head.wait()
         headers = self._headers(route, answer.headers, False).replacing({"etag": f'"{secrets.token_hex(16)}"'})
         return Reply(
-            status=200, headers=headers, body=reader, how=how, upstream_seconds=context.clock.seconds() - began
+            status=200,
+            headers=headers,
+            body=reader,
+            how=How.MISS,
+            detail=f"fwd-status={answer.status}" + ("" if transfer.relaying else "; stored"),
+            upstream_seconds=context.clock.seconds() - began,
         )
 
     def is_ahead(self, reply: Reply, part: Part) -> bool:
@@ -230,7 +245,7 @@ class Artifacts:
         """
         A range by a request of its own, passed through and not stored; None if the upstream does not give it.
         """
-        fact = await self._stored_fact(registry, route)
+        fact = await self._proofs.stored(registry, route)
         url = fact.url if fact is not None and registry.allows(fact.url) else route.url
         ask = Ask(
             url=url,
@@ -283,14 +298,14 @@ class Artifacts:
     async def _run(
         self, registry: IRegistry, route: Artifact, fill: _Fill, stored: Stored | None, deadline: float
     ) -> None:
-        fact, named = await self._locate(registry, route)
+        fact, named = await self._proofs.locate(registry, route)
         proof: Outcome[Fact | None] = Outcome()
         if route.digests or (fact is not None and fact.digests):
             proof.succeed(fact)
-        elif named or not (route.proof or route.index):
+        elif not (route.proof or (route.indexes and not named)):
             proof.succeed(None)
         else:
-            proof = spawn(self._prove(registry, route))
+            proof = spawn(self._proofs.prove(registry, route))
         key = fill.transfer.key
         answer = await self._ask(registry, route, key, fact, proof, stored, deadline)
         if isinstance(answer, Unchanged):
@@ -338,7 +353,7 @@ class Artifacts:
             fact = await proof.wait()
             if answer.coding:
                 raise CutShort(f"It came in the content coding {answer.coding!r}, which was not asked for.")
-            return _verify(route, fact, size, {digest.algorithm: digest for digest in hashing.digests()}, answer.url)
+            return verify(route, fact, size, {digest.algorithm: digest for digest in hashing.digests()}, answer.url)
 
         async def commit(partial: IPartial, proven: bool) -> None:
             digests = await partial.finish()
@@ -348,7 +363,7 @@ class Artifacts:
                 key=transfer.key,
                 registry=registry.options.name,
                 kind=Kind.ARTIFACT,
-                parent=f"{registry.options.name}/{route.index.key}" if route.index else "",
+                parent=f"{registry.options.name}/{route.indexes[0].key}" if route.indexes else "",
                 url=answer.url,
                 headers=kept(answer.headers),
                 digest=sha256,
@@ -372,61 +387,3 @@ class Artifacts:
         except CannotStore as error:
             _log.warn("{key}: passed on without being stored: {why}", key=key, why=error.detail)
             return None
-
-    # What is known about it.
-
-    async def _stored_fact(self, registry: IRegistry, route: Artifact) -> Fact | None:
-        for document in (route.index, route.proof):
-            facts = await self._documents.facts(registry, document) if document else None
-            if facts is not None and route.key in facts:
-                return unpacked(facts[route.key])
-        return None
-
-    async def _locate(self, registry: IRegistry, route: Artifact) -> tuple[Fact | None, bool]:
-        """
-        What is known about the artifact, and whether its index is stored.
-
-        A file that the stored index does not name revalidates that index once.
-        """
-        fact = await self._stored_fact(registry, route)
-        if fact is not None or route.index is None or await self._documents.facts(registry, route.index) is None:
-            return fact, fact is not None
-        try:
-            facts = await self._documents.refreshed(registry, route.index)
-        except (RegCacheError, TimeoutError):
-            return None, True
-        return (unpacked(facts[route.key]), True) if route.key in facts else (None, True)
-
-    async def _prove(self, registry: IRegistry, route: Artifact) -> Fact | None:
-        """The cheapest proof that can be had beside the artifact, or None."""
-        for document in (route.proof, route.index):
-            fact = await self._fact_from(registry, route, document) if document else None
-            if fact is not None:
-                return fact
-        return None
-
-    async def _fact_from(self, registry: IRegistry, route: Artifact, document: Document) -> Fact | None:
-        try:
-            facts = await self._documents.refreshed(registry, document)
-        except (RegCacheError, TimeoutError):
-            return None
-        return unpacked(facts[route.key]) if route.key in facts else None
-
-
-def _verify(route: Artifact, fact: Fact | None, size: int, found: dict[str, Digest], url: str) -> bool:
-    """
-    Whether a published digest agrees with the body; False if none was published.
-
-    :raises regcache.errors.DigestMismatch: if one does not agree.
-    """
-    if fact is not None and fact.size is not None and fact.size != size:
-        raise DigestMismatch(f"{url} has {size} bytes; {fact.size} were published.")
-    published = (*route.digests, *(fact.digests if fact is not None else ()))
-    strongest = Digest.strongest(digest for digest in published if digest.algorithm in found)
-    if strongest is None:
-        return False
-    if found[strongest.algorithm] != strongest:
-        raise DigestMismatch(
-            f"{url}: {strongest.algorithm} is {found[strongest.algorithm].value}, published was {strongest.value}."
-        )
-    return True

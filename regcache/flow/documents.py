@@ -5,22 +5,22 @@ Index documents: fetched whole, checked by being read, stored as they came, and 
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Mapping
 
 from attrs import evolve, frozen
-from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
 from regcache.errors import CannotStore, NotFound, Offline, RegCacheError, UpstreamError, UpstreamTimeout, Withdrawn
 from regcache.flow.asking import Unchanged, kept, question
 from regcache.flow.collect import collect, decoded
-from regcache.flow.context import Bounded, Context
-from regcache.flow.derive import Derived, Job, PackedFact, decode_facts
-from regcache.flow.reading import read_all
+from regcache.flow.context import Context
+from regcache.flow.derive import Derived, Job, PackedFact
 from regcache.flow.reply import How, Reply
+from regcache.flow.representations import Representations, wants_gzip
 from regcache.flow.upstream import Answer, Ask, origin_of
 from regcache.flow.waiting import Outcome, spawn, within
-from regcache.http.fields import accepts_gzip, cache_control, format_date
+from regcache.http.fields import cache_control, format_date
 from regcache.http.messages import Digest, Headers, Kind, RequestHead, Stored
 from regcache.http.policy import Fetch, Gone, Refuse, Revalidate, Rules, UseStored, age_of, decide
 from regcache.interfaces import IRegistry
@@ -29,19 +29,10 @@ from regcache.routes import Document, Fact, Source
 __all__ = ["Documents", "rules_for"]
 
 _log = Logger(namespace="regcache")
-_READY_BYTES = 32 << 20
-_MOST_FACTS = 300_000
 _INLINE_DECODE = 1 << 18
-_FACTS = "facts"
 #: This many known names turning 404 within a minute, with no good answer between them, is a fault, not a withdrawal.
 _MASS = 5
 _MASS_SECONDS = 60.0
-
-
-@frozen
-class _Ready:
-    body: bytes
-    etag: str
 
 
 @frozen
@@ -61,17 +52,13 @@ class Documents:
     """
     Answers for index documents, and the facts they hold.
 
-    One upstream request per document at a time (``_fills``), one derivation per representation at a time
-    (``_deriving``); both belong to nobody and end by themselves.
+    One upstream request per document at a time (``_fills``), which belongs to nobody and ends by itself.
     """
 
     def __init__(self, context: Context) -> None:
         self._context = context
         self._fills: dict[str, _Fill] = {}
-        self._deriving: dict[str, Outcome[Derived]] = {}
-        self._ready: Bounded[str, _Ready] = Bounded(_READY_BYTES)
-        self._facts: Bounded[str, Mapping[str, PackedFact]] = Bounded(_MOST_FACTS)
-        self._sources: Bounded[str, Source] = Bounded(_READY_BYTES)
+        self._representations = Representations(context)
         self._withdrawals: list[tuple[float, str]] = []
         self._unwritten: dict[str, Stored] = {}
 
@@ -85,7 +72,7 @@ class Documents:
         route = self._instead(registry, route)
         stored, how = await self.current(registry, route, request)
         waited = self._context.clock.seconds() - began if how is not How.HIT else None
-        ready = await self._representation(registry, route, stored, request)
+        ready = await self._representations.representation(registry, route, stored, request)
         headers = {
             "content-type": route.content_type,
             "etag": ready.etag,
@@ -94,13 +81,21 @@ class Documents:
             "vary": ", ".join((*route.vary, "Accept-Encoding")),
             "age": str(max(int(self._context.now() - stored.validated_at), 0)),
         }
-        if _wants_gzip(request):
+        if wants_gzip(request):
             headers["content-encoding"] = "gzip"
         for name in ("x-pypi-last-serial",):
             if name in stored.headers:
                 headers[name] = stored.headers.get(name)
         self._context.store.used(stored.key, self._context.now())
-        return Reply(status=200, headers=Headers.of(headers), body=ready.body, how=how, upstream_seconds=waited)
+        left = rules_for(self._context.rules, registry, route.ttl).ttl - age_of(stored, self._context.now())
+        return Reply(
+            status=200,
+            headers=Headers.of(headers),
+            body=ready.body,
+            how=how,
+            detail=f"ttl={int(left)}" if math.isfinite(left) else "",
+            upstream_seconds=waited,
+        )
 
     async def current(self, registry: IRegistry, route: Document, request: RequestHead | None) -> tuple[Stored, How]:
         """
@@ -278,9 +273,9 @@ class Documents:
             validated_at=now,
         )
         self._context.missing.drop(key)
-        self._sources.put(f"{key} {digest}", source, len(source.body))
-        self._remember_facts(entry, derived.facts)
+        facts = self._representations.learn(entry, source, derived.facts)
         self._unwritten[key] = entry
+        spawn(self._compare(entry, facts)).wait().addErrback(self._unstored, key)
         spawn(self._store(registry, entry, source, derived)).wait().addErrback(self._unstored, key)
         return entry
 
@@ -302,107 +297,24 @@ class Documents:
         finally:
             if self._unwritten.get(entry.key) is entry:
                 del self._unwritten[entry.key]
-        await self._put(registry, entry, _FACTS, derived.facts)
+        await self._representations.store_facts(registry, entry, derived.facts)
 
-    # Representations and facts.
-
-    async def _representation(
-        self, registry: IRegistry, route: Document, stored: Stored, request: RequestHead
-    ) -> _Ready:
-        base = request.base if route.linked else ""
-        coding = "gzip" if _wants_gzip(request) else "identity"
-        name = f"{route.representation}|{base}"
-        ready = self._ready.get(f"{stored.key} {stored.digest} {name}|{coding}")
-        if ready is not None:
-            return ready
-        found = await self._derived_entry(registry, stored, f"{name}|{coding}")
-        if found is not None:
-            return self._remember(stored, f"{name}|{coding}", found)
-        derived = await self._derive(registry, route, stored, route.representation, base)
-        for each, body in (("identity", derived.plain), ("gzip", derived.zipped)):
-            self._remember(stored, f"{name}|{each}", body)
-        wanted = derived.zipped if coding == "gzip" else derived.plain
-        spawn(self._put(registry, stored, f"{name}|{coding}", wanted)).wait().addErrback(self._unstored, stored.key)
-        return self._remember(stored, f"{name}|{coding}", wanted)
-
-    def _remember(self, stored: Stored, name: str, body: bytes) -> _Ready:
-        ready = _Ready(body, f'"{hashlib.sha256(body).hexdigest()[:40]}"')
-        self._ready.put(f"{stored.key} {stored.digest} {name}", ready, len(body) + 512)
-        return ready
-
-    async def _derived_entry(self, registry: IRegistry, stored: Stored, name: str) -> bytes | None:
-        entry = self._context.store.peek(f"{stored.key}#{name}")
-        if entry is None or entry.source != f"{stored.digest} {registry.version}":
-            return None
-        return await read_all(self._context.store, entry)
-
-    async def _put(self, registry: IRegistry, stored: Stored, name: str, body: bytes) -> None:
-        now = self._context.now()
-        entry = Stored(
-            key=f"{stored.key}#{name}",
-            registry=registry.options.name,
-            kind=Kind.DERIVED,
-            parent=stored.key,
-            source=f"{stored.digest} {registry.version}",
-            digest=hashlib.sha256(body).hexdigest(),
-            size=len(body),
-            stored_at=now,
-            validated_at=now,
-        )
-        await self._context.store.put(entry, body)
-
-    async def _derive(
-        self, registry: IRegistry, route: Document, stored: Stored, representation: str, base: str
-    ) -> Derived:
-        name = f"{stored.key} {stored.digest} {representation or _FACTS}|{base}"
-        outcome = self._deriving.get(name)
-        if outcome is None:
-            outcome = self._deriving[name] = spawn(self._derive_now(registry, route, stored, representation, base))
-            outcome.wait().addBoth(lambda _: self._deriving.pop(name, None))
-        return await outcome.wait()
-
-    async def _derive_now(
-        self, registry: IRegistry, route: Document, stored: Stored, representation: str, base: str
-    ) -> Derived:
-        source = self._sources.get(f"{stored.key} {stored.digest}")
-        if source is None:
-            body = await read_all(self._context.store, stored)
-            if body is None:
-                raise UpstreamError("The stored copy is damaged and was dropped; ask again.")
-            source = Source(body=body, content_type=stored.headers.get("content-type"), url=stored.url)
-        job = Job(
-            options=registry.options,
-            document=route.key,
-            source=source,
-            representation=representation,
-            base=base,
-            facts=not representation,
-        )
-        deriving: Deferred[Derived] = self._context.deriver.derive(job)
-        return await deriving
-
-    async def facts(self, registry: IRegistry, route: Document) -> Mapping[str, PackedFact] | None:
-        """What the stored copy of a document says, however old it is; None if none is stored."""
-        stored = await self._find(_key(registry, route))
-        if stored is None:
-            return None
-        known = self._facts.get(f"{stored.key} {stored.digest}")
-        if known is not None:
-            return known
-        packed = await self._derived_entry(registry, stored, _FACTS)
-        if packed is None:
-            packed = (await self._derive(registry, route, stored, "", "")).facts
-            spawn(self._put(registry, stored, _FACTS, packed)).wait().addErrback(self._unstored, stored.key)
-        return self._remember_facts(stored, packed)
-
-    def known_facts(self, stored: Stored) -> Mapping[str, PackedFact] | None:
-        """The facts of an entry just fetched, which may not be in the store yet."""
-        return self._facts.get(f"{stored.key} {stored.digest}")
-
-    def _remember_facts(self, stored: Stored, packed: bytes) -> Mapping[str, PackedFact]:
-        facts = decode_facts(packed)
-        self._facts.put(f"{stored.key} {stored.digest}", facts, len(facts) + 1)
-        return facts
+    async def _compare(self, entry: Stored, facts: Mapping[str, PackedFact]) -> None:
+        """Hold what a new index says against the artifacts stored before it: what it contradicts is fetched again."""
+        store = self._context.store
+        for child in await store.children(entry.key):
+            packed = facts.get(child.key.partition("/")[2])
+            if packed is None:
+                continue
+            found = {digest.algorithm: digest for digest in child.digests}
+            strongest = Digest.strongest(digest for digest in unpacked(packed).digests if digest.algorithm in found)
+            if strongest is None:
+                continue
+            if found[strongest.algorithm] != strongest:
+                _log.error("{key}: the registry now publishes another digest; the stored copy goes.", key=child.key)
+                await store.drop(child.key)
+            elif not child.verified:
+                store.update(evolve(child, verified=True))
 
     async def refreshed(self, registry: IRegistry, route: Document) -> Mapping[str, PackedFact]:
         """
@@ -417,7 +329,12 @@ class Documents:
             raise Offline("")
         fill = self._fill(registry, route, stored, rules.cold_timeout)
         entry = await within(context.clock, rules.cold_timeout, fill.outcome.wait())
-        return self.known_facts(entry) or await self.facts(registry, route) or {}
+        return await self._representations.facts(registry, route, entry)
+
+    async def facts(self, registry: IRegistry, route: Document) -> Mapping[str, PackedFact] | None:
+        """What the stored copy of a document says, however old it is; None if none is stored."""
+        stored = await self._find(_key(registry, route))
+        return None if stored is None else await self._representations.facts(registry, route, stored)
 
 
 def unpacked(fact: PackedFact) -> Fact:
@@ -428,10 +345,6 @@ def unpacked(fact: PackedFact) -> Fact:
 
 def _key(registry: IRegistry, route: Document) -> str:
     return f"{registry.options.name}/{route.key}"
-
-
-def _wants_gzip(request: RequestHead) -> bool:
-    return accepts_gzip(request.headers.get("accept-encoding"))
 
 
 def _slow(route: Document) -> UpstreamError:

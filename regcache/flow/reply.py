@@ -63,7 +63,7 @@ _CACHE_STATUS = {
     How.HIT: "hit",
     How.MISS: "fwd=uri-miss",
     How.STALE: "hit; detail=stale",
-    How.REVALIDATED: "fwd=stale; fwd-status=304",
+    How.REVALIDATED: "hit; detail=revalidated",
     How.BYPASS: "fwd=bypass",
 }
 

@@ -105,6 +105,8 @@ class RequestHead:
     :ivar headers: the request's fields.
     :ivar base: the URL of the registry's mount as this client reaches it, ending with ``/``.
     :ivar body: the request's body, for the few routes that relay one.
+    :ivar chunked: whether the client can tell the end of a body of unannounced length from a cut (RFC 9112
+        section 7.1).
     """
 
     method: str
@@ -113,6 +115,7 @@ class RequestHead:
     headers: Headers = Headers()
     base: str = "http://localhost/"
     body: bytes = b""
+    chunked: bool = True
 
 
 @frozen

@@ -114,6 +114,10 @@ class Npm:
         full = self._full(name)
         if negotiate(request.headers.get("accept"), [_FULL, _ABBREVIATED]) != _ABBREVIATED:
             return full
+        return self._abbreviated(name)
+
+    def _abbreviated(self, name: str) -> Document:
+        full = self._full(name)
         return Document(
             key=f"abbreviated/{name}",
             url=full.url,
@@ -143,7 +147,7 @@ class Npm:
             key=f"{name}/-/{file}",
             url=f"{self.options.url}{'/'.join(map(quote, name.split('/')))}/-/{quote(file)}",
             content_type="application/octet-stream",
-            index=self._full(name),
+            indexes=(self._abbreviated(name), self._full(name)),
             proof=self._manifest(name, version) if told else None,
         )
 

@@ -130,7 +130,7 @@ class PyPI:
             url=url,
             content_type="application/octet-stream",
             digests=digests,
-            index=self._page(project) if project else None,
+            indexes=(self._page(project),) if project else (),
         )
 
     # Documents.

@@ -1,0 +1,76 @@
+"""
+What is known about an artifact, how to find out, and whether a body agrees with it.
+"""
+
+from __future__ import annotations
+
+from regcache.errors import DigestMismatch, RegCacheError
+from regcache.flow.documents import Documents, unpacked
+from regcache.http.messages import Digest
+from regcache.interfaces import IRegistry
+from regcache.routes import Artifact, Document, Fact
+
+__all__ = ["Proofs", "verify"]
+
+
+class Proofs:
+    """Finds the facts of artifacts in documents."""
+
+    def __init__(self, documents: Documents) -> None:
+        self._documents = documents
+
+    async def stored(self, registry: IRegistry, route: Artifact) -> Fact | None:
+        """What the stored documents say, without asking anybody."""
+        for document in (*route.indexes, route.proof):
+            facts = await self._documents.facts(registry, document) if document else None
+            if facts is not None and route.key in facts:
+                return unpacked(facts[route.key])
+        return None
+
+    async def locate(self, registry: IRegistry, route: Artifact) -> tuple[Fact | None, bool]:
+        """
+        What is known about the artifact, and whether its index is stored.
+
+        A file that the stored index does not name revalidates that index once.
+        """
+        fact = await self.stored(registry, route)
+        if fact is not None:
+            return fact, True
+        for document in route.indexes:
+            if await self._documents.facts(registry, document) is not None:
+                return await self._fact_from(registry, route, document), True
+        return None, False
+
+    async def prove(self, registry: IRegistry, route: Artifact) -> Fact | None:
+        """The cheapest proof that can be had beside the artifact, or None."""
+        for document in (route.proof, *route.indexes[:1]):
+            fact = await self._fact_from(registry, route, document) if document else None
+            if fact is not None:
+                return fact
+        return None
+
+    async def _fact_from(self, registry: IRegistry, route: Artifact, document: Document) -> Fact | None:
+        try:
+            facts = await self._documents.refreshed(registry, document)
+        except (RegCacheError, TimeoutError):
+            return None
+        return unpacked(facts[route.key]) if route.key in facts else None
+
+
+def verify(route: Artifact, fact: Fact | None, size: int, found: dict[str, Digest], url: str) -> bool:
+    """
+    Whether a published digest agrees with the body; False if none was published.
+
+    :raises regcache.errors.DigestMismatch: if one does not agree.
+    """
+    if fact is not None and fact.size is not None and fact.size != size:
+        raise DigestMismatch(f"{url} has {size} bytes; {fact.size} were published.")
+    published = (*route.digests, *(fact.digests if fact is not None else ()))
+    strongest = Digest.strongest(digest for digest in published if digest.algorithm in found)
+    if strongest is None:
+        return False
+    if found[strongest.algorithm] != strongest:
+        raise DigestMismatch(
+            f"{url}: {strongest.algorithm} is {found[strongest.algorithm].value}, published was {strongest.value}."
+        )
+    return True
