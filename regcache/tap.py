@@ -47,6 +47,7 @@ __all__ = ["Options", "Parts", "build", "main", "makeService"]
 
 _log = Logger(namespace="regcache")
 _PORT = 8650
+_BACKLOG = 1024
 
 
 @implementer(IService)
@@ -165,7 +166,7 @@ class _Ports(Service):
         site = CacheSite(self._parts.resource(one.registry), self._reactor)
         outcome: list[Any] = []
         try:
-            endpoint = endpoints.serverFromString(self._reactor, _private(one.endpoint))
+            endpoint = endpoints.serverFromString(self._reactor, _completed(one.endpoint))
             endpoint.listen(site).addBoth(outcome.append)
         except (ValueError, KeyError, TypeError, OSError, IndexError) as error:
             return f"{error} (it should be like tcp:8650:interface=127.0.0.1)"
@@ -254,9 +255,14 @@ def build(reactor: Any, config: Config) -> Parts:
     return Parts(CacheService(reactor, config))
 
 
-def _private(endpoint: str) -> str:
-    """A UNIX socket is for its owner unless the endpoint says else, and one that nobody listens on makes room."""
+def _completed(endpoint: str) -> str:
+    """
+    An endpoint with our own defaults in place of Twisted's: a queue of connections that holds a whole build farm, and
+    UNIX sockets for their owner alone. A UNIX socket that nobody listens on makes room.
+    """
     kind, _, rest = endpoint.partition(":")
+    if kind in ("tcp", "tcp6", "ssl", "unix") and "backlog=" not in rest:
+        endpoint = f"{endpoint}:backlog={_BACKLOG}"
     if kind != "unix":
         return endpoint
     path = rest.partition(":")[0].removeprefix("address=")

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
 import io
 import json
 import tarfile
 import threading
+import time
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -38,18 +40,25 @@ def wheel(name: str, version: str) -> bytes:
     return sink.getvalue()
 
 
-def tarball(name: str, version: str) -> bytes:
+def tarball(name: str, version: str, more: Mapping[str, bytes] | None = None) -> bytes:
     """A package that npm installs."""
     sink = io.BytesIO()
     with tarfile.open(fileobj=sink, mode="w:gz") as archive:
         for path, data in {
             "package/package.json": json.dumps({"name": name, "version": version}).encode(),
             "package/index.js": b"module.exports = 1\n",
+            **{f"package/{path}": data for path, data in (more or {}).items()},
         }.items():
             entry = tarfile.TarInfo(path)
             entry.size = len(data)
             archive.addfile(entry, io.BytesIO(data))
     return sink.getvalue()
+
+
+class _Server(ThreadingHTTPServer):
+    """Takes a burst of connections."""
+
+    request_queue_size = 256
 
 
 class Origin:
@@ -58,19 +67,34 @@ class Origin:
 
     :ivar asked: every path asked for, in order.
     :ivar spoil: changes each answer before it is sent; does nothing at first.
+    :ivar trouble: says of each path whether it is to ``hang`` without an answer, or to be ``cut`` in mid-body.
+    :ivar latency: seconds that pass before each answer.
+    :ivar rate: bytes a second at which bodies are sent; 0 for as fast as it goes.
     """
 
     def __init__(self) -> None:
         self.asked: list[str] = []
         self.spoil: Callable[[str, Answer], Answer] = lambda _path, answer: answer
+        self.trouble: Callable[[str], str] = lambda _path: ""
+        self.latency = 0.0
+        self.rate = 0
+        self._released = threading.Event()
         self._pages: dict[str, Answer] = {}
         origin = self
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
+            disable_nagle_algorithm = True
+            wbufsize = 1 << 16
 
             def do_GET(self) -> None:
                 origin.asked.append(self.path)
+                trouble = origin.trouble(self.path)
+                if trouble == "hang":
+                    self.close_connection = True
+                    origin._released.wait(120)
+                    return
+                time.sleep(origin.latency)
                 status, kind, body = origin.spoil(
                     self.path, origin._pages.get(self.path, (404, "text/plain", b"none\n"))
                 )
@@ -78,21 +102,33 @@ class Origin:
                 self.send_header("Content-Type", kind)
                 self.send_header("Content-Length", str(len(body)))
                 self.end_headers()
+                if trouble == "cut":
+                    self.close_connection = True
+                    body = body[: len(body) // 2]
                 if self.command != "HEAD":
-                    self.wfile.write(body)
+                    self.send_slowly(body)
+
+            def send_slowly(self, body: bytes) -> None:
+                began, piece = time.monotonic(), 1 << 16
+                with contextlib.suppress(ConnectionError):
+                    for at in range(0, len(body), piece):
+                        if origin.rate:
+                            time.sleep(max(0.0, began + at / origin.rate - time.monotonic()))
+                        self.wfile.write(body[at : at + piece])
 
             do_HEAD = do_GET
 
             def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
                 del format, args
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server = _Server(("127.0.0.1", 0), Handler)
         self._server.daemon_threads = True
         self.url = f"http://127.0.0.1:{self._server.server_port}/"
         threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
 
     def close(self) -> None:
-        """Stop listening."""
+        """Stop listening, and let go whoever hangs."""
+        self._released.set()
         self._server.shutdown()
         self._server.server_close()
 
@@ -109,9 +145,9 @@ class Origin:
         self._pages[path] = (200, "binary/octet-stream", data)
         return path
 
-    def add_tarball(self, name: str, version: str) -> str:
+    def add_tarball(self, name: str, version: str, more: Mapping[str, bytes] | None = None) -> str:
         """Publish an npm package with one version; its tarball's path."""
-        data = tarball(name, version)
+        data = tarball(name, version, more)
         path = f"/{name}/-/{name}-{version}.tgz"
         dist = {
             "tarball": self.url.rstrip("/") + path,
@@ -124,6 +160,10 @@ class Origin:
         self._pages[f"/{name}/{version}"] = (200, "application/json", json.dumps(manifest).encode())
         self._pages[path] = (200, "application/octet-stream", data)
         return path
+
+    def add(self, path: str, body: bytes, kind: str = "application/octet-stream") -> None:
+        """Publish any body."""
+        self._pages[path] = (200, kind, body)
 
     def body(self, path: str) -> bytes:
         """What is published there."""

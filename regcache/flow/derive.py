@@ -27,9 +27,11 @@ from regcache.interfaces import IRegistry
 from regcache.registries import make
 from regcache.routes import RegistryOptions, Source
 
-__all__ = ["Derived", "Deriver", "InlineDeriver", "Job", "ProcessDeriver", "decode_facts", "main"]
+__all__ = ["SMALL", "Derived", "Deriver", "InlineDeriver", "Job", "ProcessDeriver", "decode_facts", "main"]
 
 _log = Logger(namespace="regcache")
+#: Bytes of a document that is read faster than it is handed over, or than its facts are read from the disk.
+SMALL = 8192
 _LENGTH = 4
 _MOST_FRAME = 1 << 30
 #: A fact as it is stored: its URL, its digests, its size.
@@ -135,7 +137,8 @@ class ProcessDeriver(ProcessProtocol):
     """
     Does the jobs in one helper process, which is started at the first job and again after it died.
 
-    A job during which the process dies is tried once more, in a new one.
+    A job during which the process dies is tried once more, in a new one. A document so small that handing it over
+    would take longer than reading it is read here.
     """
 
     def __init__(self, reactor: Any) -> None:
@@ -144,11 +147,14 @@ class ProcessDeriver(ProcessProtocol):
         self._received = bytearray()
         self._running = False
         self._stopped = False
+        self._inline = InlineDeriver()
 
     def derive(self, job: Job) -> Deferred[Derived]:
         """As :class:`Deriver` says."""
         if self._stopped:
             return fail(UpstreamError("The service is stopping."))
+        if len(job.source.body) <= SMALL:
+            return self._inline.derive(job)
         result: Deferred[Derived] = Deferred()
         self._send(_pack(job), result, again=True)
         return result

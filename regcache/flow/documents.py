@@ -15,7 +15,7 @@ from regcache.errors import CannotStore, NotFound, Offline, RegCacheError, Upstr
 from regcache.flow.asking import Unchanged, kept, question
 from regcache.flow.collect import collect, decoded
 from regcache.flow.context import Context
-from regcache.flow.derive import Derived, Job, PackedFact
+from regcache.flow.derive import Derived, Job, PackedFact, decode_facts
 from regcache.flow.reply import How, Reply
 from regcache.flow.representations import Representations, wants_gzip
 from regcache.flow.upstream import Answer, Ask, origin_of
@@ -199,9 +199,8 @@ class Documents:
         self, registry: IRegistry, route: Document, key: str, stored: Stored | None, deadline: float
     ) -> Stored:
         context = self._context
-        ask = Ask(url=route.url, headers=Headers.of({"accept": route.accept}), allows=registry.allows, coding="gzip")
         try:
-            answer = await question(context, registry, key, ask, stored, deadline)
+            answer = await question(context, registry, key, _ask_for(registry, route), stored, deadline)
         except NotFound:
             if stored is not None and self._is_mass(key):
                 context.store.update(stored)
@@ -210,15 +209,18 @@ class Documents:
         self._withdrawals.clear()
         if isinstance(answer, Unchanged):
             return answer.stored
-        source, digest = await self._take(answer)
-        try:
-            derived = await context.deriver.derive(
-                Job(options=registry.options, document=route.key, source=source, facts=True)
-            )
-        except RegCacheError:
-            context.breaker.erred(origin_of(route.url), key)
-            raise
+        source, digest, derived = await self._read(registry, route, answer)
         return self._keep(registry, key, stored, answer, source, digest, derived)
+
+    async def _read(self, registry: IRegistry, route: Document, answer: Answer) -> tuple[Source, str, Derived]:
+        """A document that has come, its digest, and the facts in it: whatever cannot be read is no document."""
+        source, digest = await self._take(answer)
+        job = Job(options=registry.options, document=route.key, source=source, facts=True)
+        try:
+            return source, digest, await self._context.deriver.derive(job)
+        except RegCacheError:
+            self._context.breaker.erred(origin_of(route.url), _key(registry, route))
+            raise
 
     def _is_mass(self, key: str) -> bool:
         now = self._context.clock.seconds()
@@ -331,6 +333,22 @@ class Documents:
         entry = await within(context.clock, rules.cold_timeout, fill.outcome.wait())
         return await self._representations.facts(registry, route, entry)
 
+    async def glimpse(self, registry: IRegistry, route: Document) -> Mapping[str, PackedFact]:
+        """
+        What a small document says now, for one artifact's sake: it is not stored, since nobody may ever ask for it.
+
+        :raises regcache.errors.RegCacheError: if it cannot be had.
+        """
+        rules = self._context.rules
+        if rules.offline:
+            raise Offline("")
+        answer = await question(
+            self._context, registry, _key(registry, route), _ask_for(registry, route), None, rules.cold_timeout
+        )
+        assert isinstance(answer, Answer)
+        _, _, derived = await self._read(registry, route, answer)
+        return decode_facts(derived.facts)
+
     async def facts(self, registry: IRegistry, route: Document) -> Mapping[str, PackedFact] | None:
         """What the stored copy of a document says, however old it is; None if none is stored."""
         stored = await self._find(_key(registry, route))
@@ -345,6 +363,10 @@ def unpacked(fact: PackedFact) -> Fact:
 
 def _key(registry: IRegistry, route: Document) -> str:
     return f"{registry.options.name}/{route.key}"
+
+
+def _ask_for(registry: IRegistry, route: Document) -> Ask:
+    return Ask(url=route.url, headers=Headers.of({"accept": route.accept}), allows=registry.allows, coding="gzip")
 
 
 def _slow(route: Document) -> UpstreamError:

@@ -43,11 +43,17 @@ class Proofs:
 
     async def prove(self, registry: IRegistry, route: Artifact) -> Fact | None:
         """The cheapest proof that can be had beside the artifact, or None."""
-        for document in (route.proof, *route.indexes[:1]):
-            fact = await self._fact_from(registry, route, document) if document else None
-            if fact is not None:
-                return fact
-        return None
+        fact = await self._glimpsed(registry, route, route.proof) if route.proof else None
+        if fact is None and route.indexes:
+            fact = await self._fact_from(registry, route, route.indexes[0])
+        return fact
+
+    async def _glimpsed(self, registry: IRegistry, route: Artifact, document: Document) -> Fact | None:
+        try:
+            facts = await self._documents.glimpse(registry, document)
+        except RegCacheError:
+            return None
+        return unpacked(facts[route.key]) if route.key in facts else None
 
     async def _fact_from(self, registry: IRegistry, route: Artifact, document: Document) -> Fact | None:
         try:

@@ -15,7 +15,7 @@ from twisted.logger import Logger
 
 from regcache.errors import UpstreamError
 from regcache.flow.context import Bounded, Context
-from regcache.flow.derive import Derived, Job, PackedFact, decode_facts
+from regcache.flow.derive import SMALL, Derived, Job, PackedFact, decode_facts
 from regcache.flow.reading import read_all
 from regcache.flow.waiting import Outcome, spawn
 from regcache.http.fields import accepts_gzip
@@ -60,11 +60,12 @@ class Representations:
 
     async def store_facts(self, registry: IRegistry, entry: Stored, packed: bytes) -> None:
         """
-        Store the facts of a stored document.
+        Store the facts of a stored document, unless they are as quickly derived again.
 
         :raises regcache.errors.CannotStore: if the disk refuses.
         """
-        await self._put(registry, entry, _FACTS, packed)
+        if entry.size > SMALL:
+            await self._put(registry, entry, _FACTS, packed)
 
     async def facts(self, registry: IRegistry, route: Document, stored: Stored) -> Mapping[str, PackedFact]:
         """
@@ -78,7 +79,7 @@ class Representations:
         packed = await self._derived_entry(registry, stored, _FACTS)
         if packed is None:
             packed = (await self._derive(registry, route, stored, "", "")).facts
-            spawn(self._put(registry, stored, _FACTS, packed)).wait().addErrback(_unstored, stored.key)
+            spawn(self.store_facts(registry, stored, packed)).wait().addErrback(_unstored, stored.key)
         return self._remember_facts(stored, packed)
 
     def _remember_facts(self, stored: Stored, packed: bytes) -> Mapping[str, PackedFact]:

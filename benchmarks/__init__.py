@@ -1,0 +1,1 @@
+"""Measurements of the running service, each a program: ``python -m benchmarks.NAME``."""
