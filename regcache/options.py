@@ -18,8 +18,17 @@ __all__ = ["Options", "stop"]
 
 
 def stop(error: ConfigError | str) -> NoReturn:
-    """End the program with one line for a person, and status 1."""
-    raise SystemExit(f"regcache: {error.detail if isinstance(error, ConfigError) else error}")
+    """
+    End the program with one line for a person, and status 1.
+
+    The line goes to the real standard error: once ``twistd`` has started, it logs what is written to ``sys.stderr``.
+    """
+    line = f"regcache: {error.detail if isinstance(error, ConfigError) else error}\n"
+    if sys.__stderr__ is not None:
+        sys.__stderr__.write(line)
+    if sys.stderr is not sys.__stderr__:
+        sys.stderr.write(line)
+    raise SystemExit(1)
 
 
 def _help(option: Any) -> str:

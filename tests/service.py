@@ -17,7 +17,12 @@ __all__ = ["Running"]
 
 
 class Running:
-    """A service in a process of its own, started and ready."""
+    """
+    A service in a process of its own, started and ready.
+
+    :ivar url: of its shared port, with a slash at the end; empty if it has none.
+    :ivar said: what it printed until it was ready.
+    """
 
     def __init__(self, directory: Path, origin: Origin, *more: str) -> None:
         config = directory / "regcache.toml"
@@ -25,31 +30,36 @@ class Running:
             f'[registries.pypi]\nurl = "{origin.url}simple/"\nfiles = "{origin.url}"\n'
             f'[registries.npm]\nurl = "{origin.url}"\n'
         )
-        command = [
-            str(Path(sys.executable).with_name("twistd")),
-            "-n",
-            "--pidfile=",
-            "regcache",
-            "--config",
-            str(config),
-        ]
-        command += ["--cache-dir", str(directory / "cache"), "--listen", "tcp:0:interface=127.0.0.1", *more]
+        command = [str(Path(sys.executable).with_name("twistd")), "-n", "--pidfile=", "regcache"]
+        command += ["--config", str(config), "--cache-dir", str(directory / "cache")]
+        if "--listen" not in more:
+            command += ["--listen", "tcp:0:interface=127.0.0.1"]
         self.process = subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=directory
+            [*command, *more], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=directory
         )
+        self.said = ""
         assert self.process.stdout is not None
         for line in self.process.stdout:
-            found = re.search(r"at (http://127\.0\.0\.1:\d+/)", line)
-            if found is not None:
-                self.url = found[1]
+            self.said += line
             if "cache in" in line:
                 break
+        found = re.search(r"at (http://127\.0\.0\.1:\d+/)", self.said)
+        self.url = found[1] if found else ""
 
-    def stop(self) -> int:
-        """End it as its supervisor would: 0 if it ended in order. Afterwards twistd ends by the signal it was sent."""
+    def stop(self) -> str:
+        """End it as its supervisor would, and see that it ends in order; what it printed since it was ready."""
         self.process.terminate()
-        self.process.communicate(timeout=20)
-        return 0 if self.process.returncode in (0, -signal.SIGTERM) else self.process.returncode
+        rest, _ = self.process.communicate(timeout=20)
+        # Afterwards twistd ends by the signal it was sent.
+        assert self.process.returncode in (0, -signal.SIGTERM), rest
+        assert "Traceback" not in rest
+        return rest
+
+    def kill(self) -> None:
+        """End it without a warning, if it still runs."""
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.communicate()
 
     def get(self, path: str, **headers: str) -> tuple[int, Message, bytes]:
         """Status, fields and body of a GET."""
@@ -59,3 +69,11 @@ class Running:
                 return answer.status, answer.headers, answer.read()
         except urllib.error.HTTPError as error:
             return error.code, error.headers, error.read()
+
+    def until(self, path: str, outcome: str) -> tuple[int, Message, bytes]:
+        """Ask again until the answer came about like that: what a fill has begun is a hit once it is stored."""
+        for _ in range(2000):
+            answer = self.get(path)
+            if answer[1]["X-Cache"] == outcome:
+                return answer
+        raise AssertionError(f"{path} was never a {outcome}")

@@ -2,107 +2,194 @@
 
 from __future__ import annotations
 
-import os
-import shutil
+import json
+import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from tests import clients
 from tests.origin import Answer, Origin
 from tests.service import Running
 
-
-@pytest.fixture
-def origin() -> Iterator[Origin]:
-    made = Origin()
-    yield made
-    made.close()
-
-
-def clean_environment(directory: Path) -> dict[str, str]:
-    """An environment in which a client knows of nothing but what its command says."""
-    kept = {name: os.environ[name] for name in ("PATH",) if name in os.environ}
-    return {**kept, "HOME": str(directory), "PIP_CONFIG_FILE": os.devnull, "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
+Start = Callable[..., Running]
+#: Each client: the command, given the service's URL and a directory, that installs a package published for it.
+CLIENTS: dict[str, Callable[[str, Path], list[str]]] = {
+    "pip": lambda url, place: clients.pip_install(f"{url}pypi/simple/", place, "alpha"),
+    "uv": lambda url, place: clients.uv_install(f"{url}pypi/simple/", place, "alpha"),
+    "npm": lambda url, place: clients.npm_install(f"{url}npm/", place, "left"),
+}
 
 
-def pip_install(service: Running, directory: Path, name: str, target: str) -> int:
-    """Install with pip, without its cache; its exit status."""
-    index = f"{service.url}pypi/simple/"
-    command = [sys.executable, "-m", "pip", "install", "-q", "--no-cache-dir", "--index-url", index]
-    command += ["--retries", "0", "--target", str(directory / target), name]
-    return subprocess.run(command, env=clean_environment(directory), capture_output=True, timeout=120).returncode
+@pytest.fixture(params=sorted(CLIENTS))
+def install(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[str], subprocess.CompletedProcess[str]]:
+    """Installs with a real client, each time into a new place and with an empty cache."""
+    number = 0
+
+    def installing(url: str) -> subprocess.CompletedProcess[str]:
+        nonlocal number
+        number += 1
+        place = tmp_path / f"client-{number}"
+        return clients.run(CLIENTS[request.param](url, place), place)
+
+    return installing
 
 
-def npm_install(service: Running, directory: Path, name: str, target: str) -> int:
-    """Install with npm, with an empty cache; its exit status."""
-    npm = shutil.which("npm")
-    if npm is None:
-        if os.environ.get("REGCACHE_CI"):
-            pytest.fail("npm is missing")
-        pytest.skip("npm is not installed here")
-    place = directory / target
-    place.mkdir()
-    (place / "package.json").write_text('{"name": "p", "version": "1.0.0"}')
-    command = [npm, "install", "--registry", f"{service.url}npm/", "--cache", str(place / "cache"), name]
-    command += ["--no-audit", "--fetch-retries", "0"]
-    return subprocess.run(command, env=clean_environment(place), cwd=place, capture_output=True, timeout=120).returncode
+Install = Callable[[str], subprocess.CompletedProcess[str]]
 
 
-def test_pip_and_npm_install_and_go_on_in_an_outage(tmp_path: Path, origin: Origin) -> None:
-    """What was installed once is installed again with the registry gone, and after a restart offline."""
-    origin.add_wheel("alpha", "1.0")
-    origin.add_tarball("left", "1.0.0")
-    service = Running(tmp_path, origin)
-    assert pip_install(service, tmp_path, "alpha", "pip-cold") == 0
-    assert npm_install(service, tmp_path, "left", "npm-cold") == 0
+def publish(origin: Origin) -> list[str]:
+    """A package for each client; the paths of the artifacts."""
+    return [origin.add_wheel("alpha", "1.0"), origin.add_tarball("left", "1.0.0")]
+
+
+def test_what_was_installed_is_installed_again_in_an_outage_and_offline(
+    origin: Origin, start: Start, install: Install
+) -> None:
+    """The registry stopped, or regcache told not to ask it: every build goes on."""
+    publish(origin)
+    service = start()
+    assert install(service.url).returncode == 0
     origin.close()
-    assert pip_install(service, tmp_path, "alpha", "pip-outage") == 0
-    assert npm_install(service, tmp_path, "left", "npm-outage") == 0
-    assert service.stop() == 0
-    service = Running(tmp_path, origin, "--offline")
-    assert pip_install(service, tmp_path, "alpha", "pip-offline") == 0
-    assert npm_install(service, tmp_path, "left", "npm-offline") == 0
-    assert service.get("pypi/simple/never/")[0] == 504
-    assert service.stop() == 0
+    assert install(service.url).returncode == 0
+    service.stop()
+    service = start("--offline")
+    assert install(service.url).returncode == 0
+    status, _, text = service.get("pypi/simple/never/")
+    assert status == 504
+    assert b"offline" in text.lower()
+    service.stop()
 
 
-def test_a_flipped_byte_is_never_stored(tmp_path: Path, origin: Origin) -> None:
-    """A body that does not match its digest fails at the client, and the next request tries again."""
-    path = origin.add_wheel("alpha", "1.0")
-    good = origin.body(path)
+@pytest.mark.parametrize("trouble", ["hang", "500", "html"])
+def test_a_registry_in_trouble_spares_what_is_stored(
+    origin: Origin, start: Start, install: Install, trouble: str
+) -> None:
+    """Hanging, answering 500, or answering a web page with 200: what is stored is served, marked stale."""
+    publish(origin)
+    service = start("--ttl", "1ms", "--upstream-timeout", "300ms", "--cold-timeout", "600ms")
+    assert service.get("pypi/simple/alpha/")[1]["X-Cache"] == "MISS"
+    assert install(service.url).returncode == 0
+    if trouble == "hang":
+        origin.trouble = lambda _path: "hang"
+    elif trouble == "500":
+        origin.spoil = lambda _path, _answer: (500, "text/plain", b"broken\n")
+    else:
+        origin.spoil = lambda _path, _answer: (200, "text/html", b"<html><title>Log in to the network</title></html>")
+    assert install(service.url).returncode == 0
+    assert service.get("pypi/simple/alpha/")[1]["X-Cache"] == "STALE"
+    assert service.get("pypi/simple/unknown/")[0] in (502, 504)
+    service.stop()
 
-    def flip(asked: str, answer: Answer) -> Answer:
-        return (answer[0], answer[1], answer[2][:-1] + bytes([answer[2][-1] ^ 1])) if asked == path else answer
 
-    origin.spoil = flip
-    service = Running(tmp_path, origin)
-    assert service.get(f"pypi{path}")[0] == 502
-    assert pip_install(service, tmp_path, "alpha", "spoiled") != 0
+@pytest.mark.parametrize("fault", ["flipped", "cut", "swapped"])
+def test_a_bad_artifact_is_refused_and_asked_for_again(
+    origin: Origin, start: Start, install: Install, fault: str
+) -> None:
+    """A corrupt, truncated or swapped body reaches nobody as a package, is not stored, and the next request retries."""
+    bad = publish(origin)
+    other = origin.body(origin.add_wheel("other", "1.0"))
+
+    def spoil(path: str, answer: Answer) -> Answer:
+        if path not in bad or fault == "cut":
+            return answer
+        body = other if fault == "swapped" else answer[2][:-1] + bytes([answer[2][-1] ^ 1])
+        return answer[0], answer[1], body
+
+    origin.spoil = spoil
+    origin.trouble = lambda path: "cut" if fault == "cut" and path in bad else ""
+    service = start()
+    assert install(service.url).returncode != 0
     origin.spoil = lambda _path, answer: answer
-    assert service.get(f"pypi{path}")[2] == good
-    assert pip_install(service, tmp_path, "alpha", "good") == 0
-    assert service.stop() == 0
+    origin.trouble = lambda _path: ""
+    assert install(service.url).returncode == 0
+    service.stop()
 
 
-def test_hits_ranges_and_conditions(tmp_path: Path, origin: Origin) -> None:
-    """A stored artifact is asked for upstream once, and answers ranges and conditions by itself."""
-    path = origin.add_wheel("alpha", "1.0")
-    service = Running(tmp_path, origin)
-    first = service.get(f"pypi{path}")
-    assert first[0] == 200
-    assert first[1]["X-Cache"] == "MISS"
-    second = service.get(f"pypi{path}")
-    while second[1]["X-Cache"] != "HIT":  # a request before the commit joins the fill
-        second = service.get(f"pypi{path}")
-    assert second[2] == origin.body(path)
-    part = service.get(f"pypi{path}", Range="bytes=2-5")
-    assert (part[0], part[2]) == (206, origin.body(path)[2:6])
-    assert service.get(f"pypi{path}", If_None_Match=second[1]["ETag"])[0] == 304
-    assert origin.asked.count(path) == 1
-    assert service.stop() == 0
+def test_a_lock_of_uv_installs_offline(tmp_path: Path, origin: Origin, start: Start) -> None:
+    """A uv.lock made through regcache installs frozen, with nothing but what is stored."""
+    publish(origin)
+    service = start("--listen", f"tcp:{free_port()}:interface=127.0.0.1")
+    place = tmp_path / "project"
+    place.mkdir()
+    (place / "pyproject.toml").write_text(
+        '[project]\nname = "p"\nversion = "1"\nrequires-python = ">=3.11"\ndependencies = ["alpha"]\n'
+        f'[[tool.uv.index]]\nurl = "{service.url}pypi/simple/"\ndefault = true\n'
+    )
+    uv = [clients.program("uv"), "--no-cache", "--project", str(place)]
+    assert clients.run([*uv, "lock", "--python", sys.executable], place).returncode == 0
+    assert f"{service.url}pypi/" in (place / "uv.lock").read_text()
+    sync = [*uv, "sync", "--frozen", "--python", sys.executable]
+    assert clients.run(sync, place).returncode == 0
+    service.stop()
+    again = start("--offline", "--listen", f"tcp:{service.url.split(':')[2].strip('/')}:interface=127.0.0.1")
+    assert clients.run([*sync, "--reinstall"], place).returncode == 0
+    again.stop()
+
+
+def test_a_lock_of_npm_asks_for_one_small_proof_a_package(tmp_path: Path, origin: Origin, start: Start) -> None:
+    """A frozen npm install through an empty cache: one tarball and one manifest each go upstream, and nothing else."""
+    names = [f"package-{number}" for number in range(5)]
+    for name in names:
+        origin.add_tarball(name, "1.0.0")
+    service = start()
+    place = tmp_path / "project"
+    assert clients.run(clients.npm_install(origin.url, place, *names), place).returncode == 0
+    origin.asked.clear()
+    npm = [clients.program("npm"), "ci", "--prefix", str(place), "--cache", str(tmp_path / "empty"), "--no-audit"]
+    npm += ["--registry", f"{service.url}npm/", "--replace-registry-host", "always"]
+    assert clients.run(npm, place).returncode == 0
+    expected = [path for name in names for path in (f"/{name}/1.0.0", f"/{name}/-/{name}-1.0.0.tgz")]
+    assert sorted(origin.asked) == sorted(expected)
+    service.stop()
+
+
+def test_the_client_lines_of_the_apache_recipe_work_unchanged(tmp_path: Path, origin: Origin, start: Start) -> None:
+    """One registry at the root of its own port, at an address of its own."""
+    publish(origin)
+    pypi, npm = free_port("127.1.1.1"), free_port("127.1.1.1")
+    listen = [f"pypi@tcp:{pypi}:interface=127.1.1.1", f"npm@tcp:{npm}:interface=127.1.1.1"]
+    service = start("--listen", listen[0], "--listen", listen[1])
+    place = tmp_path / "pip"
+    assert clients.run(clients.pip_install(f"http://127.1.1.1:{pypi}/simple", place, "alpha"), place).returncode == 0
+    place = tmp_path / "npm"
+    assert clients.run(clients.npm_install(f"http://127.1.1.1:{npm}", place, "left"), place).returncode == 0
+    service.stop()
+
+
+def test_builds_need_no_way_out_but_the_cache(tmp_path: Path, origin: Origin, start: Start) -> None:
+    """Inside a network namespace whose only connection is regcache's socket, pip, uv and npm install."""
+    publish(origin)
+    alone = ["unshare", "--user", "--map-root-user", "--net"]
+    try:
+        subprocess.run([*alone, "true"], check=True, capture_output=True)
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("no network namespace can be made here")
+    path = tmp_path / "regcache.sock"
+    service = start("--listen", f"unix:{path}")
+    url = "http://127.0.0.1:8650/"
+    places = {name: tmp_path / f"inside-{name}" for name in CLIENTS}
+    for place in places.values():
+        place.mkdir()
+    commands = [[*command(url, places[name])] for name, command in CLIENTS.items()]
+    inside = [sys.executable, "-m", "tests.namespace", str(path), json.dumps(commands), origin.url]
+    ended = subprocess.run(
+        [*alone, *inside], env=clients.environment(tmp_path), capture_output=True, text=True, timeout=120
+    )
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert ended.stdout.split() == ["0", "0", "0"]
+    service.stop()
+
+
+def free_port(address: str = "127.0.0.1") -> int:
+    """A port that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind((address, 0))
+        port: int = probe.getsockname()[1]
+    return port
 
 
 def test_wrong_options_are_one_line(tmp_path: Path) -> None:
@@ -112,3 +199,28 @@ def test_wrong_options_are_one_line(tmp_path: Path) -> None:
     assert ended.returncode == 1
     assert ended.stderr.startswith("regcache: --ttl")
     assert ended.stderr.count("\n") == 1
+
+
+def test_a_port_in_use_ends_the_program(tmp_path: Path, origin: Origin, start: Start) -> None:
+    """An address that cannot be listened on is one line, never a service that listens to nothing."""
+    service = start()
+    port = service.url.split(":")[2].strip("/")
+    command = [str(Path(sys.executable).with_name("regcache")), "serve", "--cache-dir", str(tmp_path / "other")]
+    command += ["--registries", f"pypi={origin.url}", "--listen", f"tcp:{port}:interface=127.0.0.1"]
+    ended = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=60)
+    assert ended.returncode == 1
+    assert f"{port}" in ended.stderr
+    assert ended.stderr.count("\n") == 1
+    service.stop()
+
+
+def test_a_cache_directory_in_use_ends_the_program(tmp_path: Path, origin: Origin, start: Start) -> None:
+    """Two services on one directory: the second says so in one line and ends."""
+    service = start()
+    command = [str(Path(sys.executable).with_name("regcache")), "serve", "--cache-dir", str(tmp_path / "cache")]
+    command += ["--registries", f"pypi={origin.url}", "--listen", "tcp:0:interface=127.0.0.1"]
+    ended = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=60)
+    assert ended.returncode == 1
+    assert ended.stderr.startswith("regcache: ")
+    assert ended.stderr.count("\n") == 1
+    service.stop()

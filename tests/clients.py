@@ -1,0 +1,66 @@
+"""The real clients, each with nothing but what its command line says, and with an empty cache of its own."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+__all__ = ["environment", "npm_install", "pip_install", "program", "run", "uv_install"]
+
+
+def program(name: str) -> str:
+    """
+    The path of a client.
+
+    Where it is missing the test is skipped, except in CI, which installs it.
+    """
+    beside = Path(sys.executable).with_name(name)
+    found = str(beside) if beside.exists() else shutil.which(name)
+    if found is None:
+        if os.environ.get("REGCACHE_CI"):
+            pytest.fail(f"{name} is missing")
+        pytest.skip(f"{name} is not installed here")
+    return found
+
+
+def environment(home: Path) -> dict[str, str]:
+    """Variables that tell a client nothing of this machine."""
+    return {
+        "PATH": os.environ.get("PATH", os.defpath),
+        "HOME": str(home),
+        "PIP_CONFIG_FILE": os.devnull,
+        "PIP_DISABLE_PIP_VERSION_CHECK": "1",
+        "UV_HTTP_RETRIES": "0",
+        "UV_PYTHON_DOWNLOADS": "never",
+        "NPM_CONFIG_UPDATE_NOTIFIER": "false",
+        "NPM_CONFIG_USERCONFIG": os.devnull,
+    }
+
+
+def run(command: list[str], place: Path) -> subprocess.CompletedProcess[str]:
+    """Run a client in a directory; what it says is kept."""
+    place.mkdir(exist_ok=True)
+    return subprocess.run(command, env=environment(place), cwd=place, capture_output=True, text=True, timeout=120)
+
+
+def pip_install(index: str, place: Path, *names: str) -> list[str]:
+    """The command that installs with pip into ``place``."""
+    command = [sys.executable, "-m", "pip", "install", "-q", "--no-cache-dir", "--retries", "0"]
+    return [*command, "--index-url", index, "--target", str(place / "installed"), *names]
+
+
+def uv_install(index: str, place: Path, *names: str) -> list[str]:
+    """The command that installs with uv into ``place``."""
+    command = [program("uv"), "pip", "install", "-q", "--no-cache", "--python", sys.executable]
+    return [*command, "--default-index", index, "--target", str(place / "installed"), *names]
+
+
+def npm_install(registry: str, place: Path, *names: str) -> list[str]:
+    """The command that installs with npm into ``place``."""
+    command = [program("npm"), "install", "--prefix", str(place), "--cache", str(place / "cache"), "--no-audit"]
+    return [*command, "--fetch-retries", "0", "--registry", registry, *names]
