@@ -8,6 +8,7 @@ import errno
 import os
 import resource
 import secrets
+import signal
 import socket
 import sys
 import time
@@ -35,7 +36,6 @@ from regcache.flow.cache import Cache
 from regcache.flow.context import Context
 from regcache.flow.derive import ProcessDeriver
 from regcache.flow.upstream import Upstream
-from regcache.flow.waiting import within
 from regcache.http.messages import Headers
 from regcache.http.policy import Rules
 from regcache.options import Options, stop
@@ -108,6 +108,15 @@ class CacheService(Service):
             in_thread=self._in_thread,
         )
 
+    def hurry(self) -> None:
+        """Cut what is still in flight: whoever stops the service has no patience left."""
+        self.house.abandon()
+        self.house.cache.abandon()
+
+    def _overdue(self) -> None:
+        _log.warn("The grace period is over; what is still under way is cut.")
+        self.hurry()
+
     def open(self) -> None:
         """Take the cache directory, before the reactor runs, so that what is wrong with it is said at once."""
         if not self._opened:
@@ -126,13 +135,10 @@ class CacheService(Service):
     def stopService(self) -> Any:
         """Finish what is in flight, within the grace period; then close everything, in order."""
         super().stopService()  # type: ignore[no-untyped-call]
-        flowing = DeferredList([self.house.drained(), self.house.cache.stop()])
-        try:
-            yield Deferred.fromCoroutine(within(self._reactor, self._config.grace, flowing))
-        except TimeoutError:
-            _log.warn("The grace period is over; what is still under way is cut.")
-            self.house.abandon()
-            self.house.cache.abandon()
+        overdue = self._reactor.callLater(self._config.grace, self._overdue)
+        yield DeferredList([self.house.drained(), self.house.cache.stop()])
+        if overdue.active():
+            overdue.cancel()
         self._deriver.stop()
         yield self._connections.stop()
         yield Deferred.fromCoroutine(self.house.log.stop())
@@ -302,6 +308,12 @@ class _Started(_InOrder):
             stop(error)
 
 
+def _heed_impatience(reactor: Any, service: CacheService) -> None:
+    """While stopping, a second signal cuts the grace period; Twisted's own handlers would report a bug."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: reactor.callFromThread(service.hurry))
+
+
 def _print(line: str) -> None:
     sys.stdout.write(line + "\n")
     sys.stdout.flush()
@@ -319,6 +331,7 @@ def makeService(options: Options) -> MultiService:
         sys.stderr.write(f"regcache: warning: {warning}\n")
     _raise_descriptor_limit()
     parts = build(reactor, config)
+    reactor.addSystemEventTrigger("before", "shutdown", _heed_impatience, reactor, parts.service)
     return _Started(parts, _Ports(reactor, config, parts, _print))
 
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from attrs import define, field
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -129,10 +129,8 @@ class RegCacheResource(Resource):
     def render(self, request: Request) -> int:
         """Answer, sooner or later."""
         exchange = _Exchange(self._house, request, self._registry)
-        self._house.entered(exchange)
         request.notifyFinish().addErrback(exchange.client_left)
-        working = Deferred.fromCoroutine(exchange.run())
-        working.addErrback(exchange.bug).addBoth(lambda _: self._house.left(exchange))
+        exchange.start()
         return NOT_DONE_YET
 
 
@@ -144,12 +142,19 @@ class _Exchange:
         self._request = request
         self._only = only
         self._gone = False
+        self._working: Deferred[None] | None = None
         self._sender: Sender | None = None
         self._registry: IRegistry | None = None
         self._peer = Peer("", False)
         self._head_only = request.method == b"HEAD"
 
-    async def run(self) -> None:
+    def start(self) -> None:
+        """Begin; the house knows of it until it is over."""
+        self._house.entered(self)
+        self._working = Deferred.fromCoroutine(self._run())
+        self._working.addErrback(self._bug).addBoth(lambda _: self._house.left(self))
+
+    async def _run(self) -> None:
         began = self._house.clock.seconds()
         try:
             reply = await self._reply()
@@ -276,13 +281,17 @@ class _Exchange:
         self._gone = True
         if self._sender is not None:
             self._sender.client_left(reason)
+        elif self._working is not None:
+            self._working.cancel()
 
     def abandon(self) -> None:
         """Time is up: the client sees a failed transfer."""
         abort_client(self._request)
 
-    def bug(self, failure: Failure) -> None:
+    def _bug(self, failure: Failure) -> None:
         """Something that should not happen did: the client gets an end, the log gets the rest."""
+        if self._gone and failure.check(CancelledError):
+            return
         _log.failure("A bug ended a request.", failure=failure)
         request = self._request
         if self._gone:

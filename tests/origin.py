@@ -7,6 +7,7 @@ import contextlib
 import hashlib
 import io
 import json
+import re
 import tarfile
 import threading
 import time
@@ -60,20 +61,27 @@ class _Server(ThreadingHTTPServer):
 
     request_queue_size = 256
 
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A client that left is nothing to report."""
+        del request, client_address
+
 
 class Origin:
     """
     The server. It listens from its making until ``close``.
 
     :ivar asked: every path asked for, in order.
+    :ivar heads: the fields of each request, likewise.
     :ivar spoil: changes each answer before it is sent; does nothing at first.
-    :ivar trouble: says of each path whether it is to ``hang`` without an answer, or to be ``cut`` in mid-body.
+    :ivar trouble: says of each path whether it is to ``hang`` without an answer, to be ``cut`` in mid-body, or to come
+        with its length ``unannounced``.
     :ivar latency: seconds that pass before each answer.
     :ivar rate: bytes a second at which bodies are sent; 0 for as fast as it goes.
     """
 
     def __init__(self) -> None:
         self.asked: list[str] = []
+        self.heads: list[dict[str, str]] = []
         self.spoil: Callable[[str, Answer], Answer] = lambda _path, answer: answer
         self.trouble: Callable[[str], str] = lambda _path: ""
         self.latency = 0.0
@@ -89,6 +97,7 @@ class Origin:
 
             def do_GET(self) -> None:
                 origin.asked.append(self.path)
+                origin.heads.append(dict(self.headers))
                 trouble = origin.trouble(self.path)
                 if trouble == "hang":
                     self.close_connection = True
@@ -98,9 +107,18 @@ class Origin:
                 status, kind, body = origin.spoil(
                     self.path, origin._pages.get(self.path, (404, "text/plain", b"none\n"))
                 )
-                self.send_response(status)
+                wanted = re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers.get("Range", ""))
+                if status == 200 and wanted is not None:
+                    self.send_response(206)
+                    self.send_header("Content-Range", f"bytes {wanted[1]}-{wanted[2]}/{len(body)}")
+                    body = body[int(wanted[1]) : int(wanted[2]) + 1]
+                else:
+                    self.send_response(status)
                 self.send_header("Content-Type", kind)
-                self.send_header("Content-Length", str(len(body)))
+                if trouble == "unannounced":
+                    self.close_connection = True
+                else:
+                    self.send_header("Content-Length", str(len(body)))
                 self.end_headers()
                 if trouble == "cut":
                     self.close_connection = True

@@ -52,7 +52,7 @@ class Running:
         rest, _ = self.process.communicate(timeout=20)
         # Afterwards twistd ends by the signal it was sent.
         assert self.process.returncode in (0, -signal.SIGTERM), rest
-        assert "Traceback" not in rest
+        assert "Traceback" not in rest, rest
         return rest
 
     def kill(self) -> None:

@@ -144,8 +144,11 @@ class Sender:
         abort_client(request)
 
     def _finish(self) -> None:
-        if self._stop is not None and self._at < self._stop:
-            self._broke(Failure(RegCacheError("The stored body is shorter than its record says.")))
+        stop = self._stop
+        if stop is None:
+            stop = len(self._body) if isinstance(self._body, bytes) else self._body.size
+        if stop is None or self._at < stop:
+            self._broke(Failure(RegCacheError("The body ended before its end was known.")))
             return
         request = self._request
         request.unregisterProducer()

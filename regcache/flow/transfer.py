@@ -156,6 +156,9 @@ class Transfer(Receiver):
         self._held = HOLD_BACK
         if partial is None:
             self._relay(0)
+        else:
+            for _ in self._readers:
+                partial.retain()
         self._flow = answer.deliver(self)
         self.head.succeed(answer)
         self._wake()

@@ -144,7 +144,7 @@ class Partial:
 
     def read(self, offset: int, length: int) -> bytes | Deferred[bytes]:
         if self._file is None:
-            return b""
+            raise BlobDamaged("It was given up.")
         return self._file.read(self._in_thread, offset, length)
 
     def retain(self) -> None:
