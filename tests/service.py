@@ -59,7 +59,9 @@ class Running:
         """End it without a warning, if it still runs."""
         if self.process.poll() is None:
             self.process.kill()
-        self.process.communicate()
+        self.process.wait()
+        assert self.process.stdout is not None
+        self.process.stdout.close()
 
     def get(self, path: str, **headers: str) -> tuple[int, Message, bytes]:
         """Status, fields and body of a GET."""
