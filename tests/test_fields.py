@@ -48,6 +48,8 @@ ETAG = st.builds(
         ("text/*;q=0, */*;q=0.1", "application/json"),
         ("application/json;charset=utf-8;q=0.9, text/html;q=0.1", "application/json"),
         ("text/html, application/json", "text/html"),
+        ("application/json, */*", "application/json"),
+        ("application/*, */*", "application/json"),
         ("application/json;q=nan, text/html;q=0.1", "text/html"),
         ("application/json;q=inf, text/html;q=0.1", "text/html"),
         ("application/json;q=1e9, text/html;q=0.1", "text/html"),
@@ -60,7 +62,7 @@ ETAG = st.builds(
     ],
 )
 def test_negotiation(accept: str, chosen: str | None) -> None:
-    """The offer of the highest quality wins, the first among equals, and quality nought refuses."""
+    """The offer of the highest quality wins, among equals the one that is named, then the first; nought refuses."""
     assert negotiate(accept, ["text/html", "application/json"]) == chosen
 
 

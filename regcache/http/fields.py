@@ -58,19 +58,20 @@ def negotiate(accept: str, offers: Sequence[str]) -> str | None:
     """
     The offer that an Accept field likes best, or None (RFC 9110 section 12.5.1).
 
-    The most specific range decides an offer's quality; among equals the first offer wins. An empty field takes all.
+    The most specific range decides an offer's quality; among equals the one named most specifically wins, then the
+    first. An empty field takes all.
     """
     wanted = dict(_qualities(accept)) or {"*/*": 1.0}
 
-    def quality(offer: str) -> float:
+    def liking(offer: str) -> tuple[float, int]:
         kind = offer.partition("/")[0]
-        for form in (offer, f"{kind}/*", "*/*"):
+        for generality, form in enumerate((offer, f"{kind}/*", "*/*")):
             if form in wanted:
-                return wanted[form]
-        return 0.0
+                return wanted[form], -generality
+        return 0.0, 0
 
-    best = max(offers, key=quality, default=None)
-    return best if best is not None and quality(best) > 0 else None
+    best = max(offers, key=liking, default=None)
+    return best if best is not None and liking(best)[0] > 0 else None
 
 
 def accepts_gzip(accept_encoding: str) -> bool:

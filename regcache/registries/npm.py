@@ -210,7 +210,7 @@ class Npm:
 
     def facts(self, document: str, source: Source) -> Facts:
         found = self._read(document, source)
-        made: dict[str, Fact] = {}
+        made = Facts()
         for version in self._versions(document, found):
             place = self._place(found["name"], version)
             if place is not None:
