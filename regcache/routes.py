@@ -166,5 +166,14 @@ class Fact:
     size: int | None = None
 
 
-#: Facts by the artifact's key within the registry.
-Facts = Mapping[str, Fact]
+class Facts(dict[str, Fact]):
+    """
+    What an index document says about artifacts, by the artifact's key within the registry.
+
+    :ivar foreign: how many links lead to hosts that the registry may not contact, by host; they are left as they
+        are, and what they lead to is never fetched.
+    """
+
+    def __init__(self, found: Mapping[str, Fact] | None = None, foreign: Mapping[str, int] | None = None) -> None:
+        super().__init__(found or {})
+        self.foreign = dict(foreign or {})

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import calendar
 import re
 from collections.abc import Iterator, Sequence
-from email.utils import formatdate, parsedate
+from datetime import UTC, datetime
+from email.utils import formatdate, parsedate_tz
 
 from regcache.http.messages import STRENGTH, Digest, Headers
 
@@ -36,7 +36,9 @@ _HOP_BY_HOP = frozenset(
         "upgrade",
     }
 )
-_ETAG = re.compile(r'\s*(\*|(?:W/)?"[\x21\x23-\x7e\x80-\xff]*")\s*(?:,|$)')
+_ETAG = re.compile(r'[\s,]*(\*|(?:W/)?"[\x21\x23-\x7e\x80-\xff]*")\s*(?=,|\Z)')
+_QUALITY = re.compile(r"(?:0(?:\.\d*)?|1(?:\.0*)?|\.\d+)")
+_DELAY = re.compile(r"[0-9]{1,12}")
 _DIRECTIVE = re.compile(r'([!#$%&\'*+.^_`|~0-9A-Za-z-]+)\s*(?:=\s*("(?:[^"\\]|\\.)*"|[^\s,;]*))?')
 
 
@@ -45,12 +47,9 @@ def _qualities(text: str) -> Iterator[tuple[str, float]]:
         name, *parameters = (part.strip().lower() for part in item.split(";"))
         quality = 1.0
         for parameter in parameters:
-            key, _, value = parameter.partition("=")
-            if key.strip() == "q":
-                try:
-                    quality = min(max(float(value.strip()), 0.0), 1.0)
-                except ValueError:
-                    quality = 0.0
+            key, _, value = (part.strip() for part in parameter.partition("="))
+            if key == "q":
+                quality = float(value) if _QUALITY.fullmatch(value) else 0.0
         if name:
             yield name, quality
 
@@ -59,19 +58,20 @@ def negotiate(accept: str, offers: Sequence[str]) -> str | None:
     """
     The offer that an Accept field likes best, or None (RFC 9110 section 12.5.1).
 
-    The most specific range decides an offer's quality; among equals the first offer wins. An empty field takes all.
+    The most specific range decides an offer's quality; among equals the one named most specifically wins, then the
+    first. An empty field takes all.
     """
     wanted = dict(_qualities(accept)) or {"*/*": 1.0}
 
-    def quality(offer: str) -> float:
+    def liking(offer: str) -> tuple[float, int]:
         kind = offer.partition("/")[0]
-        for form in (offer, f"{kind}/*", "*/*"):
+        for generality, form in enumerate((offer, f"{kind}/*", "*/*")):
             if form in wanted:
-                return wanted[form]
-        return 0.0
+                return wanted[form], -generality
+        return 0.0, 0
 
-    best = max(offers, key=quality, default=None)
-    return best if best is not None and quality(best) > 0 else None
+    best = max(offers, key=liking, default=None)
+    return best if best is not None and liking(best)[0] > 0 else None
 
 
 def accepts_gzip(accept_encoding: str) -> bool:
@@ -85,13 +85,16 @@ def accepts_gzip(accept_encoding: str) -> bool:
 
 def parse_date(text: str) -> float | None:
     """Seconds since the epoch of an HTTP date in any of its three forms (RFC 9110 section 5.6.7), or None."""
-    parsed = parsedate(text)
+    parsed = parsedate_tz(text)
     if parsed is None:
         return None
+    year, month, day, hour, minute, second = parsed[:6]
     try:
-        return float(calendar.timegm(parsed))
+        # A leap second counts as the one before it, as it does for the operating system.
+        when = datetime(year, month, day, hour, minute, second - (second == 60), tzinfo=UTC)
     except (ValueError, OverflowError):
         return None
+    return when.timestamp() - (parsed[9] or 0)
 
 
 def format_date(when: float) -> str:
@@ -100,7 +103,11 @@ def format_date(when: float) -> str:
 
 
 def etags(text: str) -> list[str]:
-    """The entity tags of a list, ``*`` among them; what is malformed ends the list (RFC 9110 section 8.8.3)."""
+    """
+    The entity tags of a list, ``*`` among them (RFC 9110 section 8.8.3).
+
+    Empty items are passed over, as section 5.6.1.2 asks; what is malformed ends the list.
+    """
     found, at = [], 0
     while match := _ETAG.match(text, at):
         found.append(match[1])
@@ -146,8 +153,8 @@ def hop_by_hop(headers: Headers) -> frozenset[str]:
 
 
 def seconds(text: str, now: float) -> float | None:
-    """The seconds a Retry-After field asks for (RFC 9110 section 10.2.3), or None."""
-    if text.strip().isdecimal():
+    """The seconds a Retry-After field asks for (RFC 9110 section 10.2.3), or None; never negative, always finite."""
+    if _DELAY.fullmatch(text.strip()):
         return float(text)
     when = parse_date(text)
     return None if when is None else max(when - now, 0.0)

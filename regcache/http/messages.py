@@ -9,15 +9,20 @@ from __future__ import annotations
 import base64
 import binascii
 import enum
+import re
 from collections.abc import Iterable, Iterator, Mapping
 
 from attrs import field, frozen
 
-__all__ = ["STRENGTH", "Digest", "Headers", "Kind", "RequestHead", "ResponseHead", "Stored"]
+from regcache.errors import BadRequest
+
+__all__ = ["STRENGTH", "Digest", "Headers", "Kind", "RequestHead", "Stored"]
 
 #: Digest algorithms that count as proof, strongest first.
 STRENGTH = ("sha512", "sha384", "sha256", "blake2b_256", "sha1", "md5")
 
+#: What a query may consist of (RFC 3986 section 3.4, and what browsers send unescaped).
+_QUERY = re.compile(r'[!"$-;=?-~]*')
 _HEX_LENGTH = {"sha512": 128, "sha384": 96, "sha256": 64, "blake2b_256": 64, "sha1": 40, "md5": 32}
 
 
@@ -107,23 +112,21 @@ class RequestHead:
     :ivar body: the request's body, for the few routes that relay one.
     :ivar chunked: whether the client can tell the end of a body of unannounced length from a cut (RFC 9112
         section 7.1).
+    :raises regcache.errors.BadRequest: for a query that could not be passed on as it is.
     """
 
     method: str
     path: str
-    query: str = ""
+    query: str = field(default="")
     headers: Headers = Headers()
     base: str = "http://localhost/"
     body: bytes = b""
     chunked: bool = True
 
-
-@frozen
-class ResponseHead:
-    """A status and its header fields."""
-
-    status: int
-    headers: Headers = Headers()
+    @query.validator
+    def _check(self, _attribute: object, value: str) -> None:
+        if not _QUERY.fullmatch(value):
+            raise BadRequest("The query is not well formed.")
 
 
 class Kind(enum.Enum):

@@ -33,7 +33,8 @@ def _segment(piece: str, keep_slash: bool) -> str:
         raise BadRequest("The path is not UTF-8.") from None
     if "\\" in text or any(ord(char) < 32 or ord(char) == 127 for char in text):
         raise BadRequest("The path holds characters that no package name has.")
-    if any(part in (".", "..") for part in text.split("/")):
+    # Some servers cut a segment at its semicolon before they resolve dots.
+    if any(part.partition(";")[0] in (".", "..") for part in text.split("/")):
         raise BadRequest("The path climbs.")
     if "/" in text and not keep_slash:
         raise BadRequest("The path holds an encoded slash.")

@@ -11,7 +11,7 @@ from regcache.http.messages import Headers
 
 __all__ = ["NotModified", "Part", "PreconditionFailed", "Unsatisfiable", "Verdict", "Whole", "evaluate"]
 
-_RANGE = re.compile(r"bytes=\s*(\d{0,19})\s*-\s*(\d{0,19})\s*$", re.IGNORECASE)
+_RANGE = re.compile(r"bytes=[ \t]*([0-9]{0,40})-([0-9]{0,40})[ \t]*", re.IGNORECASE)
 
 
 @frozen
@@ -55,34 +55,40 @@ def evaluate(
     :param last_modified: its date, or None.
     :param size: its length in bytes, or None while it is not known; then no range can be given.
     """
-    tags = etags(headers.get("if-none-match"))
-    if "if-match" in headers and not any(
-        tag == "*" or same_strong(tag, etag) for tag in etags(headers.get("if-match"))
-    ):
+    if _has_changed(headers, etag, last_modified):
         return PreconditionFailed()
-    if "if-none-match" in headers:
-        if any(tag == "*" or same_weak(tag, etag) for tag in tags):
-            return NotModified()
-    elif last_modified is not None:
-        since = parse_date(headers.get("if-modified-since"))
-        if since is not None and int(last_modified) <= since:
-            return NotModified()
+    if _is_known(headers, etag, last_modified):
+        return NotModified()
     if method != "GET" or size is None or not _may_be_part(headers, etag, last_modified):
         return Whole()
     return _range(headers.get("range"), size)
 
 
+def _has_changed(headers: Headers, etag: str, last_modified: float | None) -> bool:
+    if "if-match" in headers:
+        return not any(tag == "*" or same_strong(tag, etag) for tag in etags(headers.get("if-match")))
+    since = parse_date(headers.get("if-unmodified-since"))
+    return last_modified is not None and since is not None and int(last_modified) > since
+
+
+def _is_known(headers: Headers, etag: str, last_modified: float | None) -> bool:
+    if "if-none-match" in headers:
+        return any(tag == "*" or same_weak(tag, etag) for tag in etags(headers.get("if-none-match")))
+    since = parse_date(headers.get("if-modified-since"))
+    return last_modified is not None and since is not None and int(last_modified) <= since
+
+
 def _may_be_part(headers: Headers, etag: str, last_modified: float | None) -> bool:
-    condition = headers.get("if-range")
-    if not condition:
+    if "if-range" not in headers:
         return True
+    condition = headers.get("if-range").strip()
     if condition.startswith(('"', "W/")):
         return same_strong(condition, etag)
     return last_modified is not None and parse_date(condition) == float(int(last_modified))
 
 
 def _range(text: str, size: int) -> Verdict:
-    match = _RANGE.match(text.strip())
+    match = _RANGE.fullmatch(text.strip())
     if match is None or match[1] == match[2] == "":
         return Whole()
     if not match[1]:

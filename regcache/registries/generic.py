@@ -34,7 +34,7 @@ class Generic:
     def route(self, request: RequestHead) -> Route:
         if request.method not in ("GET", "HEAD"):
             raise MethodNotAllowed(f"{request.method} is not passed on.")
-        path = "/".join(map(quote, segments(request.path)))
+        path = "/".join(map(quote, segments(request.path, keep_slash=True)))
         path += f"?{request.query}" if request.query else ""
         return Artifact(key=path, url=self.options.url + path, mutable=True)
 

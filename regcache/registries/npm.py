@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlencode, urlsplit
@@ -16,7 +18,7 @@ from regcache.http.fields import negotiate, parse_sri
 from regcache.http.messages import Digest, RequestHead
 from regcache.http.paths import quote, segments
 from regcache.interfaces import IRegistry
-from regcache.registries.origins import Origins
+from regcache.registries.origins import Origin, Origins
 from regcache.routes import Artifact, Document, Fact, Facts, Local, RegistryOptions, Relay, Route, Source
 
 __all__ = ["Npm"]
@@ -49,12 +51,13 @@ _KEPT = frozenset(
         "_hasShrinkwrap",
     }
 )
+#: A package's name, with its scope if it has one; names in upper case and with these marks are from long ago.
+_NAME = re.compile(r"(?:@[\w!'()*~.-]+/|(?![_.]))[\w!'()*~.-]+", re.ASCII)
+_SECURITY = "npm/v1/security/"
+_AUDITS = frozenset({"advisories/bulk", "audits", "audits/quick"})
+_ATTESTATIONS = "npm/v1/attestations/"
+_READ_ONLY = "Publishing and logging in go to the registry itself."
 _MINUTE = 60.0
-
-
-def _upstream_name(name: str) -> str:
-    """A package's name in a path: the slash of a scope is encoded."""
-    return quote(name).replace("%40", "@", 1) if name.startswith("@") else quote(name)
 
 
 @implementer(IRegistry)
@@ -67,7 +70,7 @@ class Npm:
 
     default_url = "https://registry.npmjs.org/"
     option_names: tuple[str, ...] = ()
-    version = 1
+    version = 2
     algorithms = ("sha512", "sha1")
 
     def __init__(self, options: RegistryOptions) -> None:
@@ -78,31 +81,31 @@ class Npm:
 
     def route(self, request: RequestHead) -> Route:
         parts = [part for part in segments(request.path, keep_slash=True) if part]
-        if parts and parts[0] == "-":
-            return self._api(request, parts[1:])
-        if request.method == "GET" and "write=true" in request.query:
-            return Relay(url=self.options.url + "/".join(map(_upstream_name, parts)) + f"?{request.query}")
+        if parts[:1] == ["-"]:
+            return self._api(request, "/".join(parts[1:]))
         if request.method not in ("GET", "HEAD"):
-            raise MethodNotAllowed("Publishing and logging in go to the registry itself.")
+            raise MethodNotAllowed(_READ_ONLY)
         if parts and parts[0].startswith("@") and "/" not in parts[0]:
             parts[:2] = ["/".join(parts[:2])]
-        if not parts or parts[0].startswith(("_", ".")):
-            raise NotFound("That is no package name.")
+        if not parts or not _NAME.fullmatch(parts[0]):
+            raise NotFound("That is no name of a package.")
         name, rest = parts[0], parts[1:]
-        if name.startswith("@") and name.count("/") != 1:
-            raise NotFound("A scoped name is @SCOPE/NAME.")
         if not rest:
+            if request.method == "GET" and ("write", "true") in parse_qsl(request.query):
+                # Whoever is about to change a package must see it as it is.
+                return Relay(url=f"{self.options.url}{quote(name)}?{request.query}")
             return self._packument(name, request)
-        if rest[0] == "-" and len(rest) >= 2:
-            return self._tarball(name, rest[-1])
-        if len(rest) == 1:
+        file = "/".join(rest[1:]).rpartition("/")[2]
+        if rest[0] == "-" and file:
+            return self._tarball(name, file)
+        if len(rest) == 1 and rest[0] != "-" and "/" not in rest[0]:
             return self._manifest(name, rest[0])
         raise NotFound("That is no address of a registry.")
 
     def _full(self, name: str) -> Document:
         return Document(
             key=f"packument/{name}",
-            url=self.options.url + _upstream_name(name),
+            url=self.options.url + quote(name),
             accept=_FULL,
             representation="full",
             content_type=_FULL,
@@ -132,7 +135,7 @@ class Npm:
     def _manifest(self, name: str, version: str) -> Document:
         return Document(
             key=f"manifest/{name}/{version}",
-            url=f"{self.options.url}{_upstream_name(name)}/{quote(version)}",
+            url=f"{self.options.url}{quote(name)}/{quote(version)}",
             accept=_FULL,
             representation="manifest",
             content_type=_FULL,
@@ -151,22 +154,36 @@ class Npm:
             proof=self._manifest(name, version) if told else None,
         )
 
-    def _api(self, request: RequestHead, parts: list[str]) -> Route:
-        path = "/".join(parts)
-        url = f"{self.options.url}-/{'/'.join(map(_upstream_name, parts))}"
-        if request.method == "POST" and path.startswith("npm/v1/security/"):
+    def _api(self, request: RequestHead, path: str) -> Route:
+        if request.method == "POST" and path.startswith(_SECURITY) and path.removeprefix(_SECURITY) in _AUDITS:
             offline = Local(status=200, content_type=_FULL, body=b"{}") if path.endswith("/bulk") else None
-            return Relay(url=url, offline=offline)
+            return Relay(url=f"{self.options.url}-/{path}", offline=offline)
         if request.method not in ("GET", "HEAD"):
-            raise MethodNotAllowed("Publishing and logging in go to the registry itself.")
+            raise MethodNotAllowed(_READ_ONLY)
         if path == "ping":
             return Local(status=200, content_type=_FULL, body=b"{}")
-        query = urlencode(sorted(parse_qsl(request.query, keep_blank_values=True)))
-        known = path == "v1/search" or path.startswith(("npm/v1/keys", "npm/v1/attestations/", "package/"))
-        if not known:
-            raise NotFound("This cache does not serve that part of a registry.")
-        suffix = f"?{query}" if query else ""
-        return Artifact(key=f"-/{path}{suffix}", url=url + suffix, mutable=True, ttl=_MINUTE)
+        if path == "v1/search":
+            query = urlencode(sorted(parse_qsl(request.query, keep_blank_values=True)))
+            asked = f"{path}?{query}" if query else path
+            return self._as_is(asked, asked, _MINUTE)
+        if path == "npm/v1/keys":
+            return self._as_is(path, path)
+        package = re.fullmatch(r"package/(.+)/dist-tags", path)
+        if package and _NAME.fullmatch(package[1]):
+            return self._as_is(path, f"package/{quote(package[1])}/dist-tags")
+        if path.startswith(_ATTESTATIONS) and _NAME.fullmatch(path.removeprefix(_ATTESTATIONS).rpartition("@")[0]):
+            return self._as_is(path, _ATTESTATIONS + quote(path.removeprefix(_ATTESTATIONS)))
+        raise NotFound("This cache does not serve that part of a registry.")
+
+    def _as_is(self, path: str, there: str, ttl: float | None = None) -> Document:
+        return Document(
+            key=f"-/{path}",
+            url=f"{self.options.url}-/{there}",
+            accept=_FULL,
+            representation="as-is",
+            content_type=_FULL,
+            ttl=ttl,
+        )
 
     # Documents.
 
@@ -176,9 +193,13 @@ class Npm:
             found = msgspec.json.decode(source.body)
         except (msgspec.DecodeError, UnicodeDecodeError):
             raise BadDocument(f"{source.url} is not JSON.") from None
+        if not isinstance(found, dict):
+            raise BadDocument(f"{source.url} describes nothing.")
+        if kind == "-":
+            return found
         if kind == "manifest":
             name = name.rpartition("/")[0]
-        if not isinstance(found, dict) or found.get("name") != name:
+        if found.get("name") != name:
             raise BadDocument(f"{source.url} does not describe {name}.")
         unpublished = isinstance(found.get("time"), dict) and "unpublished" in found["time"]
         content = found.get("dist") if kind == "manifest" else found.get("versions")
@@ -186,50 +207,56 @@ class Npm:
             raise BadDocument(f"{source.url} describes no versions.")
         return found
 
-    def _versions(self, document: str, found: dict[str, Any]) -> Iterator[dict[str, Any]]:
-        versions = [found] if document.startswith("manifest/") else (found.get("versions") or {}).values()
-        for version in versions:
-            if isinstance(version, dict) and isinstance(version.get("dist"), dict):
-                yield version
+    def _tarballs(self, document: str, found: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any], str, str | None]]:
+        """Of each version: its conventional file, ``dist``, its link, and where that may be asked for, if it may."""
+        kind = document.partition("/")[0]
+        base = str(found.get("name", "")).rpartition("/")[2]
+        versions = {found.get("version"): found} if kind == "manifest" else found.get("versions")
+        for number, version in versions.items() if kind != "-" and isinstance(versions, dict) else ():
+            dist = version.get("dist") if isinstance(version, dict) else None
+            link = dist.get("tarball") if isinstance(dist, dict) else None
+            if isinstance(number, str) and "/" not in number and isinstance(dist, dict) and isinstance(link, str):
+                yield f"{base}-{number}.tgz", dist, link, self._place(link)
 
-    def _place(self, name: str, version: Mapping[str, Any]) -> tuple[str, str] | None:
-        """A tarball's key and its upstream URL; None if it may not be fetched."""
-        url = version["dist"].get("tarball")
-        if not isinstance(url, str):
-            return None
-        own, there = urlsplit(self.options.url), urlsplit(url)
-        if there.scheme == "http" and own.scheme == "https" and there.hostname == own.hostname:
-            url = there._replace(scheme="https").geturl()
-        url = url.partition("#")[0]
-        if not self.allows(url):
-            return None
-        file = unquote(urlsplit(url).path.rpartition("/")[2])
-        if not file.endswith(".tgz") or "/" in file:
-            file = f"{name.rpartition('/')[2]}-{version.get('version')}.tgz"
-        return f"{name}/-/{file}", url
+    def _place(self, link: str) -> str | None:
+        url = link.partition("#")[0]
+        origin = Origin.of(url)
+        if origin is None or self._origins.admits(origin):
+            return url if origin else None
+        # Packages of the first years are still listed with plain http.
+        secure = Origin("https", origin.host, 443)
+        if (origin.scheme, origin.port) == ("http", 80) and self._origins.admits(secure):
+            return urlsplit(url)._replace(scheme="https", netloc=secure.authority).geturl()
+        return None
 
     def facts(self, document: str, source: Source) -> Facts:
         found = self._read(document, source)
-        made: dict[str, Fact] = {}
-        for version in self._versions(document, found):
-            place = self._place(found["name"], version)
-            if place is not None:
-                made[place[0]] = Fact(url=place[1], digests=_digests(version["dist"]))
-        return made
+        made, spelled, foreign = Facts(), Facts(), Counter[str]()
+        for file, dist, link, url in self._tarballs(document, found):
+            if url is None:
+                foreign[link.partition("://")[2].partition("/")[0].rpartition("@")[2]] += 1
+                continue
+            fact = Fact(url=url, digests=_digests(dist))
+            made[f"{found['name']}/-/{file}"] = fact
+            # Lock files made elsewhere know the file by the name it has there.
+            before, dash, there = unquote(urlsplit(url).path).rpartition("/-/")
+            if dash and before:
+                spelled[f"{found['name']}/-/{there.rpartition('/')[2]}"] = fact
+        return Facts({**spelled, **made}, foreign)
 
     def represent(self, document: str, source: Source, representation: str, base: str) -> bytes:
         found = self._read(document, source)
-        for version in self._versions(document, found):
-            dist = version["dist"]
-            place = self._place(found["name"], version)
-            if place is not None:
-                dist["tarball"] = base + "/".join(map(quote, place[0].split("/")))
+        if representation == "as-is":
+            return source.body
+        own = f"{self.options.url}-/{_ATTESTATIONS}"
+        for file, dist, _, url in self._tarballs(document, found):
+            if url is not None:
+                dist["tarball"] = "/".join([base.rstrip("/"), *map(quote, found["name"].split("/")), "-", quote(file)])
             attestations = dist.get("attestations")
-            if isinstance(attestations, dict) and self.allows(str(attestations.get("url", ""))):
-                attestations["url"] = base + urlsplit(attestations["url"]).path.lstrip("/")
-        if representation == "abbreviated":
-            found = _abbreviated(found)
-        return msgspec.json.encode(found)
+            there = attestations.get("url") if isinstance(attestations, dict) else None
+            if isinstance(attestations, dict) and isinstance(there, str) and there.startswith(own):
+                attestations["url"] = f"{base}-/{_ATTESTATIONS}{there.removeprefix(own)}"
+        return msgspec.json.encode(_abbreviated(found) if representation == "abbreviated" else found)
 
     def allows(self, url: str) -> bool:
         return self._origins.allows(url)
@@ -255,19 +282,22 @@ def _digests(dist: Mapping[str, Any]) -> tuple[Digest, ...]:
 
 def _abbreviated(found: dict[str, Any]) -> dict[str, Any]:
     """The abbreviated form of a packument, from its full or its abbreviated form."""
-    versions = {
-        number: {key: value for key, value in version.items() if key in _KEPT}
-        for number, version in (found.get("versions") or {}).items()
-    }
-    for number, version in (found.get("versions") or {}).items():
+    listed = found.get("versions")
+    versions = {}
+    for number, version in listed.items() if isinstance(listed, dict) else ():
+        if not isinstance(version, dict):
+            continue
+        versions[number] = {key: value for key, value in version.items() if key in _KEPT}
         scripts = version.get("scripts")
         if isinstance(scripts, dict) and scripts.keys() & {"preinstall", "install", "postinstall"}:
             versions[number]["hasInstallScript"] = True
     made = {"name": found["name"], "dist-tags": found.get("dist-tags", {}), "versions": versions}
-    times = found.get("time")
-    modified = found.get("modified") or (times.get("modified") if isinstance(times, dict) else None)
+    told = found.get("time")
+    times: dict[str, Any] = told if isinstance(told, dict) else {}
+    modified = found.get("modified") or times.get("modified")
     if modified:
         made["modified"] = modified
-    if isinstance(times, dict):
+    # Clients that judge by age take a version without a time for one that must not be used.
+    if times and versions.keys() <= times.keys():
         made["time"] = times
     return made

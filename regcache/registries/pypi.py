@@ -2,29 +2,36 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
-from urllib.parse import unquote, urljoin, urlsplit
+from urllib.parse import quote as percent_encoded
+from urllib.parse import urljoin, urlsplit
 
 import msgspec
-from packaging.utils import canonicalize_name
+from packaging.utils import InvalidName, canonicalize_name
 from zope.interface import implementer
 
-from regcache.errors import BadDocument, ForbiddenOrigin, MethodNotAllowed, NotAcceptable, NotFound
+from regcache.errors import BadDocument, BadRequest, MethodNotAllowed, NotAcceptable, NotFound
 from regcache.http.fields import negotiate
 from regcache.http.messages import STRENGTH, Digest, RequestHead
 from regcache.http.paths import quote, segments
 from regcache.interfaces import IRegistry
-from regcache.registries.origins import Origins
-from regcache.registries.simplehtml import page_to_html, read_html, root_to_html
+from regcache.registries.origins import Origin, Origins
+from regcache.registries.simplehtml import ARCHIVES, core_metadata, hashes_of, page_to_html, read_html, root_to_html
 from regcache.routes import Artifact, Document, Fact, Facts, Local, Moved, RegistryOptions, Route, Source
 
 __all__ = ["PyPI"]
 
-_JSON, _HTML = "application/vnd.pypi.simple.v1+json", "application/vnd.pypi.simple.v1+html"
-_ASK = f"{_JSON}, {_HTML};q=0.2, text/html;q=0.01"
+_JSON, _HTML, _TEXT = "application/vnd.pypi.simple.v1+json", "application/vnd.pypi.simple.v1+html", "text/html"
+_ASK = f"{_JSON}, {_HTML};q=0.2, {_TEXT};q=0.01"
 _LATEST = {_JSON: "application/vnd.pypi.simple.latest+json", _HTML: "application/vnd.pypi.simple.latest+html"}
-_OFFERS = ("text/html", _HTML, _JSON, *_LATEST.values())
+_OFFERS = (_JSON, *_LATEST.values(), _HTML, _TEXT)
+_PROVENANCE = "application/vnd.pypi.integrity.v1+json"
+#: Files that lie beside a package file, and are named after it.
+_SIDECARS = (".metadata", ".provenance", ".asc")
+_BLAKE2_PATH = [2, 2, 60]
 _FAULT = (
     b"<?xml version='1.0'?><methodResponse><fault><value><struct><member><name>faultCode</name><value><int>-32500"
     b"</int></value></member><member><name>faultString</name><value><string>RuntimeError: PyPI no longer supports "
@@ -43,18 +50,21 @@ class PyPI:
 
     default_url = "https://pypi.org/simple/"
     option_names: tuple[str, ...] = ("files",)
-    version = 1
+    version = 2
     algorithms = ("blake2b_256",)
 
     def __init__(self, options: RegistryOptions) -> None:
         self.options = options
         self._files = options.extra.get("files", "https://files.pythonhosted.org/").rstrip("/") + "/"
         self._origins = Origins.of([options.url, self._files], options.artifact_hosts)
+        self._files_origin = Origin.of(self._files)
+        self._files_path = [quote(part) for part in segments(urlsplit(self._files).path) if part]
 
     # Requests.
 
     def route(self, request: RequestHead) -> Route:
-        raw = [part for part in segments(request.path) if part]
+        # Only a file's address on another host may need an encoded slash.
+        raw = [part for part in segments(request.path, keep_slash=request.path.startswith("/files/")) if part]
         if request.method == "POST" and raw in ([], ["pypi"]):
             return Local(status=200, content_type="text/xml", body=_FAULT)
         if request.method not in ("GET", "HEAD"):
@@ -65,9 +75,8 @@ class PyPI:
             return self._simple(raw[1:], request)
         if raw[0] in ("packages", "files"):
             return self._file(raw)
-        if raw[0] == "integrity":
-            path = "/".join(map(quote, raw))
-            return Artifact(key=path, url=urljoin(self.options.url, f"/{path}"), mutable=True)
+        if raw[0] == "integrity" and len(raw) == 5 and raw[-1] == "provenance":
+            return self._attestation("/".join(map(quote, raw)))
         if raw[0] == "pypi" and len(raw) > 1:
             raw = raw[1:]
         if raw[-1] == "json" and len(raw) in (2, 3):
@@ -75,13 +84,17 @@ class PyPI:
         raise NotFound("That is no address of a package index.")
 
     def _simple(self, rest: list[str], request: RequestHead) -> Route:
-        name = canonicalize_name(rest[0]) if rest else ""
+        name = _normal(rest[0]) if rest else ""
+        if rest and not name:
+            raise NotFound(f"{rest[0]!r} is no name of a project.")
         path = f"/simple/{name}/" if name else "/simple/"
         if request.path.replace("//", "/") != path:
             return Moved(path + (f"?{request.query}" if request.query else ""))
-        chosen = negotiate(request.headers.get("accept"), _OFFERS)
+        accept = request.headers.get("accept")
+        # Whoever names no form of its own is a browser, or older than all of them but one.
+        chosen = negotiate(accept, _OFFERS if "vnd.pypi.simple" in accept.lower() else _OFFERS[::-1])
         if chosen is None:
-            raise NotAcceptable(f"There are {_JSON}, {_HTML} and text/html.")
+            raise NotAcceptable(f"There are {_JSON}, {_HTML} and {_TEXT}.")
         kind = next((own for own, alias in _LATEST.items() if alias == chosen), chosen)
         return self._page(name, kind)
 
@@ -91,12 +104,14 @@ class PyPI:
             url=f"{self.options.url}{name}/" if name else self.options.url,
             accept=_ASK,
             representation="json" if kind == _JSON else "html",
-            content_type="text/html; charset=utf-8" if kind == "text/html" else kind,
+            content_type=f"{_TEXT}; charset=utf-8" if kind == _TEXT else kind,
             vary=("Accept",),
         )
 
     def _json_api(self, parts: list[str]) -> Document:
-        name = canonicalize_name(parts[0])
+        name = _normal(parts[0])
+        if not name:
+            raise NotFound(f"{parts[0]!r} is no name of a project.")
         path = "/".join(map(quote, [name, *parts[1:]]))
         return Document(
             key=f"json/{path}",
@@ -107,86 +122,108 @@ class PyPI:
             linked=True,
         )
 
+    def _attestation(self, path: str) -> Document:
+        return Document(
+            key=path,
+            url=urljoin(self.options.url, f"/{path}"),
+            accept=f"{_PROVENANCE}, application/json;q=0.5",
+            representation="as-is",
+            content_type=_PROVENANCE,
+        )
+
     def _file(self, parts: list[str]) -> Artifact:
-        key = "/".join(map(quote, parts))
-        if parts[0] == "packages":
-            url = self._files + key
-        elif len(parts) > 3 and parts[1] in ("http", "https"):
-            url = f"{parts[1]}://{parts[2]}/" + "/".join(map(quote, parts[3:]))
-        else:
-            raise NotFound("A file is at files/SCHEME/HOST/PATH.")
-        if not self.allows(url):
-            raise ForbiddenOrigin(f"{parts[2]} is not among the artifact-hosts of {self.options.name}.")
-        digests: tuple[Digest, ...] = ()
-        sidecar = parts[-1].endswith((".metadata", ".provenance", ".asc"))
-        if parts[0] == "packages" and not sidecar and [*map(len, parts[1:4])] == [2, 2, 60] and len(parts) == 5:
-            try:
-                digests = (Digest("blake2b_256", "".join(parts[1:4])),)
-            except ValueError:
-                digests = ()
-        project = _project_of(parts[-1])
+        url = self._address(parts)
+        key = self._key(url)
+        if key is None:
+            raise NotFound(f"{'/'.join(parts[1:3])} is not among the artifact-hosts of {self.options.name}.")
+        pieces, digests, project = key.split("/"), [], _project_of(parts[-1])
+        lengths = [len(piece) for piece in pieces[1:-1]]
+        if pieces[0] == "packages" and lengths == _BLAKE2_PATH and not parts[-1].endswith(_SIDECARS):
+            # The directories that the index keeps a file in are the file's BLAKE2b digest.
+            with contextlib.suppress(ValueError):
+                digests.append(Digest("blake2b_256", "".join(pieces[1:-1])))
         return Artifact(
             key=key,
             url=url,
             content_type="application/octet-stream",
-            digests=digests,
+            digests=tuple(digests),
             indexes=(self._page(project),) if project else (),
         )
+
+    def _address(self, parts: list[str]) -> str:
+        """Where a file is upstream, from the path by which it is asked for."""
+        if parts[0] == "packages" and len(parts) > 1:
+            return self._files + "/".join(map(quote, parts))
+        if len(parts) > 3 and parts[1] in ("http", "https") and not set(parts[2]) & set("/?#@"):
+            return f"{parts[1]}://{parts[2]}/" + "/".join(map(quote, parts[3:]))
+        raise NotFound("A file is at packages/PATH or files/SCHEME/HOST/PATH.")
 
     # Documents.
 
     def _read(self, document: str, source: Source) -> dict[str, Any]:
         kind = source.content_type.partition(";")[0].strip().lower()
-        name = document.removeprefix("simple").lstrip("/")
-        if document.startswith("json/") or kind.endswith("json"):
+        if kind.endswith("json"):
             return _decoded(source)
-        if kind in ("text/html", _HTML):
-            return read_html(source.body.decode("utf-8", "replace"), source.url, name)
+        if kind in (_TEXT, _HTML) and _is_simple(document):
+            name = document.partition("/")[2]
+            return read_html(source.body.decode("utf-8", "replace"), source.url, name, _normal)
         raise BadDocument(f"{source.url} came as {kind or 'nothing known'}, not as an index.")
 
     def _checked(self, document: str, source: Source) -> dict[str, Any]:
+        """A document, read; the files of a project have absolute URLs without a fragment."""
         found = self._read(document, source)
-        if document.startswith("json/"):
-            ok = isinstance(found.get("info"), dict)
-        elif document == "simple":
-            ok = isinstance(found.get("meta"), dict) and isinstance(found.get("projects"), list)
+        if not _is_simple(document):
+            good = isinstance(found.get("info"), dict) or not document.startswith("json/")
+        elif _is_foreign(found):
+            good = True
         else:
-            ok = isinstance(found.get("meta"), dict) and isinstance(found.get("files"), list) and "name" in found
-        if not ok and not _is_foreign_major(found):
+            entries = found.get("projects" if document == "simple" else "files")
+            named = document == "simple" or isinstance(found.get("name"), str)
+            good = named and isinstance(found.get("meta"), dict) and isinstance(entries, list)
+        if not good:
             raise BadDocument(f"{source.url} is not an index.")
+        if _is_simple(document) and not _is_foreign(found):
+            _tidy(found, source.url)
         return found
 
     def facts(self, document: str, source: Source) -> Facts:
         found = self._checked(document, source)
         made: dict[str, Fact] = {}
-        if document.startswith("simple/") and not _is_foreign_major(found):
-            for file in found["files"]:
-                url = urljoin(source.url, str(file["url"])).partition("#")[0]
-                key = self._key(url)
-                if key is None:
-                    continue
-                size = file.get("size")
-                made[key] = Fact(
-                    url=url, digests=_digests(file.get("hashes")), size=size if type(size) is int else None
-                )
-                metadata = file.get("core-metadata", file.get("data-dist-info-metadata"))
-                if metadata:
-                    made[f"{key}.metadata"] = Fact(url=f"{url}.metadata", digests=_digests(metadata))
-        return made
+        foreign: Counter[str] = Counter()
+        for file in found["files"] if document.startswith("simple/") and not _is_foreign(found) else ():
+            url, key = file["url"], self._key(file["url"])
+            if key is None:
+                foreign[urlsplit(url).netloc.rpartition("@")[2]] += 1
+                continue
+            size = file.get("size")
+            made[key] = Fact(url=url, digests=_digests(file["hashes"]), size=size if type(size) is int else None)
+            metadata = core_metadata(file)
+            if metadata:
+                parts = urlsplit(url)
+                beside = parts._replace(path=f"{parts.path}.metadata").geturl()
+                made[f"{key}.metadata"] = Fact(url=beside, digests=_digests(metadata))
+        return Facts(made, foreign)
 
     def represent(self, document: str, source: Source, representation: str, base: str) -> bytes:
         found = self._checked(document, source)
+        if representation == "as-is":
+            return source.body
         if representation == "api":
             return self._api(found, base)
-        if _is_foreign_major(found):
-            return source.body
+        html = representation == "html"
+        source_is_html = source.content_type.partition(";")[0].strip().lower() in (_TEXT, _HTML)
+        if _is_foreign(found):
+            return source.body if html == source_is_html else _empty(document, _version(found), html)
+        if source_is_html and not html:
+            # Later versions promise what an HTML page does not tell: sizes and versions (PEP 700).
+            found["meta"]["api-version"] = "1.0"
         if document == "simple":
-            return root_to_html(found, canonicalize_name) if representation == "html" else msgspec.json.encode(found)
+            return root_to_html(found, _normal) if html else msgspec.json.encode(found)
         for file in found["files"]:
-            file["url"] = self._link(urljoin(source.url, str(file["url"])), "../../")
+            file["url"] = self._link(file["url"], "../../")
             if isinstance(file.get("provenance"), str):
-                file["provenance"] = self._provenance(urljoin(source.url, file["provenance"]))
-        return page_to_html(found) if representation == "html" else msgspec.json.encode(found)
+                file["provenance"] = self._provenance(source.url, file["provenance"])
+        return page_to_html(found) if html else msgspec.json.encode(found)
 
     def _api(self, found: dict[str, Any], base: str) -> bytes:
         releases = found.get("releases")
@@ -198,23 +235,29 @@ class PyPI:
         return msgspec.json.encode(found)
 
     def _key(self, url: str) -> str | None:
-        """The path of a file below the mount; None for one that may not be fetched."""
-        if not self.allows(url):
+        """The path of a file below the mount; None for one that may not be fetched, or not be asked for."""
+        origin = Origin.of(url)
+        if origin is None or not self._origins.admits(origin):
             return None
-        parts = urlsplit(url)
-        path = [quote(unquote(part)) for part in parts.path.split("/") if part]
-        if url.startswith(self._files) and path[:1] == ["packages"]:
-            return "/".join(path)
-        return "/".join(["files", parts.scheme, quote(parts.netloc), *path])
+        try:
+            path = [quote(part) for part in segments(urlsplit(url).path, keep_slash=True) if part]
+        except BadRequest:
+            return None
+        own = len(self._files_path)
+        if origin == self._files_origin and path[:own] == self._files_path and path[own : own + 1] == ["packages"]:
+            return "/".join(path[own:])
+        return "/".join(["files", origin.scheme, quote(origin.authority), *path]) if path else None
 
     def _link(self, url: str, up: str) -> str:
-        link, hash_mark, fragment = url.partition("#")
-        key = self._key(link)
-        return url if key is None else f"{up}{key}{hash_mark}{fragment}"
+        key = self._key(url)
+        return url if key is None else up + key
 
-    def _provenance(self, url: str) -> str:
+    def _provenance(self, page: str, link: str) -> str:
         own = urljoin(self.options.url, "/integrity/")
-        return f"../../integrity/{url.removeprefix(own)}" if url.startswith(own) else self._link(url, "../../")
+        with contextlib.suppress(ValueError):
+            url = _absolute(page, link)
+            return f"../../integrity/{url.removeprefix(own)}" if url.startswith(own) else self._link(url, "../../")
+        return link
 
     def allows(self, url: str) -> bool:
         return self._origins.allows(url)
@@ -231,6 +274,18 @@ class PyPI:
         ]
 
 
+def _normal(name: str) -> str:
+    """The normalised form of a project's name (PEP 503), or nothing for what is none."""
+    try:
+        return canonicalize_name(name, validate=True) if name.isascii() else ""
+    except InvalidName:
+        return ""
+
+
+def _is_simple(document: str) -> bool:
+    return document == "simple" or document.startswith("simple/")
+
+
 def _decoded(source: Source) -> dict[str, Any]:
     try:
         found = msgspec.json.decode(source.body)
@@ -241,30 +296,70 @@ def _decoded(source: Source) -> dict[str, Any]:
     return found
 
 
-def _is_foreign_major(found: Mapping[str, Any]) -> bool:
-    """Whether the document says it is of a major version that this module cannot read (PEP 629)."""
+def _version(found: Mapping[str, Any]) -> str:
     meta = found.get("meta")
-    version = str(meta.get("api-version", "1.0")) if isinstance(meta, dict) else "1.0"
-    return version.partition(".")[0] != "1"
+    return str(meta.get("api-version") or "1.0") if isinstance(meta, dict) else "1.0"
+
+
+def _is_foreign(found: Mapping[str, Any]) -> bool:
+    """Whether the document says it is of a major version that this module cannot read (PEP 629)."""
+    return _version(found).partition(".")[0] != "1"
+
+
+def _empty(document: str, version: str, html: bool) -> bytes:
+    """An index with nothing in it, of a version that cannot be read here, so that the client can say the same."""
+    made = {"meta": {"api-version": version}, "name": document.partition("/")[2], "files": [], "projects": []}
+    return page_to_html(made) if html else msgspec.json.encode(made)
+
+
+def _absolute(page: str, link: str) -> str:
+    """
+    A link as an absolute URL without a fragment, what may not stand in a URL percent-encoded.
+
+    :raises ValueError: if it is none.
+    """
+    parts = urlsplit(urljoin(page, link))
+    path, query = (percent_encoded(text, safe="%!$&'()*+,;=:@/?~[]") for text in (parts.path, parts.query))
+    return parts._replace(path=path, query=query, fragment="").geturl()
+
+
+def _tidy(found: dict[str, Any], page: str) -> None:
+    """Leave out what is no entry of an index, and make the rest uniform."""
+    if "projects" in found:
+        found["projects"] = [one for one in found["projects"] if isinstance(one, dict) and "name" in one]
+    files = []
+    for file in found.get("files", ()):
+        told = [file.get(name) for name in ("url", "filename")] if isinstance(file, dict) else [None]
+        if not all(isinstance(value, str) for value in told):
+            continue
+        hashes = file.get("hashes")
+        file["hashes"] = (hashes if isinstance(hashes, dict) else {}) or hashes_of(file["url"].partition("#")[2])
+        try:
+            file["url"] = _absolute(page, file["url"])
+        except ValueError:
+            continue
+        files.append(file)
+    if "files" in found:
+        found["files"] = files
 
 
 def _digests(hashes: object) -> tuple[Digest, ...]:
     found = []
     for algorithm, value in hashes.items() if isinstance(hashes, dict) else ():
         if algorithm in STRENGTH:
-            try:
+            with contextlib.suppress(ValueError):
                 found.append(Digest(algorithm, str(value).lower()))
-            except ValueError:
-                continue
     return tuple(found)
 
 
 def _project_of(file: str) -> str:
-    """The project that a file's name says it belongs to, or empty."""
-    name = file.removesuffix(".metadata").removesuffix(".provenance").removesuffix(".asc")
-    if name.endswith(".whl"):
-        return canonicalize_name(name.partition("-")[0])
-    for suffix in (".tar.gz", ".zip", ".tar.bz2", ".tgz"):
-        if name.endswith(suffix):
-            return canonicalize_name(name.removesuffix(suffix).rpartition("-")[0])
-    return ""
+    """The project that a file's name says it belongs to, or nothing."""
+    for sidecar in _SIDECARS:
+        file = file.removesuffix(sidecar)
+    suffix = next((suffix for suffix in ARCHIVES if file.endswith(suffix)), "")
+    stem = file.removesuffix(suffix)
+    if not suffix:
+        return ""
+    # A built file names its version, its tags and so on behind the first dash; in a source archive names may hold one.
+    built = suffix in (".whl", ".egg", ".exe", ".msi", ".rpm", ".deb", ".dmg")
+    return _normal(stem.partition("-")[0] if built else stem.rpartition("-")[0])

@@ -4,82 +4,114 @@ from __future__ import annotations
 
 import html
 import re
+from collections.abc import Callable, Iterable
 from html.parser import HTMLParser
 from typing import Any
 from urllib.parse import unquote, urljoin, urlsplit
 
 from regcache.errors import BadDocument
 
-__all__ = ["page_to_html", "read_html", "root_to_html"]
+__all__ = ["ARCHIVES", "core_metadata", "hashes_of", "page_to_html", "read_html", "root_to_html"]
 
-_HASH = re.compile(r"(?:^|&)(sha512|sha384|sha256|sha1|md5|blake2b_256)=([0-9A-Fa-f]+)")
+#: How the names of package files end: what pip and setuptools install, and what was once uploaded beside it.
+ARCHIVES = (
+    ".whl",
+    ".egg",
+    ".zip",
+    *(".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz", ".tar.xz", ".txz", ".tar.lz", ".tlz", ".tar.lzma", ".tar.Z"),
+    *(".exe", ".msi", ".rpm", ".deb", ".dmg"),
+)
+#: Hash names that clients know, in the order in which one is picked for a link's fragment.
+_HASHES = ("sha256", "sha512", "sha384", "sha224", "sha1", "md5")
+_HASH = re.compile(rf"(?:^|&)({'|'.join(_HASHES)})=([0-9A-Fa-f]+)(?=&|$)")
 _METADATA = ("data-core-metadata", "data-dist-info-metadata")
+_VERSION, _TRACKS, _ELSEWHERE = "pypi:repository-version", "pypi:tracks", "pypi:alternate-locations"
+_STATUS, _REASON = "pypi:project-status", "pypi:project-status-reason"
 
 
 class _Page(HTMLParser):
     def __init__(self) -> None:
         super().__init__()
         self.base = ""
-        self.meta: dict[str, str] = {}
+        self.meta: dict[str, list[str]] = {}
         self.links: list[tuple[dict[str, str], str]] = []
-        self.form = False
-        self._open: dict[str, str] | None = None
+        self.asks_for_password = False
+        self._open = False
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         fields = {name: value or "" for name, value in attrs}
         if tag == "a" and "href" in fields:
-            self._open = fields
+            self._open = True
             self.links.append((fields, ""))
         elif tag == "base" and not self.base:
             self.base = fields.get("href", "")
         elif tag == "meta" and "name" in fields:
-            self.meta[fields["name"].lower()] = fields.get("content", "")
-        elif tag in ("form", "input"):
-            self.form = True
+            self.meta.setdefault(fields["name"].lower(), []).append(fields.get("content", ""))
+        elif tag == "input" and fields.get("type", "").lower() == "password":
+            self.asks_for_password = True
 
     def handle_endtag(self, tag: str) -> None:
         if tag == "a":
-            self._open = None
+            self._open = False
 
     def handle_data(self, data: str) -> None:
-        if self._open is not None:
+        if self._open:
             fields, text = self.links[-1]
             self.links[-1] = (fields, text + data)
 
 
-def read_html(text: str, url: str, name: str) -> dict[str, Any]:
+def read_html(text: str, url: str, name: str, normal: Callable[[str], str]) -> dict[str, Any]:
     """
-    The JSON form of an HTML index; links are made absolute.
+    The JSON form of an HTML index; links are absolute, with their fragments.
+
+    A page that is no index is what a captive portal or a login puts in its place: it links to something else.
 
     :param name: the project, or empty for the list of projects.
+    :param normal: gives the normalised form of a project's name, or nothing for what is none.
     :raises regcache.errors.BadDocument: if it is not an index.
     """
     page = _Page()
     page.feed(text)
     page.close()
-    version = page.meta.get("pypi:repository-version", "")
-    if page.form or not (version or page.links or "Links for" in text):
+    base = _joined(url, page.base) or url
+    links = [(fields, _joined(base, fields["href"].strip()), text.strip()) for fields, text in page.links]
+    if name:
+        found = [_file(fields, link) for fields, link, _ in links if _last(link).endswith(ARCHIVES)]
+    else:
+        found = [{"name": text} for _, link, text in links if normal(text) and normal(text) == normal(_last(link))]
+    empty = _VERSION in page.meta or (not links and "links for" in text.lower())
+    if page.asks_for_password or not (found or empty):
         raise BadDocument(f"{url} is an HTML page, but no index.")
-    base = urljoin(url, page.base) if page.base else url
-    meta = {"api-version": "1.0"}
+    meta: dict[str, Any] = {"api-version": page.meta.get(_VERSION, ["1.0"])[0]}
     if not name:
-        return {"meta": meta, "projects": [{"name": text.strip()} for _, text in page.links if text.strip()]}
-    files = [found for fields, text in page.links if (found := _file(fields, text, base)) is not None]
-    if page.links and not files:
-        raise BadDocument(f"{url} links to no package files.")
-    return {"meta": meta, "name": name, "files": files}
+        return {"meta": meta, "projects": found}
+    made: dict[str, Any] = {"meta": meta, "name": name, "files": found}
+    if _TRACKS in page.meta:
+        meta["tracks"] = page.meta[_TRACKS]
+    if _ELSEWHERE in page.meta:
+        made["alternate-locations"] = page.meta[_ELSEWHERE]
+    if _STATUS in page.meta:
+        made["project-status"] = {"status": page.meta[_STATUS][0]}
+        if _REASON in page.meta:
+            made["project-status"]["reason"] = page.meta[_REASON][0]
+    return made
 
 
-def _file(fields: dict[str, str], text: str, base: str) -> dict[str, Any] | None:
-    link, _, fragment = urljoin(base, fields["href"].strip()).partition("#")
-    path = unquote(urlsplit(link).path)
-    if path.endswith("/") or "." not in path.rpartition("/")[2]:
-        return None
-    found: dict[str, Any] = {
-        "filename": path.rpartition("/")[2] or text.strip(),
-        "url": link,
-        "hashes": {algorithm: value.lower() for algorithm, value in _HASH.findall(fragment)},
-    }
+def _joined(base: str, link: str) -> str:
+    """An absolute URL; empty for what is none."""
+    try:
+        return urljoin(base, link)
+    except ValueError:
+        return ""
+
+
+def _last(url: str) -> str:
+    """The last segment of a URL's path, decoded."""
+    return unquote(urlsplit(url).path.rstrip("/").rpartition("/")[2])
+
+
+def _file(fields: dict[str, str], link: str) -> dict[str, Any]:
+    found: dict[str, Any] = {"filename": _last(link), "url": link, "hashes": {}}
     if "data-requires-python" in fields:
         found["requires-python"] = fields["data-requires-python"]
     if "data-yanked" in fields:
@@ -87,13 +119,28 @@ def _file(fields: dict[str, str], text: str, base: str) -> dict[str, Any] | None
     if "data-gpg-sig" in fields:
         found["gpg-sig"] = fields["data-gpg-sig"] == "true"
     if "data-provenance" in fields:
-        found["provenance"] = urljoin(base, fields["data-provenance"])
+        found["provenance"] = fields["data-provenance"]
     for name in _METADATA:
         if name in fields:
             algorithm, _, value = fields[name].partition("=")
-            found["core-metadata"] = {algorithm: value} if value else fields[name] == "true"
+            # Clients older than PEP 714 know the other name only.
+            told = {algorithm: value} if value else fields[name] != "false"
+            found["core-metadata"] = found["dist-info-metadata"] = told
             break
     return found
+
+
+def hashes_of(fragment: str) -> dict[str, str]:
+    """The hashes that a link's fragment states, of which there may be several, and other things beside them."""
+    return {algorithm: value.lower() for algorithm, value in _HASH.findall(fragment)}
+
+
+def core_metadata(file: dict[str, Any]) -> Any:
+    """What an index says of a file's metadata (PEP 658), by whichever of its three names: hashes, true, or nothing."""
+    for name in ("core-metadata", "data-dist-info-metadata", "dist-info-metadata"):
+        if name in file:
+            return file[name]
+    return None
 
 
 def _attribute(name: str, value: str) -> str:
@@ -101,16 +148,15 @@ def _attribute(name: str, value: str) -> str:
 
 
 def _anchor(file: dict[str, Any]) -> str:
-    hashes = file.get("hashes") or {}
-    algorithm = "sha256" if "sha256" in hashes else next(iter(hashes), "")
-    fragment = f"#{algorithm}={hashes[algorithm]}" if algorithm else ""
-    text = f'<a href="{html.escape(str(file["url"]) + fragment)}"'
+    hashes = file["hashes"]
+    fragment = next((f"#{name}={hashes[name]}" for name in _HASHES if name in hashes), "")
+    text = "<a" + _attribute("href", file["url"] + fragment)
     if file.get("requires-python"):
         text += _attribute("data-requires-python", str(file["requires-python"]))
-    yanked = file.get("yanked", False)
-    if yanked is not False and yanked is not None:
+    yanked = file.get("yanked")
+    if yanked:
         text += _attribute("data-yanked", yanked if isinstance(yanked, str) else "")
-    metadata = file.get("core-metadata", file.get("data-dist-info-metadata", file.get("dist-info-metadata")))
+    metadata = core_metadata(file)
     if metadata:
         digest = isinstance(metadata, dict) and metadata.get("sha256")
         value = f"sha256={digest}" if digest else "true"
@@ -119,31 +165,30 @@ def _anchor(file: dict[str, Any]) -> str:
         text += _attribute("data-gpg-sig", "true" if file["gpg-sig"] else "false")
     if file.get("provenance"):
         text += _attribute("data-provenance", str(file["provenance"]))
-    return f"{text}>{html.escape(str(file['filename']))}</a><br/>"
+    return f"{text}>{html.escape(file['filename'])}</a><br/>"
 
 
-def _document(title: str, meta: dict[str, str], lines: list[str]) -> bytes:
-    head = "".join(f'<meta name="{name}" content="{html.escape(value)}"/>' for name, value in meta.items())
+def _document(title: str, meta: Iterable[tuple[str, object]], lines: Iterable[str]) -> bytes:
+    head = "".join(f"<meta{_attribute('name', name)}{_attribute('content', str(value))}/>" for name, value in meta)
     text = "\n".join(["<!DOCTYPE html>", f"<html><head>{head}<title>{title}</title></head><body>", *lines])
-    return f"{text}\n</body></html>\n".encode()
+    return f"{text}\n</body></html>\n".encode("utf-8", "replace")
 
 
 def page_to_html(found: dict[str, Any]) -> bytes:
     """A project's page as HTML."""
-    meta = {"pypi:repository-version": str(found["meta"].get("api-version", "1.0"))}
+    meta = [(_VERSION, found["meta"].get("api-version", "1.0"))]
+    for name, values in ((_TRACKS, found["meta"].get("tracks")), (_ELSEWHERE, found.get("alternate-locations"))):
+        meta += [(name, value) for value in (values if isinstance(values, list) else ())]
     status = found.get("project-status")
-    if isinstance(status, dict) and status.get("status"):
-        meta["pypi:project-status"] = str(status["status"])
-        if status.get("reason"):
-            meta["pypi:project-status-reason"] = str(status["reason"])
-    name = html.escape(str(found["name"]))
-    return _document(f"Links for {name}", meta, [f"<h1>Links for {name}</h1>", *map(_anchor, found["files"])])
+    if isinstance(status, dict):
+        told = ((_STATUS, status.get("status")), (_REASON, status.get("reason")))
+        meta += [(name, value) for name, value in told if value]
+    title = html.escape(f"Links for {found['name']}")
+    return _document(title, meta, [f"<h1>{title}</h1>", *map(_anchor, found["files"])])
 
 
-def root_to_html(found: dict[str, Any], normal: Any) -> bytes:
+def root_to_html(found: dict[str, Any], normal: Callable[[str], str]) -> bytes:
     """The list of projects as HTML; links are relative to it."""
-    meta = {"pypi:repository-version": str(found["meta"].get("api-version", "1.0"))}
-    names = [str(project["name"]) for project in found["projects"]]
-    return _document(
-        "Simple index", meta, [f'<a href="{normal(name)}/">{html.escape(name)}</a><br/>' for name in names]
-    )
+    names = [(str(project["name"]), normal(str(project["name"]))) for project in found["projects"]]
+    lines = [f'<a href="{path}/">{html.escape(name)}</a><br/>' for name, path in names if path]
+    return _document("Simple index", [(_VERSION, found["meta"].get("api-version", "1.0"))], lines)
