@@ -96,8 +96,15 @@ class House:
             name: "in trouble" if breaker.is_open(origin_of(registry.options.url)) else "ok"
             for name, registry in self.registries.items()
         }
-        status = "ok" if self.running() else "stopped"
-        return {"status": status, "version": __version__, "bytes": size, "entries": entries, "upstreams": upstreams}
+        return {
+            "status": "ok" if self.running() else "stopped",
+            "version": __version__,
+            "bytes": size,
+            "entries": entries,
+            "requests": {how.value: number for how, number in self.log.counts.items()},
+            "upstreams": upstreams,
+            "foreign_links": dict(self.cache.context.foreign),
+        }
 
 
 def _headers(request: WireRequest) -> Headers:

@@ -22,7 +22,7 @@ from regcache.errors import (
     UpstreamTimeout,
     Withdrawn,
 )
-from regcache.flow.asking import Unchanged, kept, question
+from regcache.flow.asking import Unchanged, kept, question, weigh
 from regcache.flow.context import Context
 from regcache.flow.documents import Documents, rules_for
 from regcache.flow.proofs import Proofs, verify
@@ -32,7 +32,7 @@ from regcache.flow.upstream import Answer, Ask, origin_of
 from regcache.flow.waiting import Outcome, spawn, within
 from regcache.http.fields import format_date, parse_date
 from regcache.http.messages import Headers, Kind, RequestHead, Stored
-from regcache.http.policy import Fetch, Gone, Refuse, Revalidate, UseStored, decide
+from regcache.http.policy import Fetch, Gone, Refuse, Revalidate, UseStored
 from regcache.http.ranges import Part
 from regcache.interfaces import IPartial, IRegistry
 from regcache.routes import Artifact, Fact
@@ -80,8 +80,9 @@ class Artifacts:
         context, key = self._context, f"{registry.options.name}/{route.key}"
         rules = rules_for(context.rules, registry, route.ttl)
         stored = await context.store.find(key)
-        spared = stored is not None and route.mutable and context.breaker.spares(origin_of(route.url), key)
-        decision = decide(stored, rules, now=context.now(), mutable=route.mutable, spared=spared)
+        decision, probing = weigh(context, stored, rules, key, route.url, mutable=route.mutable)
+        if probing:
+            self._fill(registry, route, stored, rules.upstream_timeout)
         if isinstance(decision, Refuse):
             raise Offline(f"{key} was never asked for while the cache was online.")
         if isinstance(decision, Gone):

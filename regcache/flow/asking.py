@@ -11,9 +11,10 @@ from regcache.flow.context import Context, Missing
 from regcache.flow.upstream import Answer, Ask, origin_of
 from regcache.http.fields import seconds
 from regcache.http.messages import Headers, Stored
+from regcache.http.policy import Decision, Revalidate, Rules, decide
 from regcache.interfaces import IRegistry
 
-__all__ = ["KEPT_FIELDS", "Unchanged", "question", "revived"]
+__all__ = ["KEPT_FIELDS", "Unchanged", "question", "revived", "weigh"]
 
 _log = Logger(namespace="regcache")
 
@@ -48,6 +49,21 @@ def _conditions(stored: Stored | None) -> dict[str, str]:
         return {}
     pairs = (("if-none-match", stored.headers.get("etag")), ("if-modified-since", stored.headers.get("last-modified")))
     return {name: value for name, value in pairs if value}
+
+
+def weigh(
+    context: Context, stored: Stored | None, rules: Rules, key: str, url: str, *, mutable: bool
+) -> tuple[Decision, bool]:
+    """
+    What to do for a request, and whether to ask the upstream beside answering, since it was in trouble and may have
+    recovered: no client waits for that.
+    """
+    decision = decide(stored, rules, now=context.now(), mutable=mutable, spared=False)
+    origin = origin_of(url)
+    if not isinstance(decision, Revalidate) or not context.breaker.spares(origin, key):
+        return decision, False
+    spared = decide(stored, rules, now=context.now(), mutable=mutable, spared=True)
+    return spared, context.breaker.probe(origin)
 
 
 async def question(

@@ -32,8 +32,8 @@ class Breaker:
     One state an origin: *closed* (all is well), or *open* after a connect failure, a timeout or three errors in a
     row, until one success.
 
-    While it is open, one request every ten seconds is let through as a probe; requests that have no stored copy are
-    never held. An error on one key alone holds that key for ten seconds.
+    While it is open, a probe is due every ten seconds; requests that have no stored copy are never held. An error on
+    one key alone holds that key for ten seconds.
 
     :ivar now: a monotonic clock, in seconds.
     """
@@ -43,23 +43,21 @@ class Breaker:
     _held: dict[str, float] = field(factory=dict)
 
     def spares(self, origin: str, key: str) -> bool:
-        """
-        Whether a request that has a stored copy should do without this origin now.
-
-        Asking while a probe is due makes the asker the probe.
-        """
+        """Whether a request that has a stored copy should do without this origin now."""
         now = self.now()
         held = self._held.get(key)
         if held is not None:
             if now < held:
                 return True
             del self._held[key]
-        state = self._origins.get(origin)
-        if state is None or not state.open:
+        return self.is_open(origin)
+
+    def probe(self, origin: str) -> bool:
+        """Whether it is time to see if the origin has recovered; whoever asks is the one to do it."""
+        state, now = self._origins.get(origin), self.now()
+        if state is None or not state.open or now < state.next_probe:
             return False
-        if now >= state.next_probe:
-            state.next_probe = now + _PROBE_EVERY
-            return False
+        state.next_probe = now + _PROBE_EVERY
         return True
 
     def is_open(self, origin: str) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Hashable
 from typing import Any, Generic, TypeVar
 
@@ -87,6 +87,7 @@ class Context:
     :ivar max_index_size: bytes of an index document, decoded.
     :ivar max_file_size: bytes of an artifact to store; 0 for any.
     :ivar in_thread: runs what releases the interpreter lock beside the reactor.
+    :ivar foreign: how many links were seen that lead to hosts that may not be asked, by host.
     """
 
     store: IStore
@@ -102,6 +103,7 @@ class Context:
     revalidate_on_request: bool = False
     breaker: Breaker = field(init=False)
     missing: Bounded[str, Missing] = field(init=False)
+    foreign: Counter[str] = field(factory=Counter, init=False)
 
     def __attrs_post_init__(self) -> None:
         self.breaker = Breaker(self.clock.seconds)

@@ -61,12 +61,14 @@ class Derived(msgspec.Struct):
     What came of a job.
 
     :ivar facts: the facts in stored form, see :func:`decode_facts`; empty if not wanted.
+    :ivar foreign: with the facts, the number of links to hosts that may not be asked, by host.
     :ivar plain: the representation; empty if not wanted.
     :ivar zipped: the same, gzip-compressed.
     :ivar error: why nothing came of it, or empty.
     """
 
     facts: bytes = b""
+    foreign: dict[str, int] = {}
     plain: bytes = b""
     zipped: bytes = b""
     error: str = ""
@@ -93,6 +95,7 @@ def perform(registry: IRegistry, job: Job) -> Derived:
     made = Derived()
     if job.facts:
         facts = registry.facts(job.document, job.source)
+        made.foreign = facts.foreign
         made.facts = msgspec.msgpack.encode(
             {key: (fact.url, [(d.algorithm, d.value) for d in fact.digests], fact.size) for key, fact in facts.items()}
         )

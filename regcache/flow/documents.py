@@ -12,7 +12,7 @@ from attrs import evolve, frozen
 from twisted.logger import Logger
 
 from regcache.errors import CannotStore, NotFound, Offline, RegCacheError, UpstreamError, UpstreamTimeout, Withdrawn
-from regcache.flow.asking import Unchanged, kept, question
+from regcache.flow.asking import Unchanged, kept, question, weigh
 from regcache.flow.collect import collect, decoded
 from regcache.flow.context import Context
 from regcache.flow.derive import Derived, Job, PackedFact, decode_facts
@@ -22,7 +22,7 @@ from regcache.flow.upstream import Answer, Ask, origin_of
 from regcache.flow.waiting import Outcome, spawn, within
 from regcache.http.fields import cache_control, format_date
 from regcache.http.messages import Digest, Headers, Kind, RequestHead, Stored
-from regcache.http.policy import Fetch, Gone, Refuse, Revalidate, Rules, UseStored, age_of, decide
+from regcache.http.policy import Fetch, Gone, Refuse, Revalidate, Rules, UseStored, age_of
 from regcache.interfaces import IRegistry
 from regcache.routes import Document, Fact, Source
 
@@ -106,8 +106,9 @@ class Documents:
         context, key = self._context, _key(registry, route)
         rules = rules_for(context.rules, registry, route.ttl)
         stored = await self._find(key)
-        spared = stored is not None and not rules.offline and context.breaker.spares(origin_of(route.url), key)
-        decision = decide(stored, rules, now=context.now(), mutable=True, spared=spared)
+        decision, probing = weigh(context, stored, rules, key, route.url, mutable=True)
+        if probing:
+            self._fill(registry, route, stored, rules.upstream_timeout)
         if isinstance(decision, UseStored) and not decision.stale and self._insists(request) and not rules.offline:
             decision = Revalidate(rules.upstream_timeout)
         if isinstance(decision, UseStored):
@@ -275,11 +276,24 @@ class Documents:
             validated_at=now,
         )
         self._context.missing.drop(key)
+        self._note_foreign(key, derived.foreign)
         facts = self._representations.learn(entry, source, derived.facts)
         self._unwritten[key] = entry
         spawn(self._compare(entry, facts)).wait().addErrback(self._unstored, key)
         spawn(self._store(registry, entry, source, derived)).wait().addErrback(self._unstored, key)
         return entry
+
+    def _note_foreign(self, key: str, foreign: Mapping[str, int]) -> None:
+        """Links that are left as they are lead clients past the cache: say so, once a host."""
+        for host, number in foreign.items():
+            if host not in self._context.foreign:
+                _log.warn(
+                    "{key}: {number} links to {host} are left as they are: it is not among artifact-hosts.",
+                    key=key,
+                    number=number,
+                    host=host,
+                )
+            self._context.foreign[host] += number
 
     def _unstored(self, failure: object, key: str) -> None:
         value = getattr(failure, "value", failure)

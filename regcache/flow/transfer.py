@@ -256,8 +256,13 @@ class Transfer(Receiver):
 
     def _go_on(self) -> None:
         """Do the next thing there is to do; called after every change."""
-        if self._busy or self.error is not None or self.complete:
+        if self.error is not None or self.complete:
             return
+        if not self._busy:
+            self._step()
+        self._regulate()
+
+    def _step(self) -> None:
         if self._pending and not (self.relaying and self._window_full()):
             data = b"".join(self._pending)
             self._pending.clear()
@@ -275,7 +280,6 @@ class Transfer(Receiver):
         elif self._ended is not None and not self._pending:
             self._busy = True
             spawn(self._conclude(*self._ended))
-        self._regulate()
 
     def _written(self, _none: object) -> None:
         self._busy = False

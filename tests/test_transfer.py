@@ -1,0 +1,292 @@
+"""A body under way, with a disk and an upstream under the test's control."""
+
+from __future__ import annotations
+
+import random
+from typing import Any, cast
+
+import pytest
+from attrs import define, field
+from hypothesis import given
+from hypothesis import strategies as st
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.task import Clock
+
+from regcache.errors import CannotStore, CutShort, DigestMismatch, RegCacheError, TooBusy, UpstreamError
+from regcache.flow.transfer import HOLD_BACK, Hashing, Transfer
+from regcache.flow.upstream import Answer, Receiver
+from regcache.http.messages import Digest, Headers
+from regcache.interfaces import IBody, IPartial
+
+
+@define(eq=False)
+class Disk:
+    """A partial whose writes happen when the test says so, or at once."""
+
+    at_once: bool = True
+    refuse_after: int | None = None
+    body: bytearray = field(factory=bytearray)
+    readers: int = 0
+    aborted: bool = False
+    waiting: list[tuple[bytes, Deferred[None]]] = field(factory=list)
+
+    @property
+    def written(self) -> int:
+        return len(self.body)
+
+    def write(self, data: bytes) -> Deferred[None]:
+        done: Deferred[None] = Deferred()
+        self.waiting.append((data, done))
+        if self.at_once:
+            self.go()
+        return done
+
+    def go(self) -> None:
+        """Let the write under way happen."""
+        data, done = self.waiting.pop(0)
+        if self.refuse_after is not None and len(self.body) + len(data) > self.refuse_after:
+            self.body += data[: self.refuse_after - len(self.body)]
+            done.errback(CannotStore("The disk is full."))
+        else:
+            self.body += data
+            done.callback(None)
+
+    def read(self, offset: int, length: int) -> bytes:
+        assert self.readers > 0, "nobody holds it open"
+        return bytes(self.body[offset : offset + length])
+
+    def finish(self) -> Deferred[tuple[Digest, ...]]:
+        return succeed(())
+
+    def retain(self) -> None:
+        self.readers += 1
+
+    def release(self) -> None:
+        self.readers -= 1
+
+    def abort(self) -> None:
+        self.aborted = True
+
+
+@define(eq=False)
+class Flow:
+    """An upstream's answer that flows when the test says so."""
+
+    length: int | None = None
+    status: int = 200
+    headers: Headers = Headers()
+    url: str = "http://registry.test/a"
+    coding: str = ""
+    paused: bool = False
+    stopped: bool = False
+
+    def deliver(self, _receiver: Receiver) -> Flow:
+        return self
+
+    def pause(self) -> None:
+        self.paused = True
+
+    def resume(self) -> None:
+        self.paused = False
+
+    def stop(self, _error: UpstreamError) -> None:
+        self.stopped = True
+
+
+@define(eq=False)
+class Scene:
+    """One transfer and what surrounds it."""
+
+    disk: Disk | None = field(factory=Disk)
+    flow: Flow = field(factory=Flow)
+    verdict: bool | RegCacheError = True
+    clock: Clock = field(factory=Clock)
+    committed: list[bool] = field(factory=list)
+    transfer: Transfer = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.transfer = Transfer(self.clock, "key")
+        self.transfer.done.wait().addErrback(lambda _: None)
+
+    def begin(self) -> Scene:
+        """The head is here."""
+
+        async def check(_size: int) -> bool:
+            if isinstance(self.verdict, RegCacheError):
+                raise self.verdict
+            return self.verdict
+
+        async def commit(_partial: IPartial, proven: bool) -> None:
+            self.committed.append(proven)
+
+        answer, partial = cast(Answer, self.flow), cast(IPartial | None, self.disk)
+        self.transfer.begin(answer, partial, Hashing({"sha256"}), check, commit)
+        return self
+
+
+def read_on(reader: IBody, got: bytearray) -> bool:
+    """Read all that can be read now; whether that was the end."""
+    while True:
+        found: Any = reader.read(len(got), 1 << 16)
+        if isinstance(found, Deferred):
+            found.addErrback(lambda _: None)
+            if not found.called:
+                found.cancel()
+                return False
+            found = found.result
+        if not found:
+            return True
+        got += found
+
+
+@given(seed=st.integers(0, 1 << 32), sizes=st.lists(st.integers(1, 40_000), max_size=12), announced=st.booleans())
+def test_every_reader_gets_the_body_whenever_it_comes(seed: int, sizes: list[int], announced: bool) -> None:
+    """Before the head, in mid-body or after the end; and nobody sees the last bytes before they are found good."""
+    chance = random.Random(seed)
+    pieces = [chance.randbytes(size) for size in sizes]
+    body = b"".join(pieces)
+    scene = Scene(flow=Flow(length=len(body) if announced else None))
+    readers = [(scene.transfer.open(), bytearray())]
+    scene.begin()
+    for number, piece in enumerate(pieces):
+        if chance.random() < 0.5:
+            readers.append((scene.transfer.open(), bytearray()))
+        scene.transfer.received(piece)
+        sofar = sum(sizes[: number + 1])
+        for reader, got in readers:
+            if chance.random() < 0.5:
+                read_on(reader, got)
+                assert len(got) <= max(sofar - HOLD_BACK, 0)
+    scene.transfer.ended(None, certain=True)
+    readers.append((scene.transfer.open(), bytearray()))
+    for reader, got in readers:
+        assert read_on(reader, got)
+        assert got == body
+        reader.close()
+    assert scene.committed == [True]
+    assert scene.disk is not None
+    assert scene.disk.readers == 0
+
+
+@pytest.mark.parametrize("size", [1, HOLD_BACK, HOLD_BACK + 1, 5 * HOLD_BACK])
+def test_a_body_that_is_not_good_is_never_complete(size: int) -> None:
+    """A mismatch fails every reader before the last bytes, and nothing is stored."""
+    scene = Scene(verdict=DigestMismatch("no")).begin()
+    reader = scene.transfer.open()
+    got = bytearray()
+    scene.transfer.received(b"x" * size)
+    read_on(reader, got)
+    scene.transfer.ended(None, certain=True)
+    with pytest.raises(DigestMismatch):
+        read_on(reader, got)
+    assert len(got) == max(size - HOLD_BACK, 0)
+    assert scene.committed == []
+    assert scene.disk is not None
+    assert scene.disk.aborted
+
+
+@pytest.mark.parametrize("sent", [0, 99, 101])
+def test_a_length_that_is_not_kept_is_a_cut(sent: int) -> None:
+    """Fewer or more bytes than announced are no body."""
+    scene = Scene(flow=Flow(length=100)).begin()
+    reader = scene.transfer.open()
+    scene.transfer.received(b"x" * sent)
+    scene.transfer.ended(None, certain=True)
+    with pytest.raises(CutShort):
+        read_on(reader, bytearray())
+    assert scene.committed == []
+
+
+@pytest.mark.parametrize(
+    ("proven", "certain", "kept"), [(True, False, [True]), (False, True, [False]), (False, False, [])]
+)
+def test_an_unsure_end_without_a_proof_is_not_stored(proven: bool, certain: bool, kept: list[bool]) -> None:
+    """A close as the only end of a body nobody vouches for may have been a cut."""
+    scene = Scene(verdict=proven).begin()
+    scene.transfer.received(b"body")
+    scene.transfer.ended(None, certain)
+    assert scene.committed == kept
+
+
+def test_the_upstream_waits_for_the_disk() -> None:
+    """While a write takes its time, at most about a mebibyte gathers in memory."""
+    disk = Disk(at_once=False)
+    scene = Scene(disk=disk).begin()
+    reader = scene.transfer.open()
+    sent = 0
+    while not scene.flow.paused:
+        scene.transfer.received(b"x" * 65536)
+        sent += 65536
+        assert sent <= 2 << 20
+    while disk.waiting:
+        disk.go()
+    assert not scene.flow.paused
+    assert len(bytes(disk.body)) == sent
+    reader.close()
+
+
+def test_a_full_disk_costs_the_copy_not_the_body() -> None:
+    """When the disk refuses in mid-body its readers go on, nobody joins any more, and nothing is stored."""
+    disk = Disk(refuse_after=100_000)
+    scene = Scene(disk=disk).begin()
+    reader, got, body = scene.transfer.open(), bytearray(), random.Random(3).randbytes(400_000)
+    for at in range(0, len(body), 50_000):
+        scene.transfer.received(body[at : at + 50_000])
+        read_on(reader, got)
+    assert not scene.transfer.joinable
+    scene.transfer.ended(None, certain=True)
+    assert read_on(reader, got)
+    assert got == body
+    assert scene.committed == []
+    assert disk.aborted
+
+
+def test_what_cannot_be_stored_is_paced_by_its_reader() -> None:
+    """Passed through a small window: the upstream is paused while the reader is behind."""
+    scene = Scene(disk=None).begin()
+    reader, got = scene.transfer.open(), bytearray()
+    sent = 0
+    while not scene.flow.paused:
+        scene.transfer.received(b"x" * 65536)
+        sent += 65536
+        assert sent <= 4 << 20
+    read_on(reader, got)
+    assert not scene.flow.paused
+    scene.transfer.ended(None, certain=True)
+    assert read_on(reader, got)
+    assert len(got) == sent
+
+
+def test_a_reader_that_stalls_does_not_hold_the_others_for_ever() -> None:
+    """Where the window forgets, the one who stopped reading loses, after a while."""
+    scene = Scene(disk=None).begin()
+    stalled, moving, got = scene.transfer.open(), scene.transfer.open(), bytearray()
+    sent = 0
+    while sent < 8 << 20:
+        if scene.flow.paused:
+            read_on(moving, got)
+        if scene.flow.paused:
+            scene.clock.advance(10)
+        scene.transfer.received(b"x" * 65536)
+        sent += 65536
+    scene.transfer.ended(None, certain=True)
+    while not read_on(moving, got):
+        scene.clock.advance(10)
+    assert len(got) == sent
+    with pytest.raises((CutShort, TooBusy)):
+        read_on(stalled, bytearray())
+
+
+def test_nobody_left_of_a_known_length_goes_on() -> None:
+    """The fill survives its readers; one of unknown length for a minute."""
+    known = Scene(flow=Flow(length=100)).begin()
+    known.transfer.open().close()
+    known.clock.advance(3600)
+    assert not known.flow.stopped
+    unknown = Scene().begin()
+    unknown.transfer.open().close()
+    unknown.clock.advance(59)
+    assert not unknown.flow.stopped
+    unknown.clock.advance(2)
+    assert unknown.flow.stopped
+    assert unknown.transfer.error is not None
