@@ -97,9 +97,9 @@ def test_withdrawn(status: int) -> None:
     assert at(0, evolve(RULES, negative_ttl=0), withdrawn=status) == LONG
 
 
-def test_withdrawn_stays_so_when_nobody_can_be_asked() -> None:
-    """An outage does not bring back what was withdrawn."""
-    assert at(1e6, spared=True, withdrawn=404) == Gone(404)
+def test_withdrawn_stays_so_until_the_upstream_says_else() -> None:
+    """A withdrawn copy answers nothing, offline or not; so an upstream in trouble is still asked for it."""
+    assert at(1e6, spared=True, withdrawn=404) == LONG
     assert at(1e6, evolve(RULES, offline=True), withdrawn=404) == Gone(404)
 
 
@@ -121,7 +121,7 @@ def test_what_always_holds(rules: Rules, age: float, mutable: bool, spared: bool
     """Whatever the rules: no fetch while there is a copy, no question offline, staleness is told, waits are bounded."""
     decision = at(age, rules, mutable=mutable, spared=spared, withdrawn=withdrawn)
     assert isinstance(decision, (UseStored, Revalidate, Gone))
-    if rules.offline or spared:
+    if rules.offline or (spared and not withdrawn):
         assert not isinstance(decision, Revalidate)
     if isinstance(decision, Gone):
         assert decision.status == withdrawn

@@ -11,7 +11,7 @@ import gzip
 import os
 import sys
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Protocol
 
 import msgspec
@@ -106,10 +106,14 @@ def perform(registry: IRegistry, job: Job) -> Derived:
 
 
 class InlineDeriver:
-    """Does each job at once, in the caller's thread: for tests and small programs."""
+    """
+    Does each job at once, in the caller's thread: for small documents, and for tests.
 
-    def __init__(self) -> None:
-        self._registries: dict[str, IRegistry] = {}
+    :param known: registries that need not be made from their options.
+    """
+
+    def __init__(self, known: Iterable[IRegistry] = ()) -> None:
+        self._registries: dict[str, IRegistry] = {registry.options.name: registry for registry in known}
 
     def derive(self, job: Job) -> Deferred[Derived]:
         """As :class:`Deriver` says."""

@@ -112,7 +112,8 @@ def decide(stored: Stored | None, rules: Rules, *, now: float, mutable: bool, sp
     age = age_of(stored, now)
     expired = age >= rules.ttl
     if stored.withdrawn:
-        silent = rules.offline or spared or age < rules.negative_ttl
+        # A withdrawn copy cannot answer, so nothing would be spared by not asking.
+        silent = rules.offline or age < rules.negative_ttl
         return Gone(stored.withdrawn) if silent else Revalidate(rules.upstream_timeout, stale=True)
     if not mutable:
         return UseStored()

@@ -1,0 +1,392 @@
+"""
+The public test kit: a cache that needs no disk, no network and no waiting.
+
+For whoever writes a registry or embeds the cache: :func:`make_cache` puts the real decisions, transfers and documents
+on a store in memory, an upstream whose pages the test writes, and a clock that the test moves. Nothing here is a mock
+of regcache's own behaviour.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from attrs import define, evolve, field, frozen
+from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.error import ConnectionRefusedError as Refused
+from twisted.internet.task import Clock
+from twisted.python.failure import Failure
+from twisted.web.client import ResponseDone
+from twisted.web.http_headers import Headers as WireHeaders
+from twisted.web.iweb import IAgent, IBodyProducer, IResponse
+from zope.interface import implementer
+
+from regcache.errors import BadDocument, BlobDamaged, CannotStore, MethodNotAllowed, RegCacheError
+from regcache.flow.agent import CodingAgent
+from regcache.flow.cache import Cache
+from regcache.flow.context import Context
+from regcache.flow.derive import InlineDeriver
+from regcache.flow.reply import Reply
+from regcache.flow.upstream import Upstream
+from regcache.http.messages import Digest, Headers, RequestHead, Stored
+from regcache.http.policy import Rules
+from regcache.interfaces import IBody, IDecoder, IPartial, IRegistry, IStore
+from regcache.registries.origins import Origins
+from regcache.routes import Artifact, Document, Fact, Facts, RegistryOptions, Route, Source
+
+__all__ = ["FakeRegistry", "FakeUpstream", "Kit", "MemoryStore", "Page", "make_cache"]
+
+
+@implementer(IBody)
+class _MemoryBody:
+    def __init__(self, data: bytes) -> None:
+        self.size: int | None = len(data)
+        self._data = data
+
+    def read(self, offset: int, length: int) -> bytes | Deferred[bytes]:
+        return self._data[offset : offset + length]
+
+    def close(self) -> None:
+        self._data = b""
+
+
+@implementer(IPartial)
+class _MemoryPartial:
+    def __init__(self, algorithms: Sequence[str], decoder: IDecoder | None) -> None:
+        self.data = bytearray()
+        self._algorithms = {*algorithms, "sha256"}
+        self._decoder = decoder
+
+    @property
+    def written(self) -> int:
+        return len(self.data)
+
+    def write(self, data: bytes) -> Deferred[None]:
+        try:
+            self.data += data if self._decoder is None else self._decoder.feed(data)
+        except RegCacheError:
+            return fail()
+        return succeed(None)
+
+    def read(self, offset: int, length: int) -> bytes | Deferred[bytes]:
+        return bytes(self.data[offset : offset + length])
+
+    def finish(self) -> Deferred[tuple[Digest, ...]]:
+        try:
+            self.data += b"" if self._decoder is None else self._decoder.finish()
+        except RegCacheError:
+            return fail()
+        return succeed(tuple(Digest(name, _hashed(name, self.data)) for name in sorted(self._algorithms)))
+
+    def retain(self) -> None:
+        """Nothing: the bytes stay as long as anybody has them."""
+
+    release = abort = retain
+
+
+def _hashed(algorithm: str, data: bytes | bytearray) -> str:
+    if algorithm == "blake2b_256":
+        return hashlib.blake2b(data, digest_size=32).hexdigest()
+    return hashlib.new(algorithm, data).hexdigest()
+
+
+@implementer(IStore)
+class MemoryStore:
+    """
+    A store that forgets everything with the process and never evicts.
+
+    :ivar entries: what is stored, by key.
+    :ivar blobs: the bodies, by their SHA-256.
+    :ivar refuses: set it to make every attempt to store fail, as a full disk would.
+    """
+
+    def __init__(self) -> None:
+        self.entries: dict[str, Stored] = {}
+        self.blobs: dict[str, bytes] = {}
+        self.refuses = False
+
+    def peek(self, key: str) -> Stored | None:
+        return self.entries.get(key)
+
+    def find(self, key: str) -> Deferred[Stored | None]:
+        return succeed(self.peek(key))
+
+    def children(self, parent: str) -> Deferred[list[Stored]]:
+        return succeed([entry for entry in self.entries.values() if entry.parent == parent])
+
+    def open(self, entry: Stored) -> IBody:
+        body = self.blobs.get(entry.digest)
+        if body is None or len(body) != entry.size:
+            self.entries.pop(entry.key, None)
+            raise BlobDamaged(f"{entry.key}: its body is missing or has another size.")
+        return _MemoryBody(body)
+
+    def create(
+        self,
+        algorithms: Sequence[str] = (),
+        decoder: IDecoder | None = None,
+        expected: int | None = None,  # noqa: ARG002
+    ) -> IPartial:
+        if self.refuses:
+            raise CannotStore("It was told to refuse.")
+        return _MemoryPartial(algorithms, decoder)
+
+    def commit(self, partial: IPartial, entry: Stored) -> Deferred[None]:
+        assert isinstance(partial, _MemoryPartial)
+        return self.put(entry, bytes(partial.data))
+
+    def put(self, entry: Stored, body: bytes) -> Deferred[None]:
+        if self.refuses:
+            return fail(CannotStore("It was told to refuse."))
+        self.blobs[entry.digest] = body
+        self.entries[entry.key] = entry
+        return succeed(None)
+
+    def update(self, entry: Stored) -> None:
+        if entry.key in self.entries:
+            self.entries[entry.key] = entry
+
+    def drop(self, key: str) -> Deferred[None]:
+        self.entries.pop(key, None)
+        return succeed(None)
+
+    def used(self, key: str, now: float) -> None:
+        """Nothing: nothing is ever evicted."""
+
+    def usage(self) -> tuple[int, int]:
+        return sum(map(len, self.blobs.values())), len(self.entries)
+
+
+@frozen(kw_only=True)
+class Page:
+    """
+    What an upstream answers at one URL.
+
+    :ivar cut: how many bytes of the body come before the connection is lost; None for all.
+    """
+
+    body: bytes = b""
+    status: int = 200
+    headers: dict[str, str] = field(factory=dict)
+    cut: int | None = None
+
+
+@implementer(IResponse)
+class _FakeResponse:
+    version = (b"HTTP", 1, 1)
+    phrase = b""
+    previousResponse: IResponse | None = None
+
+    def __init__(self, request: Any, page: Page) -> None:
+        self.request = request
+        self.code = page.status
+        self.length = len(page.body)
+        self.headers = WireHeaders({name: [value] for name, value in page.headers.items()})
+        self._page = page
+
+    def deliverBody(self, protocol: Any) -> None:
+        whole = self._page.cut is None
+        protocol.makeConnection(_FakeFlow())
+        if self._page.body:
+            protocol.dataReceived(self._page.body[: self._page.cut])
+        protocol.connectionLost(Failure(ResponseDone() if whole else Refused("cut")))
+
+    def setPreviousResponse(self, response: IResponse) -> None:
+        self.previousResponse = response
+
+
+class _FakeFlow:
+    def pauseProducing(self) -> None:
+        """Nothing: all has been sent already."""
+
+    resumeProducing = stopProducing = loseConnection = pauseProducing
+
+
+@implementer(IAgent)
+class FakeUpstream:
+    """
+    The world beyond the cache: pages by URL, and the requests that came for them.
+
+    :ivar pages: what is there; any other URL answers 404.
+    :ivar down: while set, nobody can be connected to.
+    :ivar hangs: while set, requests wait; :meth:`release` answers them.
+    :ivar asked: each request's method, URL and header fields.
+    """
+
+    def __init__(self) -> None:
+        self.pages: dict[str, Page] = {}
+        self.down = False
+        self.hangs = False
+        self.asked: list[tuple[str, str, Headers]] = []
+        self._waiting: list[tuple[Deferred[IResponse], str]] = []
+
+    def request(
+        self,
+        method: bytes,
+        uri: bytes,
+        headers: WireHeaders | None = None,
+        bodyProducer: IBodyProducer | None = None,  # noqa: ARG002
+    ) -> Deferred[IResponse]:
+        raw = () if headers is None else headers.getAllRawHeaders()
+        fields = Headers.of((name.decode(), value.decode("latin-1")) for name, values in raw for value in values)
+        self.asked.append((method.decode(), uri.decode(), fields))
+        if self.down:
+            return fail(Refused("down"))
+        waiting: Deferred[IResponse] = Deferred()
+        self._waiting.append((waiting, uri.decode()))
+        if not self.hangs:
+            self.release()
+        return waiting
+
+    def release(self) -> None:
+        """Answer whoever waits."""
+        waiting, self._waiting = self._waiting, []
+        for deferred, url in waiting:
+            if not deferred.called:
+                deferred.callback(_FakeResponse(None, self.pages.get(url, Page(status=404))))
+
+    def urls(self) -> list[str]:
+        """What was asked for, in order."""
+        return [url for _, url, _ in self.asked]
+
+
+@implementer(IRegistry)
+class FakeRegistry:
+    """
+    The smallest ecosystem with an index: ``/index`` is JSON that maps file names to their SHA-256, ``/files/NAME`` are
+    the artifacts.
+    """
+
+    default_url = "http://registry.test/"
+    option_names: tuple[str, ...] = ()
+    version = 1
+    algorithms = ("sha256",)
+
+    def __init__(self, options: RegistryOptions) -> None:
+        self.options = evolve(options, url=options.url or self.default_url)
+        self._origins = Origins.of([self.options.url], options.artifact_hosts)
+
+    def route(self, request: RequestHead) -> Route:
+        if request.method not in ("GET", "HEAD"):
+            raise MethodNotAllowed()
+        index = Document(
+            key="index",
+            url=f"{self.options.url}index",
+            representation="index",
+            content_type="application/json",
+        )
+        if request.path == "/index":
+            return index
+        return Artifact(key=request.path[1:], url=self.options.url + request.path[1:], indexes=(index,))
+
+    def facts(self, document: str, source: Source) -> Facts:
+        del document
+        try:
+            found: dict[str, str] = json.loads(source.body)
+        except ValueError:
+            raise BadDocument(f"{source.url} is not JSON.") from None
+        there = self.options.url
+        return Facts(
+            {
+                f"files/{name}": Fact(url=f"{there}files/{name}", digests=(Digest("sha256", value),))
+                for name, value in found.items()
+            }
+        )
+
+    def represent(self, document: str, source: Source, representation: str, base: str) -> bytes:
+        del document, representation, base
+        return source.body
+
+    def allows(self, url: str) -> bool:
+        return self._origins.allows(url)
+
+    def error(self, status: int, text: str) -> tuple[str, bytes]:
+        return "text/plain", f"{status} {text}\n".encode()
+
+    def client_lines(self, base: str) -> list[str]:
+        return [f"client --index {base}index"]
+
+
+@define(eq=False)
+class Kit:
+    """
+    A cache and everything around it.
+
+    :ivar wall: the wall clock, in seconds; :meth:`advance` moves it with ``clock``.
+    """
+
+    cache: Cache
+    registry: IRegistry
+    store: MemoryStore
+    upstream: FakeUpstream
+    clock: Clock
+    wall: float = 1_700_000_000.0
+
+    def advance(self, seconds: float) -> None:
+        """Let time pass, for timers and for ages."""
+        self.wall += seconds
+        self.clock.advance(seconds)
+
+    def ask(self, path: str, method: str = "GET", **headers: str) -> Deferred[Reply]:
+        """What the cache answers, now or later; underscores in names of fields stand for hyphens."""
+        fields = Headers.of((name.replace("_", "-"), value) for name, value in headers.items())
+        head = RequestHead(method=method, path=path, headers=fields, base="http://cache.test/fake/")
+        return Deferred.fromCoroutine(self.cache.answer(self.registry, head))
+
+    def get(self, path: str, method: str = "GET", **headers: str) -> tuple[Reply, bytes]:
+        """
+        What the cache answers at once, and its body as far as it can be read.
+
+        :raises regcache.errors.RegCacheError: as the cache does.
+        :raises AssertionError: if the answer takes time.
+        """
+        answers: list[Any] = []
+        self.ask(path, method, **headers).addBoth(answers.append)
+        assert answers, "the answer takes time"
+        if isinstance(answers[0], Failure):
+            answers[0].raiseException()
+        return answers[0], body_of(answers[0])
+
+
+def body_of(reply: Reply) -> bytes:
+    """
+    A reply's body, which must be there already; it is closed.
+
+    :raises regcache.errors.RegCacheError: if the body fails.
+    """
+    if isinstance(reply.body, bytes):
+        return reply.body[reply.start : reply.stop]
+    pieces, at = [], reply.start
+    while reply.stop is None or at < reply.stop:
+        piece: Any = reply.body.read(at, 1 << 16 if reply.stop is None else reply.stop - at)
+        if isinstance(piece, Deferred):
+            piece.addErrback(lambda failure: failure.raiseException())
+            piece = piece.result
+        if not piece:
+            break
+        pieces.append(piece)
+        at += len(piece)
+    reply.body.close()
+    return b"".join(pieces)
+
+
+def make_cache(registry: IRegistry | None = None, rules: Rules | None = None) -> Kit:
+    """
+    A cache in memory, in front of ``registry`` or a :class:`FakeRegistry`.
+
+    :param rules: the operator's; the lifetimes among them are overruled by the registry's options, as everywhere.
+    """
+    made = FakeRegistry(RegistryOptions(name="fake", type="fake")) if registry is None else registry
+    store, upstream, clock = MemoryStore(), FakeUpstream(), Clock()
+    context = Context(
+        store=store,
+        upstream=Upstream(clock, CodingAgent(upstream)),
+        deriver=InlineDeriver([made]),
+        clock=clock,
+        now=lambda: kit.wall,
+        rules=Rules() if rules is None else rules,
+    )
+    kit = Kit(Cache(context), made, store, upstream, clock)
+    return kit
