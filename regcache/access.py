@@ -9,9 +9,10 @@ from urllib.parse import urlsplit
 
 from attrs import frozen
 
-from regcache.config import Config, Network
+from regcache.config import Config
 from regcache.errors import BadRequest, Forbidden, MisdirectedHost
 from regcache.http.messages import Headers
+from regcache.values import Network
 
 __all__ = ["Access", "Peer"]
 
