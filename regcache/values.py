@@ -92,11 +92,16 @@ def items(text: str) -> tuple[str, ...]:
 
 
 def networks(text: str) -> tuple[Network, ...]:
-    """Networks and addresses, separated by commas."""
+    """Networks and addresses, separated by commas; a mapped IPv4 network is that IPv4 network."""
     try:
-        return tuple(ipaddress.ip_network(item, strict=False) for item in items(text))
+        return tuple(_unmapped(ipaddress.ip_network(item, strict=False)) for item in items(text))
     except ValueError as error:
         raise ValueError(f"networks such as 10.0.0.0/8,::1 ({error})") from None
+
+
+def _unmapped(network: Network) -> Network:
+    mapped = network.network_address.ipv4_mapped if isinstance(network, ipaddress.IPv6Network) else None
+    return network if mapped is None else ipaddress.IPv4Network((mapped, max(network.prefixlen - 96, 0)))
 
 
 def host_names(text: str) -> tuple[str, ...]:
