@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 import socket
 from collections.abc import Iterable
 from urllib.parse import urlsplit
 
 from attrs import frozen
 
-from regcache.config import Config, Network
+from regcache.config import Config
 from regcache.errors import BadRequest, Forbidden, MisdirectedHost
 from regcache.http.messages import Headers
+from regcache.values import Network
 
 __all__ = ["Access", "Peer"]
 
 _Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+_LOOPBACK_NAMES = frozenset({"localhost", "localhost.localdomain", "ip6-localhost", "ip6-loopback"})
+#: Blanks, controls and what could end a quoted link do not stand in a host's name.
+_AUTHORITY = re.compile(r"[!#-;=?-\[\]_a-z~]+")
+#: Some proxies add the client's port.
+_WITH_PORT = re.compile(r"(\d+\.\d+\.\d+\.\d+|\[[^\]]*\]):\d+")
 
 
 @frozen
@@ -32,12 +39,23 @@ class Peer:
 
 
 def _address(text: str) -> _Address | None:
+    """An address in any of its spellings, without its zone; a mapped IPv4 address is that IPv4 address."""
     try:
-        found = ipaddress.ip_address(text.strip().strip("[]").partition("%")[0])
+        found = ipaddress.ip_address(text.strip().removeprefix("[").removesuffix("]").partition("%")[0])
     except ValueError:
         return None
     mapped = found.ipv4_mapped if isinstance(found, ipaddress.IPv6Address) else None
     return mapped or found
+
+
+def _name(text: str) -> str:
+    """A host's name or address, spelled as all of them are compared."""
+    return str(_address(text) or text.lower().rstrip("."))
+
+
+def _last(text: str) -> str:
+    """Of a list, what the nearest proxy added: whatever stands before it may be anybody's."""
+    return text.rpartition(",")[2].strip()
 
 
 def _within(address: _Address, networks: Iterable[Network]) -> bool:
@@ -52,12 +70,10 @@ class Access:
         self._proxies = config.trust_proxy
         self._public_url = config.public_url
         self._any_host = "*" in config.hosts
-        names = {"localhost", "ip6-localhost", socket.gethostname().lower(), *map(str.lower, config.hosts)}
-        if not config.hosts:
-            names.add(socket.getfqdn().lower() if "." in socket.gethostname() else "localhost")
-        if config.public_url:
-            names.add((urlsplit(config.public_url).hostname or "").lower())
-        self._names = names
+        machine = socket.gethostname()
+        named = config.hosts or (machine, machine.partition(".")[0])
+        public = urlsplit(config.public_url).hostname or "localhost"
+        self._names = _LOOPBACK_NAMES | {_name(name) for name in (*named, public)}
 
     def peer(self, host: str, headers: Headers) -> Peer:
         """
@@ -66,24 +82,23 @@ class Access:
         :param host: the socket's peer; empty for a UNIX socket.
         :raises regcache.errors.Forbidden: if it may not use the cache.
         """
-        direct = _address(host)
-        trusted = direct is None if not host else direct is not None and _within(direct, self._proxies)
-        client = direct
-        if direct is not None and trusted:
-            for text in reversed(headers.get("x-forwarded-for").split(",")):
-                if not text.strip():
-                    continue
-                hop = _address(text)
-                if hop is None:
-                    raise BadRequest("X-Forwarded-For holds what is no address.")
-                client = hop
-                if not _within(hop, self._proxies):
-                    break
-        if client is not None and not _within(client, self._allow):
-            raise Forbidden(f"{client} is not among the allowed networks; the operator can add it with --allow.")
-        if client is None and host:
+        if not host:
+            return Peer("", False)
+        client = _address(host)
+        if client is None:
             raise Forbidden(f"{host} is no address; the operator can allow networks with --allow.")
-        return Peer(str(client or ""), trusted and direct is not None)
+        trusted = _within(client, self._proxies)
+        hops = [hop.strip() for hop in headers.get("x-forwarded-for").split(",") if hop.strip()]
+        while hops and _within(client, self._proxies):
+            hop = hops.pop()
+            told = _WITH_PORT.fullmatch(hop)
+            found = _address(told[1] if told else hop)
+            if found is None:
+                raise BadRequest("X-Forwarded-For holds what is no address.")
+            client = found
+        if not _within(client, self._allow):
+            raise Forbidden(f"{client} is not among the allowed networks; the operator can add it with --allow.")
+        return Peer(str(client), trusted)
 
     def host(self, headers: Headers, peer: Peer, secure: bool, local: str) -> str:
         """
@@ -95,12 +110,12 @@ class Access:
         lines = headers.lines("host")
         if len(lines) > 1:
             raise BadRequest("It has more than one Host field.")
-        forwarded = headers.get("x-forwarded-host") if peer.trusted else ""
+        forwarded = _last(headers.get("x-forwarded-host")) if peer.trusted else ""
         authority = (forwarded or (lines[0] if lines else "") or local).strip()
-        name = _host_of(authority)
+        name = _name(_host_of(authority))
         if not (self._any_host or name in self._names or self._is_own_address(name, local)):
             raise MisdirectedHost(f"{name!r} is not among its names; the operator can add it with --hosts.")
-        scheme = headers.get("x-forwarded-proto").lower() if peer.trusted else ""
+        scheme = _last(headers.get("x-forwarded-proto")).lower() if peer.trusted else ""
         if scheme not in ("http", "https"):
             scheme = "https" if secure else "http"
         return f"{scheme}://{authority}"
@@ -123,13 +138,12 @@ class Access:
 
 
 def _host_of(authority: str) -> str:
+    """The host of a ``host`` or ``host:port``."""
     try:
         parts = urlsplit(f"//{authority}")
-        if parts.username is not None or parts.path or parts.query or parts.fragment or (parts.port or 1) < 1:
-            raise ValueError
-        name = parts.hostname or ""
+        good = parts.netloc == authority and "@" not in authority and parts.port != 0
     except ValueError:
-        raise BadRequest("The Host field is not well formed.") from None
-    if any(ord(char) <= 32 or char in '"<>\\^`{|}' for char in name):
+        good = False
+    if not good or not _AUTHORITY.fullmatch(authority):
         raise BadRequest("The Host field is not well formed.")
-    return name.lower().rstrip(".")
+    return parts.hostname or ""

@@ -15,21 +15,20 @@ import tomllib
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
-from attrs import field, frozen
+from attrs import evolve, field, frozen
 
+from regcache import values
 from regcache.errors import ConfigError
 from regcache.routes import RegistryOptions
+from regcache.values import Network
 
-__all__ = ["OPTIONS", "Config", "Listen", "Network", "Option", "default_cache_dir", "load", "warnings"]
+__all__ = ["OPTIONS", "REGISTRY_KEYS", "Config", "Listen", "Option", "default_cache_dir", "load", "warnings"]
 
-Network = ipaddress.IPv4Network | ipaddress.IPv6Network
-_LOOPBACK = (ipaddress.ip_network("127.0.0.0/8"), ipaddress.ip_network("::1/128"))
-_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(?:i?B)?", re.IGNORECASE)
-_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d|w)?", re.IGNORECASE)
-_UNITS = {"ms": 0.001, "s": 1, "": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
+_LOOPBACK: tuple[Network, ...] = (ipaddress.ip_network("127.0.0.0/8"), ipaddress.ip_network("::1/128"))
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
+_ENDPOINT = re.compile(r"[A-Za-z][A-Za-z0-9.+-]*:.+")
+_PREFIX = "REGCACHE_"
 
 
 @frozen
@@ -43,78 +42,6 @@ class Listen:
 
     endpoint: str
     registry: str = ""
-
-
-def parse_size(text: str) -> int:
-    """Bytes, from ``10G``, ``500M``, ``1.5KiB`` or a plain number; powers of 1024."""
-    match = _SIZE.fullmatch(text.strip())
-    if match is None:
-        raise ValueError("a size such as 10G, 500M or 0")
-    return int(float(match[1]) * 1024 ** " KMGT".index(match[2].upper() or " "))
-
-
-def parse_duration(text: str) -> float:
-    """Seconds, from ``1d``, ``10m``, ``300ms`` or a plain number of seconds."""
-    match = _DURATION.fullmatch(text.strip())
-    if match is None:
-        raise ValueError("a duration such as 1d, 10m, 5s or 300ms")
-    return float(match[1]) * _UNITS[(match[2] or "").lower()]
-
-
-def parse_optional_duration(text: str) -> float | None:
-    """As :func:`parse_duration`, or None for ``off``."""
-    if text.strip().lower() == "off":
-        return None
-    try:
-        return parse_duration(text)
-    except ValueError as error:
-        raise ValueError(f"{error}, or off") from None
-
-
-def parse_networks(text: str) -> tuple[Network, ...]:
-    """Networks and addresses, separated by commas."""
-    try:
-        return tuple(ipaddress.ip_network(item, strict=False) for item in parse_list(text))
-    except ValueError as error:
-        raise ValueError(f"networks such as 10.0.0.0/8,::1 ({error})") from None
-
-
-def parse_list(text: str) -> tuple[str, ...]:
-    """Items separated by commas."""
-    return tuple(item.strip() for item in text.split(",") if item.strip())
-
-
-def parse_bool(text: str) -> bool:
-    """A truth value in words."""
-    value = {"1": True, "true": True, "yes": True, "on": True, "": False, "0": False, "false": False, "no": False}
-    if text.strip().lower() not in value:
-        raise ValueError("yes or no")
-    return value[text.strip().lower()]
-
-
-def parse_choice(*choices: str) -> Callable[[str], str]:
-    """One of these words."""
-
-    def parse(text: str) -> str:
-        if text not in choices:
-            raise ValueError(" or ".join(choices))
-        return text
-
-    return parse
-
-
-def parse_url(text: str) -> str:
-    """An http or https URL without credentials, query or fragment; ends with a slash afterwards."""
-    parts = urlsplit(text)
-    if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
-        raise ValueError("a URL such as https://host/path/")
-    if "@" in parts.netloc:
-        raise ValueError("a URL without credentials: they would be kept in the process list")
-    return text if text.endswith("/") else text + "/"
-
-
-def _optional_url(text: str) -> str:
-    return parse_url(text) if text else ""
 
 
 @frozen
@@ -149,55 +76,70 @@ OPTIONS = (
         " of its own port. May be repeated; any replaces the default.",
         many=True,
     ),
-    Option("cache-dir", str, "", "Where the cache is. Default: systemd's CACHE_DIRECTORY, else the user's cache."),
-    Option("max-size", parse_size, "10G", "The most the cache takes on disk, in bytes (K, M, G, T); 0 for any."),
-    Option("min-free", parse_size, "1G", "What to leave free on the disk, in bytes (K, M, G, T)."),
-    Option("max-file-size", parse_size, "0", "Larger bodies are passed on, not stored; bytes (K, M, G, T), 0 for any."),
-    Option("max-index-size", parse_size, "256M", "The largest index page accepted, unpacked, in bytes (K, M, G, T)."),
-    Option("ttl", parse_duration, "1d", "How long an index page answers without its registry (s, m, h, d)."),
+    Option(
+        "cache-dir",
+        values.directory,
+        "",
+        "Where the cache is. Default: systemd's CACHE_DIRECTORY, else the user's cache.",
+    ),
+    Option("max-size", values.size, "10G", "The most the cache takes on disk, in bytes (K, M, G, T); 0 for any."),
+    Option("min-free", values.size, "1G", "What to leave free on the disk, in bytes (K, M, G, T)."),
+    Option(
+        "max-file-size", values.size, "0", "Larger bodies are passed on, not stored; bytes (K, M, G, T), 0 for any."
+    ),
+    Option(
+        "max-index-size",
+        values.positive_size,
+        "256M",
+        "The largest index page accepted, unpacked, in bytes (K, M, G, T).",
+    ),
+    Option("ttl", values.duration, "1d", "How long an index page answers without its registry (s, m, h, d)."),
     Option(
         "refresh-after",
-        parse_optional_duration,
+        values.optional_duration,
         "10m",
         "The age past which a request asks the registry whether an index page is current (s, m, h, d), or off.",
     ),
-    Option("negative-ttl", parse_duration, "1m", "How long 'there is none' is remembered (s, m, h, d)."),
+    Option("negative-ttl", values.duration, "1m", "How long 'there is none' is remembered (s, m, h, d)."),
     Option(
         "upstream-timeout",
-        parse_duration,
+        values.positive_duration,
         "5s",
         "The most a client waits for a registry when a stored copy could answer (ms, s, m).",
     ),
     Option(
         "cold-timeout",
-        parse_duration,
+        values.positive_duration,
         "14s",
         "The most a client waits for the first byte when nothing is stored (ms, s, m).",
     ),
-    Option("idle-timeout", parse_duration, "30s", "The longest pause within a registry's answer (ms, s, m)."),
-    Option("allow", parse_networks, "127.0.0.0/8,::1", "The networks that may use the cache, separated by commas."),
-    Option("trust-proxy", parse_networks, "", "The reverse proxies whose X-Forwarded-For and -Proto count."),
+    Option("idle-timeout", values.positive_duration, "30s", "The longest pause within a registry's answer (ms, s, m)."),
+    Option("allow", values.networks, "127.0.0.0/8,::1", "The networks that may use the cache, separated by commas."),
+    Option("trust-proxy", values.networks, "", "The reverse proxies whose X-Forwarded-For and -Proto count."),
     Option(
         "hosts",
-        parse_list,
+        values.host_names,
         "",
         "The host names it answers under, or *. Default: loopback names, the machine's name and public-url's host.",
     ),
-    Option("public-url", _optional_url, "", "The URL by which clients reach it, if not the one they ask for."),
-    Option("offline", parse_bool, "no", "Never contact a registry; what is not stored is answered 504.", flag=True),
-    Option("upstream-ca", str, "", "A PEM file of certificates to trust beside the system's."),
+    Option("public-url", values.optional_url, "", "The URL by which clients reach it, if not the one they ask for."),
+    Option("offline", values.truth, "no", "Never contact a registry; what is not stored is answered 504.", flag=True),
+    Option("upstream-ca", values.certificates, "", "A PEM file of certificates to trust beside the system's."),
     Option(
         "client-no-cache",
-        parse_choice("ignore", "revalidate"),
+        values.any_of("ignore", "revalidate"),
         "ignore",
         "What a client's no-cache does: ignore or revalidate.",
     ),
-    Option("grace", parse_duration, "8s", "How long a stop waits for what is in flight (s, m)."),
-    Option("access-log", str, "off", "Log requests: off, - for standard output, or a file, rotated at 10 MB."),
-    Option("access-log-hits", parse_bool, "no", "Log hits as well, which are else only counted.", flag=True),
+    Option("grace", values.duration, "8s", "How long a stop waits for what is in flight (s, m)."),
+    Option(
+        "access-log", values.target, "off", "Log requests: off, - for standard output, or a file, rotated at 10 MB."
+    ),
+    Option("access-log-hits", values.truth, "no", "Log hits as well, which are else only counted.", flag=True),
 )
 _BY_NAME = {option.name: option for option in OPTIONS}
-_FILE_KEYS = {"url", "type", "artifact-hosts", "ttl", "refresh-after", "negative-ttl"}
+#: The keys of a table ``[registries.NAME]`` that every type knows.
+REGISTRY_KEYS = ("type", "url", "artifact-hosts", "ttl", "refresh-after", "negative-ttl")
 
 
 @frozen(kw_only=True)
@@ -232,14 +174,21 @@ class Config:
 
 
 def default_cache_dir(environ: Mapping[str, str]) -> str:
-    """Systemd's directory for the service, else the user's cache directory."""
+    """
+    Systemd's directory for the service, else the user's cache directory.
+
+    :raises regcache.errors.ConfigError: if the environment tells neither.
+    """
     given = environ.get("CACHE_DIRECTORY", "").partition(":")[0]
     if given:
         return given
-    if sys.platform == "darwin":
-        return str(Path.home() / "Library" / "Caches" / "regcache")
-    base = environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
-    return str(Path(base) / "regcache")
+    base = environ.get("XDG_CACHE_HOME", "")
+    if not os.path.isabs(base):
+        home = environ.get("HOME") or os.path.expanduser("~")
+        if not os.path.isabs(home):
+            raise ConfigError("There is no home directory to keep the cache in; name a directory with --cache-dir.")
+        base = os.path.join(home, "Library/Caches" if sys.platform == "darwin" else ".cache")
+    return os.path.join(base, "regcache")
 
 
 def load(
@@ -249,49 +198,43 @@ def load(
     The configuration.
 
     :param options: what the command line says, by option name; values not yet parsed.
-    :param known: the extra option names of a registry type.
+    :param known: the extra option names of a registry type; raises ConfigError for one that is not there.
     :raises regcache.errors.ConfigError: with one line for a person.
     """
     said: dict[str, tuple[Any, str]] = {}
-    path = options.get("config") or environ.get("REGCACHE_CONFIG", "")
-    tables: dict[str, dict[str, Any]] = {}
-    if isinstance(path, str) and path:
-        tables = _read_file(path, said)
+    path = str(options.get("config") or environ.get(f"{_PREFIX}CONFIG", ""))
+    tables = _read_file(path, said) if path else {}
     for option in OPTIONS:
-        name = "REGCACHE_" + option.attribute.upper()
+        name = _PREFIX + option.attribute.upper()
         if name in environ:
             text = environ[name]
             said[option.name] = (text.split() if option.many else text, f"the environment variable {name}")
     for name, value in options.items():
         if name in _BY_NAME:
             said[name] = (value, f"--{name}")
-    values = {_BY_NAME[name].attribute: _parsed(_BY_NAME[name], *pair) for name, pair in said.items()}
-    values.setdefault("cache_dir", default_cache_dir(environ))
-    served = values.pop("registries", None)
-    if served is None:
-        served = ",".join(tables) or "npm,pypi"
-    where = said["registries"][1] if "registries" in said else "the configuration"
-    values["registries"] = tuple(_registry(item, where, tables, values, known) for item in parse_list(served))
-    if not values["registries"]:
-        raise ConfigError(f"No registry is named in {where}; try npm,pypi.")
-    _check_names(values["registries"])
-    values["listen"] = tuple(_listen(item, values["registries"]) for item in values.get("listen", ()))
-    if values.get("upstream_ca") and not Path(values["upstream_ca"]).is_file():
-        raise ConfigError(f"--upstream-ca: there is no file {values['upstream_ca']}.")
-    return Config(**values)
+    parsed = {_BY_NAME[name].attribute: _parsed(_BY_NAME[name], *pair) for name, pair in said.items()}
+    if "cache_dir" not in parsed:
+        parsed["cache_dir"] = default_cache_dir(environ)
+    served = parsed.pop("registries", ",".join(tables) or "npm,pypi")
+    listen = parsed.pop("listen", ())
+    config = Config(registries=(), **parsed)
+    where = said["registries"][1] if "registries" in said else path
+    registries = tuple(_registry(item, where, tables, config, known) for item in values.items(served))
+    _check_names(registries, where)
+    for name in tables:
+        # One that is not served now is checked all the same.
+        _registry(name, path, tables, config, known)
+    where = said["listen"][1] if "listen" in said else ""
+    return evolve(config, registries=registries, listen=tuple(_listen(item, where, registries) for item in listen))
 
 
-def _check_names(registries: tuple[RegistryOptions, ...]) -> None:
-    seen: set[str] = set()
-    for registry in registries:
-        if registry.name in seen:
-            raise ConfigError(f"The registry {registry.name!r} is named twice; give each a name of its own.")
-        seen.add(registry.name)
-
-
-def _near(name: str, names: Collection[str]) -> str:
-    near = difflib.get_close_matches(name, names, 1)
-    return f"did you mean {near[0]!r}?" if near else f"known are {', '.join(sorted(names))}."
+def _check_names(registries: tuple[RegistryOptions, ...], where: str) -> None:
+    names = [registry.name for registry in registries]
+    if not names:
+        raise ConfigError(f"{where}: no registry is named; it wants names such as npm,pypi.")
+    for name in names:
+        if names.count(name) > 1:
+            raise ConfigError(f"{where}: the registry {name!r} is named twice; give each a name of its own.")
 
 
 def _read_file(path: str, said: dict[str, tuple[Any, str]]) -> dict[str, dict[str, Any]]:
@@ -309,79 +252,87 @@ def _read_file(path: str, said: dict[str, tuple[Any, str]]) -> dict[str, dict[st
                     raise ConfigError(f"{path}: registries.{registry} must be a table: [registries.{registry}].")
                 tables[registry] = table
         elif name not in _BY_NAME:
-            raise ConfigError(f"{path}: there is no key {name!r}; {_near(name, _BY_NAME)}")
+            raise ConfigError(f"{path}: there is no key {name!r}; {values.nearest(name, _BY_NAME)}")
         else:
-            said[name] = (_textual(value, _BY_NAME[name]), f"{path}: {name}")
+            many = _BY_NAME[name].many
+            listed = value if isinstance(value, list) else [value]
+            said[name] = (list(map(_textual, listed)) if many else _textual(value), f"{path}: {name}")
     return tables
 
 
-def _textual(value: Any, option: Option) -> Any:
+def _textual(value: Any) -> str:
     """A TOML value as an option would say it, so that there is one way to read it."""
     if isinstance(value, list):
-        return [str(item) for item in value] if option.many else ",".join(map(str, value))
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    return [str(value)] if option.many else str(value)
+        return ",".join(map(_textual, value))
+    return {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)
 
 
 def _parsed(option: Option, value: Any, where: str) -> Any:
+    return tuple(value) if option.many else _read(option.parse, value, where)
+
+
+def _read(parse: Callable[[str], Any], text: str, where: str) -> Any:
     try:
-        return value if option.many else option.parse(value)
+        return parse(text)
     except ValueError as error:
-        raise ConfigError(f"{where}: {value!r} is not right; it wants {error}.") from None
+        shown = re.sub(r"//[^/]*@", "//...@", text)
+        raise ConfigError(f"{where}: {shown!r} is not right; it wants {error}.") from None
 
 
 def _registry(
     item: str,
     where: str,
     tables: Mapping[str, Mapping[str, Any]],
-    values: Mapping[str, Any],
+    config: Config,
     known: Callable[[str], Collection[str]],
 ) -> RegistryOptions:
-    name, _, url = item.partition("=")
-    if not _NAME.fullmatch(name):
-        raise ConfigError(f"{where}: {name!r} is no name for a registry: lower-case letters, digits, dots and dashes.")
-    table = dict(tables.get(name, {}))
-    kind = str(table.pop("type", name))
-    prefix, plus, rest = url.partition("+")
-    if plus and "/" not in prefix:
-        kind, url = prefix, rest
-    extras = known(kind)
-    for key in table:
-        if key not in _FILE_KEYS and key not in extras:
-            raise ConfigError(f"registries.{name}: there is no key {key!r}; {_near(key, _FILE_KEYS | set(extras))}")
-    try:
-        return RegistryOptions(
-            name=name,
-            type=kind,
-            url=_optional_url(url or str(table.get("url", ""))),
-            artifact_hosts=_strings(table.get("artifact-hosts", ())),
-            ttl=parse_duration(str(table.get("ttl", values.get("ttl", "1d")))),
-            refresh_after=_refresh(table, values),
-            negative_ttl=parse_duration(str(table.get("negative-ttl", values.get("negative_ttl", "1m")))),
-            extra={key: str(value) for key, value in table.items() if key in extras},
+    name, equals, url = item.partition("=")
+    if not _NAME.fullmatch(name) or (equals and not url):
+        shown = re.sub(r"//[^/]*@", "//...@", item)
+        raise ConfigError(
+            f"{where}: {shown!r} is not right; it wants NAME, NAME=URL or NAME=TYPE+URL, each NAME in lower case."
         )
-    except ValueError as error:
-        raise ConfigError(f"{where}, registry {name}: it wants {error}.") from None
+    table = {key: _textual(value) for key, value in tables.get(name, {}).items()}
+    kind = table.get("type", name)
+    prefix, plus, rest = url.partition("+")
+    if plus and _NAME.fullmatch(prefix):
+        kind, url = prefix, rest
+    try:
+        extras = known(kind)
+    except ConfigError as error:
+        raise ConfigError(f"{where}: {error.detail}") from None
+    for key in table:
+        if key not in REGISTRY_KEYS and key not in extras:
+            raise ConfigError(
+                f"registries.{name}: there is no key {key!r}; {values.nearest(key, {*REGISTRY_KEYS, *extras})}"
+            )
+
+    def read(key: str, parse: Callable[[str], Any], default: Any) -> Any:
+        return _read(parse, table[key], f"registries.{name}.{key}") if key in table else default
+
+    return RegistryOptions(
+        name=name,
+        type=kind,
+        url=_read(values.url, url, where) if equals else read("url", values.url, ""),
+        artifact_hosts=read("artifact-hosts", values.items, ()),
+        ttl=read("ttl", values.duration, config.ttl),
+        refresh_after=read("refresh-after", values.optional_duration, config.refresh_after),
+        negative_ttl=read("negative-ttl", values.duration, config.negative_ttl),
+        extra={key: value for key, value in table.items() if key in extras},
+    )
 
 
-def _strings(value: Any) -> tuple[str, ...]:
-    return parse_list(value) if isinstance(value, str) else tuple(map(str, value))
-
-
-def _refresh(table: Mapping[str, Any], values: Mapping[str, Any]) -> float | None:
-    if "refresh-after" in table:
-        return parse_optional_duration(str(table["refresh-after"]))
-    found = values.get("refresh_after", 600.0)
-    return None if found is None else float(found)
-
-
-def _listen(item: str, registries: tuple[RegistryOptions, ...]) -> Listen:
+def _listen(item: str, where: str, registries: tuple[RegistryOptions, ...]) -> Listen:
     name, at, endpoint = item.partition("@")
     if not at or ":" in name:
-        return Listen(item)
-    if name not in {registry.name for registry in registries}:
-        raise ConfigError(f"--listen {item}: no registry {name!r} is served; name it in --registries.")
+        name, endpoint = "", item
+    if not _ENDPOINT.fullmatch(endpoint):
+        raise ConfigError(
+            f"{where}: {item!r} is not right; it wants an endpoint such as tcp:8650:interface=127.0.0.1,"
+            " or NAME@ENDPOINT."
+        )
+    if name and name not in {registry.name for registry in registries}:
+        raise ConfigError(f"{where}: {item!r} is not right; no registry {name!r} is served: see --registries.")
     return Listen(endpoint, name)
 
 
@@ -400,6 +351,11 @@ def warnings(config: Config, environ: Mapping[str, str], said: Collection[str]) 
     ]
     if proxies:
         found.append(f"{', '.join(proxies)} is set; regcache connects to the registries directly.")
+    variables = {_PREFIX + option.attribute.upper() for option in OPTIONS} | {f"{_PREFIX}CONFIG"}
+    for name in sorted(environ.keys() - variables):
+        near = difflib.get_close_matches(name, variables, 1, 0.9) if name.startswith(_PREFIX) else ()
+        if near:
+            found.append(f"{name} is no option; did you mean {near[0]}?")
     return found
 
 

@@ -4,13 +4,13 @@ What each ecosystem means: one module each, found by the entry points of the gro
 
 from __future__ import annotations
 
-import difflib
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any
 
 from attrs import evolve
 
 from regcache.errors import ConfigError
+from regcache.values import nearest
 
 if TYPE_CHECKING:
     from regcache.interfaces import IRegistry
@@ -35,10 +35,7 @@ def factory(type_name: str) -> Any:
     """
     for point in entry_points(group=GROUP, name=type_name):
         return point.load()
-    known = names()
-    near = difflib.get_close_matches(type_name, known, 1)
-    hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(known)}."
-    raise ConfigError(f"There is no registry type {type_name!r}; {hint}")
+    raise ConfigError(f"There is no registry type {type_name!r}; {nearest(type_name, names())}")
 
 
 def make(options: RegistryOptions) -> IRegistry:
@@ -53,5 +50,8 @@ def make(options: RegistryOptions) -> IRegistry:
         raise ConfigError(
             f"Registry {options.name!r} needs its upstream: {options.name}={options.type}+https://HOST/PATH/"
         )
-    registry: IRegistry = made(evolve(options, url=url if url.endswith("/") else url + "/"))
+    try:
+        registry: IRegistry = made(evolve(options, url=url if url.endswith("/") else url + "/"))
+    except ConfigError as error:
+        raise ConfigError(f"Registry {options.name!r}: {error.detail}") from None
     return registry

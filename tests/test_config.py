@@ -1,0 +1,612 @@
+"""The configuration: where it comes from, and every complaint about it."""
+
+from __future__ import annotations
+
+import contextlib
+import ipaddress
+import re
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from regcache import registries, values
+from regcache.config import OPTIONS, REGISTRY_KEYS, Config, Listen, default_cache_dir, load, warnings
+from regcache.errors import ConfigError
+from regcache.options import Options
+from regcache.routes import RegistryOptions
+
+ROOT = Path(__file__).parent.parent
+HOME = {"HOME": "/home/someone"}
+
+
+def known(kind: str) -> Collection[str]:
+    """The extra options of a type, as the command line asks for them."""
+    names: Collection[str] = registries.factory(kind).option_names
+    return names
+
+
+def configured(options: Mapping[str, Any] | None = None, environ: Mapping[str, str] = {}) -> Config:
+    """The configuration of a command line and an environment."""
+    return load(options or {}, {**HOME, **environ}, known)
+
+
+def complaint(options: Mapping[str, Any] | None = None, environ: Mapping[str, str] = {}) -> str:
+    """What is wrong with a command line and an environment: always one line."""
+    with pytest.raises(ConfigError) as caught:
+        configured(options, environ)
+    assert "\n" not in caught.value.detail
+    return caught.value.detail
+
+
+@pytest.fixture
+def toml(tmp_path: Path) -> Any:
+    """Writes a TOML file, and gives the option that names it."""
+
+    def write(text: str) -> dict[str, str]:
+        path = tmp_path / "regcache.toml"
+        path.write_text(text)
+        return {"config": str(path)}
+
+    return write
+
+
+def mount(config: Config, name: str) -> RegistryOptions:
+    """The options of one registry."""
+    return next(registry for registry in config.registries if registry.name == name)
+
+
+# Where values come from.
+
+
+def test_defaults() -> None:
+    """With nothing said, npm and pypi are served on loopback as the table of options says."""
+    config = configured()
+    assert [(one.name, one.type, one.url) for one in config.registries] == [("npm", "npm", ""), ("pypi", "pypi", "")]
+    assert config.listen == ()
+    assert config.allow == (ipaddress.ip_network("127.0.0.0/8"), ipaddress.ip_network("::1/128"))
+    assert config.cache_dir == default_cache_dir(HOME)
+    assert config == Config(cache_dir=config.cache_dir)
+
+
+def test_the_table_says_what_the_defaults_are() -> None:
+    """The default that the help shows is the value that is used."""
+    config = Config(cache_dir="/x")
+    for option in OPTIONS:
+        if option.name not in ("registries", "listen", "cache-dir"):
+            assert option.parse(option.default) == getattr(config, option.attribute), option.name
+
+
+#: For each option a value for the file, the environment and the command line, and what they come to.
+SOURCES: list[tuple[str, tuple[str, str, str], tuple[Any, Any, Any]]] = [
+    ("cache-dir", ("/a", "/b", "/c"), ("/a", "/b", "/c")),
+    ("max-size", ("1K", "2K", "3K"), (1024, 2048, 3072)),
+    ("min-free", ("1K", "2K", "0"), (1024, 2048, 0)),
+    ("max-file-size", ("1K", "2K", "0"), (1024, 2048, 0)),
+    ("max-index-size", ("1K", "2K", "3K"), (1024, 2048, 3072)),
+    ("ttl", ("1m", "2m", "0"), (60.0, 120.0, 0.0)),
+    ("refresh-after", ("1m", "2m", "off"), (60.0, 120.0, None)),
+    ("negative-ttl", ("1m", "2m", "0s"), (60.0, 120.0, 0.0)),
+    ("upstream-timeout", ("1s", "2", "300ms"), (1.0, 2.0, 0.3)),
+    ("cold-timeout", ("1s", "2", "300ms"), (1.0, 2.0, 0.3)),
+    ("idle-timeout", ("1s", "2", "300ms"), (1.0, 2.0, 0.3)),
+    ("grace", ("1s", "2", "0"), (1.0, 2.0, 0.0)),
+    ("hosts", ("a", "b,c", "*"), (("a",), ("b", "c"), ("*",))),
+    ("public-url", ("http://a", "http://b/", ""), ("http://a/", "http://b/", "")),
+    ("client-no-cache", ("revalidate", "ignore", "revalidate"), ("revalidate", "ignore", "revalidate")),
+    ("access-log", ("-", "off", "/x.log"), ("-", "off", "/x.log")),
+    ("offline", ("yes", "off", "on"), (True, False, True)),
+    ("access-log-hits", ("true", "no", "1"), (True, False, True)),
+    ("upstream-ca", ("", "", ""), ("", "", "")),
+]
+
+
+@pytest.mark.parametrize(("name", "texts", "wanted"), SOURCES, ids=[source[0] for source in SOURCES])
+def test_precedence(name: str, texts: tuple[str, str, str], wanted: tuple[Any, Any, Any], toml: Any) -> None:
+    """The file wins over the default, the environment over the file, and an option over the environment."""
+    attribute = name.replace("-", "_")
+    file = toml(f'{name} = "{texts[0]}"\n')
+    environ = {f"REGCACHE_{attribute.upper()}": texts[1]}
+    assert getattr(configured(file), attribute) == wanted[0]
+    assert getattr(configured(file, environ), attribute) == wanted[1]
+    assert getattr(configured({**file, name: texts[2]}, environ), attribute) == wanted[2]
+
+
+def test_precedence_is_shown_for_every_option() -> None:
+    """No option is missing from the above but those that have a fact of their own."""
+    own = {"registries", "listen", "allow", "trust-proxy"}
+    assert {source[0] for source in SOURCES} | own == {option.name for option in OPTIONS}
+
+
+@pytest.mark.parametrize("name", ["allow", "trust-proxy"])
+def test_networks_from_everywhere(name: str, toml: Any) -> None:
+    """Networks are listed with commas, and in the file as a list as well; a bare address is a network of one."""
+    attribute = name.replace("-", "_")
+    config = configured(toml(f'{name} = ["10.0.0.0/8", "::1"]'))
+    assert getattr(config, attribute) == (ipaddress.ip_network("10.0.0.0/8"), ipaddress.ip_network("::1/128"))
+    config = configured({}, {f"REGCACHE_{attribute.upper()}": "10.1.2.3"})
+    assert getattr(config, attribute) == (ipaddress.ip_network("10.1.2.3/32"),)
+    config = configured({name: " 10.0.0.1/8 , fe80::/10 "})
+    assert getattr(config, attribute) == (ipaddress.ip_network("10.0.0.0/8"), ipaddress.ip_network("fe80::/10"))
+
+
+def test_toml_types(toml: Any) -> None:
+    """In the file a number may be a number, a truth value one, and a list a list."""
+    config = configured(toml('ttl = 90\nmax-size = 2048\noffline = true\nhosts = ["a", "b"]\nregistries = ["npm"]'))
+    assert (config.ttl, config.max_size, config.offline, config.hosts) == (90.0, 2048, True, ("a", "b"))
+    assert [one.name for one in config.registries] == ["npm"]
+
+
+def test_the_file_may_be_named_in_the_environment(toml: Any) -> None:
+    """REGCACHE_CONFIG names the file, and the option wins over it."""
+    path = toml("ttl = 90")["config"]
+    assert configured({}, {"REGCACHE_CONFIG": path}).ttl == 90
+    assert "nowhere" in complaint({"config": "/nowhere.toml"}, {"REGCACHE_CONFIG": path})
+
+
+@pytest.mark.parametrize(
+    ("environ", "wanted"),
+    [
+        ({"CACHE_DIRECTORY": "/var/cache/x", "XDG_CACHE_HOME": "/xdg"}, "/var/cache/x"),
+        ({"CACHE_DIRECTORY": "/var/cache/x:/var/cache/y"}, "/var/cache/x"),
+        ({"XDG_CACHE_HOME": "/xdg"}, "/xdg/regcache"),
+        ({"XDG_CACHE_HOME": "relative"}, "/home/someone/.cache/regcache"),
+        ({"XDG_CACHE_HOME": ""}, "/home/someone/.cache/regcache"),
+        ({}, "/home/someone/.cache/regcache"),
+    ],
+)
+def test_cache_dir(environ: dict[str, str], wanted: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The cache is where systemd says, else in the user's cache directory; a named one is made absolute."""
+    monkeypatch.setattr("sys.platform", "linux")
+    assert default_cache_dir({**HOME, **environ}) == wanted
+    assert configured({}, environ).cache_dir == wanted
+    assert configured({"cache-dir": "here"}, environ).cache_dir == str(Path.cwd() / "here")
+
+
+def test_cache_dir_of_a_mac(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On macOS the user's caches are in the library."""
+    monkeypatch.setattr("sys.platform", "darwin")
+    assert default_cache_dir(HOME) == "/home/someone/Library/Caches/regcache"
+
+
+def test_no_home(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a home directory the complaint says what to name."""
+    monkeypatch.setattr("os.path.expanduser", lambda path: path)
+    with pytest.raises(ConfigError, match="--cache-dir"):
+        default_cache_dir({})
+
+
+# Wrong values.
+
+WRONG: list[tuple[str, str, str]] = [
+    ("registries", "NPM", "NAME=URL"),
+    ("registries", "npm=", "NAME=URL"),
+    ("registries", "", "npm,pypi"),
+    ("registries", " , ", "npm,pypi"),
+    ("registries", "npm,npm", "twice"),
+    ("registries", "pipy", "'pypi'"),
+    ("registries", "mine=ecosystem+https://host/", "generic, npm, pypi"),
+    ("registries", "npm=host/path", "https://host/path/"),
+    ("registries", "npm=ftp://host/", "https://host/path/"),
+    ("registries", "npm=https://host/?x", "https://host/path/"),
+    ("registries", "npm=https://host:x/", "https://host/path/"),
+    ("registries", "npm=https://[::1/", "https://host/path/"),
+    ("registries", "npm=https://ho st/", "https://host/path/"),
+    ("registries", "npm=https://user:secret@host/", "without credentials"),
+    ("registries", "mine=generic+", "https://host/path/"),
+    ("cache-dir", "", "a directory"),
+    ("max-size", "-1", "such as 10G"),
+    ("max-size", "10X", "such as 10G"),
+    ("max-size", "", "such as 10G"),
+    ("min-free", "much", "such as 10G"),
+    ("max-file-size", "1.G", "such as 10G"),
+    ("max-index-size", "0", "above 0"),
+    ("max-index-size", "x", "such as 10G"),
+    ("ttl", "soon", "such as 1d"),
+    ("ttl", "-1s", "such as 1d"),
+    ("ttl", "1y", "such as 1d"),
+    ("ttl", "", "such as 1d"),
+    ("ttl", "9" * 400, "such as 1d"),
+    ("refresh-after", "never", "or off"),
+    ("negative-ttl", "1 2", "such as 1d"),
+    ("upstream-timeout", "0", "above 0"),
+    ("cold-timeout", "0s", "above 0"),
+    ("idle-timeout", "0ms", "above 0"),
+    ("idle-timeout", "nan", "such as 1d"),
+    ("allow", "localhost", "10.0.0.0/8"),
+    ("allow", "10.0.0.0/33", "10.0.0.0/8"),
+    ("trust-proxy", "10.0.0", "10.0.0.0/8"),
+    ("hosts", "http://cache.example", "without scheme and port"),
+    ("hosts", "cache.example:8650", "without scheme and port"),
+    ("hosts", "*.example", "without scheme and port"),
+    ("public-url", "cache.example", "https://host/path/"),
+    ("public-url", "http://user:secret@cache.example/", "without credentials"),
+    ("offline", "perhaps", "yes or no"),
+    ("upstream-ca", "/nowhere.pem", "PEM file"),
+    ("client-no-cache", "obey", "ignore or revalidate"),
+    ("grace", "a while", "such as 1d"),
+    ("access-log", "", "off, - or a file"),
+    ("access-log-hits", "2", "yes or no"),
+]
+
+
+@pytest.mark.parametrize(("name", "text", "wanted"), WRONG)
+def test_wrong_values(name: str, text: str, wanted: str, toml: Any) -> None:
+    """A wrong value, wherever it is said, gives one line that names where, and what it wants, but no password."""
+    variable = f"REGCACHE_{name.replace('-', '_').upper()}"
+    file = toml(f'{name} = "{text}"')
+    for said, where in (
+        (complaint({name: text}), f"--{name}: "),
+        (complaint({}, {variable: text}), f"the environment variable {variable}: "),
+        (complaint(file), f"{file['config']}: {name}: "),
+    ):
+        assert said.startswith(where)
+        assert wanted in said
+        assert "secret" not in said
+
+
+def test_every_option_can_be_wrong() -> None:
+    """Wrong values are shown for every option but the endpoints, which have a fact of their own."""
+    assert {name for name, _, _ in WRONG} | {"listen"} == {option.name for option in OPTIONS}
+
+
+def test_certificates(tmp_path: Path) -> None:
+    """A file that holds no certificates is refused before anybody is asked with it."""
+    path = tmp_path / "ca.pem"
+    path.write_text("nothing")
+    assert "PEM file" in complaint({"upstream-ca": str(path)})
+    assert "PEM file" in complaint({"upstream-ca": str(tmp_path)})
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ("tll = 5", "'tll'; did you mean 'ttl'?"),
+        ("Offline = true", "did you mean 'offline'?"),
+        ("qqqq = 5", "known are access-log, "),
+        ("[registry.npm]\nurl = 'x'", "did you mean 'registries'?"),
+        ("[registries]\nnpm = 'x'", "[registries.npm]"),
+        ("[registries.npm]\nurll = 'https://host/'", "registries.npm: there is no key 'urll'; did you mean 'url'?"),
+        ("[registries.npm]\nfiles = 'https://host/'", "registries.npm: there is no key 'files'"),
+        ("[registries.pypi]\nfile = 'https://host/'", "did you mean 'files'?"),
+        ("[registries.npm]\nurl = 'host'", "registries.npm.url: 'host' is not right; it wants a URL"),
+        ("[registries.npm]\nurl = 5", "registries.npm.url: '5'"),
+        ("[registries.npm]\nttl = 'soon'", "registries.npm.ttl: 'soon'"),
+        ("[registries.npm]\nttl = true", "registries.npm.ttl: 'yes'"),
+        ("[registries.npm]\nrefresh-after = 'soon'", "registries.npm.refresh-after: 'soon'"),
+        ("[registries.npm]\nnegative-ttl = []", "registries.npm.negative-ttl: ''"),
+        ("[registries.npm.ttl]\nx = 1", "registries.npm.ttl: "),
+        ("[registries.mine]\nurl = 'https://host/'", "no registry type 'mine'"),
+        ("[registries.mine]\ntype = 'pipy'", "did you mean 'pypi'?"),
+        ("[registries.'My Own']\ntype = 'pypi'", "'My Own' is not right"),
+        ("[ttl]\nx = 1", "ttl: "),
+        ("ttl = ", "is not TOML"),
+        ("ttl = 1\nttl = 2", "is not TOML"),
+    ],
+)
+def test_wrong_files(text: str, wanted: str, toml: Any) -> None:
+    """What is wrong in a file is named, with the nearest thing that is known; also in a table that is not served."""
+    assert wanted in complaint(toml(text))
+    if "[registries." in text:
+        assert wanted in complaint({**toml(text), "registries": "generic=https://host/"})
+
+
+def test_unreadable_files(tmp_path: Path) -> None:
+    """A file that is not there, is none, or is not text is named in one line."""
+    (tmp_path / "x").write_bytes(b"\xff\xfe")
+    for path in (tmp_path / "none", tmp_path, tmp_path / "x"):
+        assert complaint({"config": str(path)}).startswith(str(path))
+
+
+# Registries.
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ("npm,pypi", [("npm", "npm", ""), ("pypi", "pypi", "")]),
+        (" pypi , npm ,", [("pypi", "pypi", ""), ("npm", "npm", "")]),
+        ("pypi=https://host/simple", [("pypi", "pypi", "https://host/simple/")]),
+        ("npm=http://host:8081/a+b/", [("npm", "npm", "http://host:8081/a+b/")]),
+        ("nodejs=generic+https://host/dist/", [("nodejs", "generic", "https://host/dist/")]),
+        ("mine=pypi+https://host/a=b/", [("mine", "pypi", "https://host/a=b/")]),
+        ("generic=https://host/", [("generic", "generic", "https://host/")]),
+    ],
+)
+def test_registries(text: str, wanted: list[tuple[str, str, str]]) -> None:
+    """A registry is a name, a name with an upstream, or a name with a type and an upstream."""
+    assert [(one.name, one.type, one.url) for one in configured({"registries": text}).registries] == wanted
+
+
+def test_tables(toml: Any) -> None:
+    """A table says everything about its registry; what it leaves out is as for all."""
+    text = """
+        ttl = "2h"
+        refresh-after = "off"
+        [registries.corp]
+        type = "pypi"
+        url = "https://index.example/simple"
+        artifact-hosts = ["cdn.example", "*.files.example:", "x:1"]
+        ttl = 60
+        refresh-after = "5s"
+        negative-ttl = "2s"
+        files = "https://files.example/"
+        [registries.npm]
+        artifact-hosts = "cdn.example, other.example"
+    """
+    config = configured(toml(text))
+    assert config.registries == (
+        RegistryOptions(
+            name="corp",
+            type="pypi",
+            url="https://index.example/simple/",
+            artifact_hosts=("cdn.example", "*.files.example:", "x:1"),
+            ttl=60.0,
+            refresh_after=5.0,
+            negative_ttl=2.0,
+            extra={"files": "https://files.example/"},
+        ),
+        RegistryOptions(
+            name="npm",
+            type="npm",
+            artifact_hosts=("cdn.example", "other.example"),
+            ttl=7200.0,
+            refresh_after=None,
+            negative_ttl=60.0,
+        ),
+    )
+
+
+def test_which_registries_are_served(toml: Any) -> None:
+    """Served are those of the option, else the tables of the file, else npm and pypi; tables are used by name."""
+    file = toml('[registries.corp]\ntype = "pypi"\nurl = "https://index.example/simple/"\n[registries.npm]\nttl = 5')
+    assert [one.name for one in configured(file).registries] == ["corp", "npm"]
+    config = configured({**file, "registries": "npm=https://own.example/,pypi"})
+    assert [one.name for one in config.registries] == ["npm", "pypi"]
+    assert (mount(config, "npm").ttl, mount(config, "npm").url) == (5.0, "https://own.example/")
+    config = configured({**file, "registries": "corp=https://other.example/simple/"})
+    assert (mount(config, "corp").type, mount(config, "corp").url) == ("pypi", "https://other.example/simple/")
+    config = configured({**file, "registries": "corp=generic+https://other.example/"})
+    assert mount(config, "corp").type == "generic"
+    assert [one.name for one in configured(file, {"REGCACHE_REGISTRIES": "corp"}).registries] == ["corp"]
+    assert [one.name for one in configured(toml("ttl = 5")).registries] == ["npm", "pypi"]
+
+
+# Ports.
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ("tcp:8650", Listen("tcp:8650")),
+        ("tcp:8000:interface=127.1.1.1", Listen("tcp:8000:interface=127.1.1.1")),
+        ("pypi@tcp:8001:interface=127.1.1.1", Listen("tcp:8001:interface=127.1.1.1", "pypi")),
+        ("unix:/run/regcache@x.sock", Listen("unix:/run/regcache@x.sock")),
+        ("npm@unix:/run/a@b.sock", Listen("unix:/run/a@b.sock", "npm")),
+        ("systemd:domain=INET:index=0", Listen("systemd:domain=INET:index=0")),
+    ],
+)
+def test_ports(text: str, wanted: Listen, toml: Any) -> None:
+    """A port is an endpoint, or an endpoint of one registry; said by option, environment or file."""
+    assert configured({"listen": [text]}).listen == (wanted,)
+    assert configured({}, {"REGCACHE_LISTEN": f" {text}  tcp:1 "}).listen == (wanted, Listen("tcp:1"))
+    assert configured(toml(f'listen = ["{text}", "tcp:1"]')).listen == (wanted, Listen("tcp:1"))
+    assert configured(toml(f'listen = "{text}"')).listen == (wanted,)
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ("8650", "tcp:8650"),
+        ("", "tcp:8650"),
+        ("pypi@", "tcp:8650"),
+        ("tcp:", "tcp:8650"),
+        ("127.0.0.1:8650", "tcp:8650"),
+        ("pip@tcp:8001", "--registries"),
+    ],
+)
+def test_wrong_ports(text: str, wanted: str, toml: Any) -> None:
+    """What is no endpoint, and a port of a registry that is not served, is named in one line."""
+    assert complaint({"listen": [text]}).startswith("--listen: ")
+    assert wanted in complaint({"listen": [text]})
+    assert wanted in complaint(toml(f'listen = ["{text}"]'))
+
+
+# Values.
+
+SIZES = st.tuples(
+    st.integers(0, 10**9), st.sampled_from(["", "K", "M", "G", "T", "k", "g"]), st.sampled_from(["", "B", "iB"])
+)
+
+
+@given(SIZES, st.sampled_from(["", " "]))
+def test_sizes(parts: tuple[int, str, str], blank: str) -> None:
+    """A size is a number of bytes in powers of 1024, with or without the letters that say bytes."""
+    number, unit, byte = parts
+    assert values.size(f"{blank}{number}{blank}{unit}{byte}{blank}") == number * 1024 ** " KMGT".index(
+        unit.upper() or " "
+    )
+
+
+@given(st.integers(0, 10**9), st.sampled_from(["ms", "s", "m", "h", "d", "w", "", "H"]))
+def test_durations(number: int, unit: str) -> None:
+    """A duration is a number of seconds, or of what its unit says."""
+    factor = {"ms": 0.001, "m": 60, "h": 3600, "d": 86400, "w": 604800}.get(unit.lower(), 1)
+    assert values.duration(f"{number}{unit}") == pytest.approx(number * factor)
+
+
+def test_fractions() -> None:
+    """Sizes and durations may have a fraction."""
+    assert values.size("1.5K") == 1536
+    assert values.duration("1.5h") == 5400
+
+
+READERS = [
+    values.size,
+    values.positive_size,
+    values.duration,
+    values.positive_duration,
+    values.optional_duration,
+    values.networks,
+    values.host_names,
+    values.truth,
+    values.url,
+    values.optional_url,
+    values.directory,
+    values.target,
+    values.any_of("a"),
+]
+
+
+@given(
+    st.text(max_size=12) | st.from_regex(r"https?://[^/]{0,8}(/.*)?") | st.from_regex(r"[0-9.]{1,30} ?[a-zA-Z]{0,3}")
+)
+def test_any_text(text: str) -> None:
+    """Whatever the text, a reader gives a value or a ValueError; nothing else happens."""
+    for read in READERS:
+        with contextlib.suppress(ValueError):
+            read(text)
+
+
+@pytest.mark.parametrize("text", ["1\N{KELVIN SIGN}", "\u0661G", "1e9", "inf", "nan", "0x10", "1_000", "+1", "1G1"])
+def test_strange_numbers(text: str) -> None:
+    """Numbers are plain ones."""
+    with pytest.raises(ValueError, match="size"):
+        values.size(text)
+    with pytest.raises(ValueError, match="duration"):
+        values.duration(text)
+
+
+def test_hosts() -> None:
+    """Hosts are names and addresses; an address may be in brackets."""
+    assert values.host_names("a.example, [::1], 10.0.0.1, build_1.") == ("a.example", "::1", "10.0.0.1", "build_1.")
+
+
+# Warnings.
+
+
+@pytest.mark.parametrize(
+    ("listen", "said", "warned"),
+    [
+        ([], (), False),
+        (["tcp:8650:interface=127.0.0.1"], (), False),
+        (["tcp:8650:interface=localhost"], (), False),
+        ([r"tcp:8650:interface=\:\:1"], (), False),
+        (["unix:/run/x.sock"], (), False),
+        (["tcp:8650"], (), True),
+        (["tcp:8650:interface=10.0.0.1"], (), True),
+        (["ssl:8650:privateKey=x"], (), True),
+        (["tcp:8650"], ("allow",), False),
+    ],
+)
+def test_wide_ports(listen: list[str], said: tuple[str, ...], warned: bool) -> None:
+    """A port that others can reach, while only loopback is allowed and nobody said so, gives a warning."""
+    assert any("--allow" in line for line in warnings(configured({"listen": listen}), {}, said)) is warned
+    wide = configured({"listen": listen, "allow": "10.0.0.0/8"})
+    assert warnings(wide, {}, said) == []
+
+
+def test_proxy_variables() -> None:
+    """Proxy variables, which are not honoured, give a warning."""
+    for name in ("https_proxy", "HTTP_PROXY", "ALL_PROXY"):
+        (line,) = warnings(configured(), {name: "http://proxy:3128"}, ())
+        assert name.upper() in line
+    assert warnings(configured(), {"HTTPS_PROXY": "", "NO_PROXY": "x"}, ()) == []
+
+
+def test_misspelt_variables() -> None:
+    """A variable that is nearly one of ours gives a warning; any other is somebody else's."""
+    (line,) = warnings(configured(), {"REGCACHE_OFLINE": "1", "REGCACHE_CI": "1", "REGCACHE_TTL": "1d", "X": ""}, ())
+    assert line == "REGCACHE_OFLINE is no option; did you mean REGCACHE_OFFLINE?"
+
+
+# The command line.
+
+
+def ended(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> tuple[int, str, str]:
+    """How a command line ends the program: its status, and what it printed."""
+    with pytest.raises(SystemExit) as caught:
+        Options().parseOptions(arguments)
+    assert isinstance(caught.value.code, int)
+    printed = capsys.readouterr()
+    return caught.value.code, printed.out, printed.err
+
+
+def test_command_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every option can be given on the command line, and the ports as often as one likes."""
+    monkeypatch.setenv("HOME", "/home/someone")
+    options = Options()
+    options.parseOptions(["--ttl", "5m", "--offline", "--listen", "tcp:1", "--listen=npm@tcp:2", "--registries=npm"])
+    assert (options.config.ttl, options.config.offline) == (300.0, True)
+    assert options.config.listen == (Listen("tcp:1"), Listen("tcp:2", "npm"))
+    assert [one.name for one in options.config.registries] == ["npm"]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--ttl", "soon"],
+        ["--ttl"],
+        ["--tll", "5"],
+        ["rest"],
+        ["--registries", "generic"],
+        ["--registries", "pipy"],
+        ["--config", "/nowhere.toml"],
+        ["--offline=1"],
+    ],
+)
+def test_wrong_command_lines(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    """A wrong command line ends the program with status 1 and one line on standard error."""
+    status, out, err = ended(arguments, capsys)
+    assert (status, out) == (1, "")
+    assert re.fullmatch(r"regcache: [^\n]+\n", err)
+
+
+def test_wrong_registry_options(toml: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    """What a registry's own module finds wrong names that registry."""
+    config = toml('[registries.corp]\ntype = "pypi"\nartifact-hosts = ["*"]')["config"]
+    status, _, err = ended(["--config", config], capsys)
+    assert status == 1
+    assert err.startswith("regcache: Registry 'corp': artifact-hosts: '*'")
+
+
+def test_check_config(capsys: pytest.CaptureFixture[str]) -> None:
+    """A check says that the configuration is sound, and ends."""
+    with pytest.raises(SystemExit) as caught:
+        Options().parseOptions(["--check-config", "--cache-dir", "/x", "--registries", "npm"])
+    assert caught.value.code == 0
+    assert capsys.readouterr().out == "The configuration is sound: npm, cache in /x.\n"
+
+
+def test_every_option_is_one_of_the_command_line() -> None:
+    """The command line has exactly the options of the table, and the two that are its own."""
+    has = {name for name, *_ in Options.optParameters} | {name for name, *_ in Options.optFlags} | {"listen"}
+    assert has == {option.name for option in OPTIONS} | {"config", "check-config"}
+
+
+# The documentation.
+
+
+def described() -> list[str]:
+    """The rows of the table of options."""
+    rows = [(option.name, f"`{option.default}`" if option.default else "", option.help) for option in OPTIONS]
+    rows += [(name, "", str(text)) for name, _, _, text in Options.optParameters if name == "config"]
+    rows += [(name, "", str(text)) for name, _, text in Options.optFlags if name == "check-config"]
+    return [f"| `--{name}` | {default} | {text} |" for name, default, text in rows]
+
+
+@pytest.mark.parametrize("path", ["README.md", "docs/options.md"])
+def test_documentation(path: str) -> None:
+    """The documentation lists every option as the help does, in its order, and no other."""
+    found = [line for line in (ROOT / path).read_text("utf-8").splitlines() if line.startswith("| `--")]
+    assert found == described()
+
+
+def test_documentation_of_tables() -> None:
+    """The documentation names every key that a registry's table may have."""
+    text = (ROOT / "docs" / "options.md").read_text("utf-8")
+    extras = {name for kind in registries.names() for name in known(kind)}
+    assert {key for key in {*REGISTRY_KEYS, *extras} if f"`{key}`" not in text} == set()

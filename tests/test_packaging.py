@@ -1,0 +1,126 @@
+"""What is shipped, and what it needs."""
+
+from __future__ import annotations
+
+import ast
+import configparser
+import importlib
+import subprocess
+import sys
+from collections.abc import Iterator
+from importlib.metadata import packages_distributions
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+ROOT = Path(__file__).parent.parent
+SETUP = configparser.ConfigParser()
+SETUP.read(ROOT / "setup.cfg", "utf-8")
+
+
+def listed(section: str, option: str) -> list[str]:
+    """The lines of a list in setup.cfg."""
+    return [line for line in SETUP[section][option].splitlines() if line]
+
+
+def requirements(section: str, option: str) -> dict[str, Requirement]:
+    """The requirements of a list in setup.cfg, by normalised name."""
+    found = [Requirement(line) for line in listed(section, option)]
+    return {canonicalize_name(each.name): each for each in found}
+
+
+def used(folder: str) -> set[str]:
+    """The distributions that the modules below a folder import from, our own and the standard library's left out."""
+    providers = packages_distributions()
+    found: set[str] = set()
+    for path in (ROOT / folder).rglob("*.py"):
+        for name in _imports(ast.parse(path.read_text("utf-8"))):
+            top = name.partition(".")[0]
+            if top in sys.stdlib_module_names or top in ("regcache", "tests"):
+                continue
+            # A namespace is shared by many: the one whose name the import begins with is meant.
+            makers = {canonicalize_name(each) for each in providers.get(top, [])} - {"regcache"}
+            exact = {maker for maker in makers if canonicalize_name(".".join(name.split(".")[:2])) == maker}
+            assert makers, f"{path} imports {name}, which nothing provides"
+            found |= exact or makers
+    return found
+
+
+def _imports(tree: ast.AST) -> Iterator[str]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield node.module
+
+
+def test_packages() -> None:
+    """Every package of ours is shipped, and the folder of the plugin, which cannot be found by looking."""
+    found = {".".join(path.parent.relative_to(ROOT).parts) for path in (ROOT / "regcache").rglob("__init__.py")}
+    assert set(listed("options", "packages")) == found | {"twisted.plugins"}
+    folders = {path.parent for path in (ROOT / "regcache").rglob("*.py")}
+    assert all((folder / "__init__.py").exists() for folder in folders)
+
+
+def test_the_plugin_shares_its_folder() -> None:
+    """Nothing makes packages of Twisted's folders, which would hide Twisted itself; only our plugin lies there."""
+    assert [path.relative_to(ROOT).as_posix() for path in (ROOT / "twisted").rglob("*.py")] == [
+        "twisted/plugins/regcache_plugin.py"
+    ]
+
+
+def test_the_plugin_leaves_the_reactor_to_be_chosen() -> None:
+    """Neither the plugin nor what it names imports a reactor, which would defeat ``--reactor``."""
+    code = (
+        "import runpy, sys\n"
+        "made = runpy.run_path('twisted/plugins/regcache_plugin.py')['regcache']\n"
+        "import regcache, regcache.tap\n"
+        "assert made.tapname == 'regcache', made.tapname\n"
+        "made.options()\n"
+        "sys.exit('twisted.internet.reactor' in sys.modules)\n"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert (ended.returncode, ended.stderr) == (0, "")
+
+
+def test_everything_used_is_required() -> None:
+    """Whatever the package imports is among its requirements; what only the tests import, among theirs."""
+    required = set(requirements("options", "install_requires"))
+    assert used("regcache") - required == set()
+    assert used("tests") - required - set(requirements("options.extras_require", "test")) == set()
+
+
+def test_everything_required_is_used() -> None:
+    """Nothing is required that is not imported, but the check of host names that Twisted's TLS imports for us."""
+    required = set(requirements("options", "install_requires"))
+    assert required - used("regcache") == {"service-identity"}
+    assert importlib.import_module("service_identity")
+    assert set(requirements("options.extras_require", "test")) - used("tests") == set()
+
+
+def test_lower_bounds() -> None:
+    """Every requirement has a lower bound, and no upper one that would bind whoever embeds the package."""
+    for option, section in (("install_requires", "options"), ("test", "options.extras_require")):
+        for name, each in requirements(section, option).items():
+            assert [one.operator for one in each.specifier] == [">="], name
+
+
+@pytest.mark.parametrize("group", ["console_scripts", "regcache.registries"])
+def test_entry_points(group: str) -> None:
+    """Every entry point leads to something; a registry's to a class that says what the seam asks of it."""
+    for line in listed("options.entry_points", group):
+        name, _, place = line.partition(" = ")
+        module, _, attribute = place.partition(":")
+        found = getattr(importlib.import_module(module), attribute)
+        assert callable(found), name
+        if group == "regcache.registries":
+            assert isinstance(found.default_url, str)
+            assert isinstance(found.option_names, tuple)
+
+
+def test_types_are_shipped() -> None:
+    """Whoever embeds the package gets its types."""
+    assert (ROOT / "regcache" / "py.typed").exists()
+    assert SETUP["options.package_data"]["regcache"] == "py.typed"
