@@ -49,6 +49,13 @@ def origin_of(url: str) -> str:
     return f"{parts.scheme}://{parts.hostname}:{port}"
 
 
+class _Written(EncodedURL):
+    """A URL that is sent as it is: it was percent-encoded when it was made, and encoding its host again takes time."""
+
+    def to_uri(self) -> EncodedURL:
+        return self
+
+
 @frozen(kw_only=True)
 class Ask:
     """
@@ -275,7 +282,7 @@ class Upstream:
         fields.setRawHeaders(CODING_FIELD, [ask.coding])
         asking = self._client.request(
             ask.method,
-            EncodedURL.from_text(url),
+            _Written.from_text(url),
             headers=fields,
             data=ask.body or None,
             allow_redirects=False,

@@ -9,10 +9,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, fail, succeed
 from zope.interface import implementer
 
-from regcache.errors import BlobDamaged, CannotStore
+from regcache.errors import BlobDamaged, CannotStore, RegCacheError
 from regcache.http.messages import Digest
 from regcache.interfaces import IBody, IDecoder, IPartial
 
@@ -125,15 +125,21 @@ class Partial:
         return self._file.fd
 
     def write(self, data: bytes) -> Deferred[None]:
-        return self._job(data, last=False).addCallback(self._appended)
+        return self._job(self._decoder, data).addCallback(self._appended)
 
     def finish(self) -> Deferred[tuple[Digest, ...]]:
-        return self._job(b"", last=True).addCallback(self._finished)
+        try:
+            last = b"" if self._decoder is None else self._decoder.finish()
+        except RegCacheError:
+            return fail()
+        # An empty body needs its file all the same.
+        written = self._job(None, last) if last or self._file is None else succeed((self.written, None))
+        return written.addCallback(self._finished)
 
-    def _job(self, data: bytes, last: bool) -> Deferred[Any]:
+    def _job(self, decoder: IDecoder | None, data: bytes) -> Deferred[Any]:
         assert not self._busy
         self._busy = True
-        return self._in_thread(self._append, data, last).addBoth(self._rested)
+        return self._in_thread(self._append, decoder, data).addBoth(self._rested)
 
     def _rested(self, result: Any) -> Any:
         self._busy = False
@@ -172,9 +178,9 @@ class Partial:
 
     # In a thread.
 
-    def _append(self, data: bytes, last: bool) -> tuple[int, Exception | None]:
-        if self._decoder is not None:
-            data = self._decoder.feed(data) + (self._decoder.finish() if last else b"")
+    def _append(self, decoder: IDecoder | None, data: bytes) -> tuple[int, Exception | None]:
+        if decoder is not None:
+            data = decoder.feed(data)
         at = self.written
         view = memoryview(data)
         try:

@@ -238,7 +238,7 @@ class DiskStore:
         return (
             self._in_thread(self._sync, partial)
             .addCallback(lambda _: self._enqueue(Commit(partial.path, entry)))
-            .addBoth(self._ended, partial)
+            .addCallbacks(self._ended, self._given_up, callbackArgs=(partial,), errbackArgs=(partial,))
         )
 
     def _sync(self, partial: Partial) -> None:
@@ -251,8 +251,13 @@ class DiskStore:
 
     @staticmethod
     def _ended(result: Any, partial: Partial) -> Any:
-        partial.abort()
+        partial.end()
         return result
+
+    @staticmethod
+    def _given_up(failure: Any, partial: Partial) -> Any:
+        partial.abort()
+        return failure
 
     def put(self, entry: Stored, body: bytes) -> Deferred[None]:
         try:
@@ -263,7 +268,7 @@ class DiskStore:
         return (
             partial.write(body)
             .addCallback(lambda _: self._enqueue(Commit(partial.path, entry)))
-            .addBoth(self._ended, partial)
+            .addCallbacks(self._ended, self._given_up, callbackArgs=(partial,), errbackArgs=(partial,))
         )
 
     def _enqueue(self, commit: Commit) -> Deferred[None]:
