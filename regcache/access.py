@@ -41,7 +41,7 @@ class Peer:
 def _address(text: str) -> _Address | None:
     """An address in any of its spellings, without its zone; a mapped IPv4 address is that IPv4 address."""
     try:
-        found = ipaddress.ip_address(text.strip().removeprefix("[").removesuffix("]").partition("%")[0])
+        found = ipaddress.ip_address(text.removeprefix("[").removesuffix("]").partition("%")[0])
     except ValueError:
         return None
     mapped = found.ipv4_mapped if isinstance(found, ipaddress.IPv6Address) else None
