@@ -4,11 +4,20 @@ A caching reverse proxy for package registries, written on Twisted.
 ``twistd -n regcache`` runs it as a service; :func:`build` and :class:`RegCacheResource` put it into another program.
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 from regcache._version import __version__
 from regcache.config import Config
 from regcache.interfaces import IRegistry
+from regcache.routes import RegistryOptions
 
-__all__ = ["Config", "IRegistry", "RegCacheResource", "__version__", "build"]
+if TYPE_CHECKING:
+    from regcache.tap import build
+    from regcache.web import RegCacheResource
+
+__all__ = ["Config", "IRegistry", "RegCacheResource", "RegistryOptions", "__version__", "build"]
 
 
 def __getattr__(name: str) -> object:
