@@ -13,7 +13,8 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.internet.task import Clock
 
 from regcache.errors import CannotStore, CutShort, DigestMismatch, RegCacheError, TooBusy, UpstreamError
-from regcache.flow.transfer import HOLD_BACK, Hashing, Transfer
+from regcache.flow.hashing import Hashing
+from regcache.flow.transfer import HOLD_BACK, Transfer
 from regcache.flow.upstream import Answer, Receiver
 from regcache.http.messages import Digest, Headers
 from regcache.interfaces import IBody, IPartial

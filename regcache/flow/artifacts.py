@@ -25,9 +25,10 @@ from regcache.errors import (
 from regcache.flow.asking import Unchanged, kept, question, weigh
 from regcache.flow.context import Context
 from regcache.flow.documents import Documents, rules_for
+from regcache.flow.hashing import Hashing
 from regcache.flow.proofs import Proofs, verify
 from regcache.flow.reply import How, Reply
-from regcache.flow.transfer import Hashing, Transfer
+from regcache.flow.transfer import Transfer
 from regcache.flow.upstream import Answer, Ask, origin_of
 from regcache.flow.waiting import Outcome, spawn, within
 from regcache.http.fields import format_date, parse_date

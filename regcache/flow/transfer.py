@@ -13,7 +13,6 @@ What must hold:
 
 from __future__ import annotations
 
-import hashlib
 from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -24,12 +23,12 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from regcache.errors import CannotStore, CutShort, RegCacheError, TooBusy, UpstreamError
+from regcache.flow.hashing import Hashing
 from regcache.flow.upstream import Answer, Receiver
 from regcache.flow.waiting import Outcome, spawn
-from regcache.http.messages import Digest
-from regcache.interfaces import IBody, IDecoder, IPartial
+from regcache.interfaces import IBody, IPartial
 
-__all__ = ["HOLD_BACK", "Hashing", "Transfer"]
+__all__ = ["HOLD_BACK", "Transfer"]
 
 _log = Logger(namespace="regcache")
 
@@ -39,32 +38,6 @@ _MOST_PENDING = 1 << 20
 _WINDOW = 1 << 20
 _STALLED_SECONDS = 10.0
 _ORPHAN_SECONDS = 60.0
-
-
-def _new_hash(algorithm: str) -> Any:
-    return hashlib.blake2b(digest_size=32) if algorithm == "blake2b_256" else hashlib.new(algorithm)
-
-
-@implementer(IDecoder)
-class Hashing:
-    """
-    Hashes a body as it is written, by every algorithm that its digest may turn out to be published in.
-    """
-
-    def __init__(self, algorithms: set[str]) -> None:
-        self._hashes = {name: _new_hash(name) for name in algorithms}
-
-    def feed(self, data: bytes) -> bytes:
-        for made in self._hashes.values():
-            made.update(data)
-        return data
-
-    def finish(self) -> bytes:
-        return b""
-
-    def digests(self) -> tuple[Digest, ...]:
-        """The digests of all that was fed."""
-        return tuple(Digest(name, made.hexdigest()) for name, made in self._hashes.items())
 
 
 @implementer(IBody)
