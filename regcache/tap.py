@@ -73,6 +73,7 @@ class CacheService(Service):
         self.house = House(
             cache=Cache(self._context(token)),
             registries={options.name: registries.make(options) for options in config.registries},
+            config=config,
             access=Access(config),
             clock=reactor,
             now=time.time,
@@ -197,19 +198,14 @@ class _Ports(Service):
                 self._say(f"regcache: listening on {one.endpoint}")
                 continue
             name = f"[{host.host}]" if ":" in host.host else host.host
-            root = config.public_url or f"http://{name}:{host.port}/"
+            scheme = "https" if one.endpoint.startswith("ssl:") else "http"
+            root = config.public_url or f"{scheme}://{name}:{host.port}/"
             served = [one.registry] if one.registry else list(made)
             for registry in served:
                 base = root if one.registry else f"{root}{registry}/"
                 lines = made[registry].client_lines(base)
                 self._say(f"regcache: {registry} at {base}   {lines[0] if lines else ''}")
-        size, entries = service.store.usage()
-        allowed = ", ".join(map(str, config.allow))
-        limit = f"{config.max_size / (1 << 30):g} GiB" if config.max_size else "no limit"
-        self._say(
-            f"regcache: cache in {config.cache_dir}: {size / (1 << 20):.1f} MiB of {limit}, {entries} entries;"
-            f" allowed: {allowed}{'; offline' if config.offline else ''}"
-        )
+        self._say(f"regcache: {service.house.state()}")
 
     @inlineCallbacks
     def stopService(self) -> Any:

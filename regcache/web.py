@@ -20,6 +20,7 @@ from twisted.web.server import NOT_DONE_YET, Request
 from regcache._version import __version__
 from regcache.access import Access, Peer
 from regcache.accesslog import AccessLog, Line
+from regcache.config import Config
 from regcache.errors import (
     BadRequest,
     MethodNotAllowed,
@@ -56,6 +57,7 @@ class House:
 
     cache: Cache
     registries: Mapping[str, IRegistry]
+    config: Config
     access: Access
     clock: IReactorTime
     now: Callable[[], float]
@@ -86,6 +88,18 @@ class House:
         """End the requests that are still under way; their clients see a failed transfer."""
         for exchange in list(self._exchanges):
             exchange.abandon()
+
+    def state(self) -> str:
+        """Where the cache is, how full, and who may use it, for a person."""
+        config = self.config
+        size, entries = self.cache.context.store.usage()
+        limit = f"{config.max_size / (1 << 30):g} GiB" if config.max_size else "no limit"
+        allowed = ", ".join(map(str, config.allow))
+        offline = "; offline" if config.offline else ""
+        return (
+            f"cache in {config.cache_dir}: {size / (1 << 20):.1f} MiB of {limit}, {entries} entries;"
+            f" allowed: {allowed}{offline}"
+        )
 
     def health(self) -> dict[str, Any]:
         """The state of the service, for probes."""
@@ -218,6 +232,7 @@ class _Exchange:
         for name, registry in registries.items():
             base = self._house.access.base(reached, prefix, "" if self._only else f"{name}/")
             lines += [f"{name} at {base}", *(f"    {line}" for line in registry.client_lines(base)), ""]
+        lines += [self._house.state(), ""]
         body = "\n".join(lines).encode()
         return Reply(status=200, headers=Headers.of({"content-type": "text/plain; charset=utf-8"}), body=body)
 

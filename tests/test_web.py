@@ -105,6 +105,7 @@ def test_the_front_page_says_what_to_do(service: Running) -> None:
         assert status == 200
         assert fields["content-type"].startswith("text/plain")
         assert b"http://localhost:8650/pypi/simple/" in body
+        assert b"allowed: 127.0.0.0/8" in body
 
 
 def test_every_response_says_how_it_came_about(service: Running) -> None:
