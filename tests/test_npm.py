@@ -527,6 +527,7 @@ def test_abbreviated() -> None:
     [
         ({"time": {"modified": "m", "1.0.0": "a"}}, {"modified": "m", "time": {"modified": "m", "1.0.0": "a"}}),
         ({"time": {"modified": "m"}}, {"modified": "m"}),
+        ({"time": {"1.0.0": "a"}}, {"time": {"1.0.0": "a"}}),
         ({"modified": "m"}, {"modified": "m"}),
         (
             {"modified": "m", "time": {"1.0.0": "a", "modified": "x"}},

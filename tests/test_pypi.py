@@ -350,6 +350,7 @@ def test_other_methods() -> None:
     for path in ("/", "/pypi", "/pypi/"):
         found = route(path, method="POST")
         assert isinstance(found, Local)
+        assert (found.status, found.content_type) == (200, "text/xml")
         assert b"no longer supports 'pip search'" in found.body
 
 
@@ -467,6 +468,19 @@ def test_links_are_counted_by_host() -> None:
     """How many links lead elsewhere is known by host."""
     links = [f"https://{host}.example/demo-{number}.whl" for number, host in enumerate(("one", "two", "one"))]
     assert registry().facts("simple/demo", page(*map(file, links))).foreign == {"one.example": 2, "two.example": 1}
+
+
+@pytest.mark.parametrize("kind", ["text/html", "Text/HTML ; charset=UTF-8", HTML])
+def test_types_of_html(kind: str) -> None:
+    """A page is HTML by whichever type says so, in any case, with parameters or without."""
+    found = as_json(html('<a href="demo-1.0.whl">x</a>', kind=kind))
+    assert (found["meta"]["api-version"], len(found["files"])) == ("1.0", 1)
+
+
+def test_a_host_that_was_not_named_is_told() -> None:
+    """Whoever asks for a file of a host that was not named is told which, and which option names hosts."""
+    with pytest.raises(NotFound, match=r"https/evil\.example is not among the artifact-hosts of pypi"):
+        route("/files/https/evil.example/a/b.whl")
 
 
 def test_final_url_and_base() -> None:
@@ -745,7 +759,10 @@ def test_projects() -> None:
     text = as_html(source, name="simple")
     assert [one["href"] for one in Anchors(text).found] == ["demo-x/", "alpha/"]
     assert "<script>" not in text
-    for upstream in (text, '<a href="/simple/demo-x/">Demo_X</a><a href="alpha">alpha</a><a href="/">home</a>'):
+    for upstream in (
+        text,
+        '<a href="/simple/demo-x/">Demo_X</a><a href="alpha">alpha</a> (3 files)<a href="/">home</a>',
+    ):
         again = html(upstream, url=INDEX)
         assert as_json(again, name="simple")["projects"] == [{"name": "Demo_X"}, {"name": "alpha"}]
         assert registry().facts("simple", again) == {}

@@ -161,7 +161,7 @@ class PyPI:
     # Documents.
 
     def _read(self, document: str, source: Source) -> dict[str, Any]:
-        kind = source.content_type.partition(";")[0].strip().lower()
+        kind = _kind(source)
         if kind.endswith("json"):
             return _decoded(source)
         if kind in (_TEXT, _HTML) and _is_simple(document):
@@ -211,7 +211,7 @@ class PyPI:
         if representation == "api":
             return self._api(found, base)
         html = representation == "html"
-        source_is_html = source.content_type.partition(";")[0].strip().lower() in (_TEXT, _HTML)
+        source_is_html = _kind(source) in (_TEXT, _HTML)
         if _is_foreign(found):
             return source.body if html == source_is_html else _empty(document, _version(found), html)
         if source_is_html and not html:
@@ -272,6 +272,10 @@ class PyPI:
             f"export UV_DEFAULT_INDEX={base}simple/",
             f"poetry source add --priority=primary regcache {base}simple/",
         ]
+
+
+def _kind(source: Source) -> str:
+    return source.content_type.partition(";")[0].strip().lower()
 
 
 def _normal(name: str) -> str:
