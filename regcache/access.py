@@ -69,6 +69,7 @@ class Access:
         self._allow = config.allow
         self._proxies = config.trust_proxy
         self._public_url = config.public_url
+        self._shared = not config.listen or not all(one.registry for one in config.listen)
         self._any_host = "*" in config.hosts
         machine = socket.gethostname()
         named = config.hosts or (machine, machine.partition(".")[0])
@@ -130,11 +131,13 @@ class Access:
         """
         The URL of a registry's mount, ending with a slash.
 
+        ``public-url`` is that of the place where all registries are; one alone has it only if there is no such place.
+
         :param prefix: the path our root is mounted at, as this client sees it.
-        :param registry_path: the registry's own part: ``NAME/`` or empty.
+        :param registry_path: the registry's own part: ``NAME/``, or empty for one that is there alone.
         """
-        root = self._public_url or f"{reached}{prefix.rstrip('/')}/"
-        return root + registry_path
+        public = self._public_url if registry_path or not self._shared else ""
+        return (public or f"{reached}{prefix.rstrip('/')}/") + registry_path
 
 
 def _host_of(authority: str) -> str:

@@ -190,7 +190,7 @@ class _Ports(Service):
         self._announce()
 
     def _announce(self) -> None:
-        config, service = self._config, self._parts.service
+        service = self._parts.service
         made = service.house.registries
         for one, port in self._ports:
             host = port.getHost()
@@ -199,10 +199,9 @@ class _Ports(Service):
                 continue
             name = f"[{host.host}]" if ":" in host.host else host.host
             scheme = "https" if one.endpoint.startswith("ssl:") else "http"
-            root = config.public_url or f"{scheme}://{name}:{host.port}/"
-            served = [one.registry] if one.registry else list(made)
-            for registry in served:
-                base = root if one.registry else f"{root}{registry}/"
+            for registry in [one.registry] if one.registry else list(made):
+                path = "" if one.registry else f"{registry}/"
+                base = service.house.access.base(f"{scheme}://{name}:{host.port}", "", path)
                 lines = made[registry].client_lines(base)
                 self._say(f"regcache: {registry} at {base}   {lines[0] if lines else ''}")
         self._say(f"regcache: {service.house.state()}")

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from regcache import values
 from regcache.access import Access, Peer
-from regcache.config import Config
+from regcache.config import Config, Listen
 from regcache.errors import BadRequest, Forbidden, MisdirectedHost, RegCacheError
 from regcache.http.messages import Headers
 
@@ -313,3 +313,18 @@ def test_public_base() -> None:
     """The public URL stands for everything before the registry's own path."""
     rules = access(public_url="https://public.example/x/")
     assert rules.base("http://localhost:8650", "/cache/", "npm/") == "https://public.example/x/npm/"
+
+
+@pytest.mark.parametrize(
+    ("listen", "path", "url"),
+    [
+        ((), "", "http://localhost:8000/"),
+        ((Listen("tcp:8650"), Listen("tcp:8000", "npm")), "", "http://localhost:8000/"),
+        ((Listen("tcp:8650"), Listen("tcp:8000", "npm")), "npm/", "https://public.example/npm/"),
+        ((Listen("tcp:8000", "npm"),), "", "https://public.example/"),
+    ],
+)
+def test_the_public_url_is_that_of_all_registries(listen: tuple[Listen, ...], path: str, url: str) -> None:
+    """A registry alone on its own port has it only where there is no shared port."""
+    rules = access(listen=listen, public_url="https://public.example/")
+    assert rules.base("http://localhost:8000", "", path) == url
