@@ -360,6 +360,7 @@ def warnings(config: Config, environ: Mapping[str, str], said: Collection[str]) 
 
 
 def _is_local(endpoint: str) -> bool:
-    return endpoint.startswith("unix:") or any(
+    # Whoever made a socket that is handed over decided how far it is reachable.
+    return endpoint.startswith(("unix:", "systemd:")) or any(
         f"interface={name}" in endpoint for name in ("127.", "localhost", "\\:\\:1")
     )

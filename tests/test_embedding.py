@@ -52,9 +52,9 @@ class Client:
 class Program:
     """A program that prints where it listens."""
 
-    def __init__(self, *command: str) -> None:
+    def __init__(self, *command: str, directory: Path | None = None) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, *command], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+            [sys.executable, *command], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=directory
         )
         assert self._process.stdout is not None
         self.said = self._process.stdout.readline()
@@ -118,6 +118,18 @@ def test_the_example_serves_its_own_page_and_the_cache(tmp_path: Path, origin: O
             assert client.get(root).body == b"A program with a cache in it.\n"
             assert wheel_through(client, f"{root}tools/packages/pypi/simple/alpha/").headers["X-Cache"] == outcome
         origin.close()
+
+
+def test_nothing_is_imported_from_the_directory_it_is_started_in(tmp_path: Path, origin: Origin) -> None:
+    """A page so large that the helper process reads it is served, whatever Python files lie around."""
+    (tmp_path / "gzip.py").write_text("raise SystemExit('this is not what was meant')\n")
+    files = [{"filename": f"big-{number}.zip", "url": f"big-{number}.zip", "hashes": {}} for number in range(1000)]
+    page = {"meta": {"api-version": "1.0"}, "name": "big", "files": files}
+    origin.add("/simple/big/", json.dumps(page).encode(), JSON)
+    with Program(str(EXAMPLE), "0", "cache", f"{origin.url}simple/", directory=tmp_path) as program:
+        root = program.said.split()[-1]
+        found = Client(urlsplit(root).port or 0).get(f"{root}tools/packages/pypi/simple/big/", Accept=JSON)
+        assert (found.status, len(json.loads(found.body)["files"])) == (200, 1000)
 
 
 @pytest.mark.parametrize("mount", ["one.example:{}/deep/our%20tools/pypi/", "three.example:{}/"])

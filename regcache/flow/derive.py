@@ -182,7 +182,8 @@ class ProcessDeriver(ProcessProtocol):
             self._received.clear()
             path = os.pathsep.join(entry for entry in sys.path if entry)
             environment = {**os.environ, "PYTHONPATH": path}
-            command = [sys.executable, "-m", "regcache.flow.derive"]
+            # -P: what lies in the current directory is not to be imported.
+            command = [sys.executable, "-P", "-m", "regcache.flow.derive"]
             self._reactor.spawnProcess(self, sys.executable, command, env=environment, childFDs={0: "w", 1: "r", 2: 2})
         self._jobs.append((data, result, again))
         self.transport.write(len(data).to_bytes(_LENGTH, "big"))  # type: ignore[union-attr]

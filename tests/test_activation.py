@@ -1,0 +1,81 @@
+"""The service as systemd starts it: by the command line of its unit, with a socket made beforehand."""
+
+from __future__ import annotations
+
+import configparser
+import http.client
+import os
+import shlex
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+from regcache import Config
+from regcache.config import parse_duration
+from tests.origin import Origin
+
+UNIT = Path(__file__).parent.parent / "docs" / "systemd" / "regcache.service"
+#: Does what systemd does after it has forked: hands over a socket as descriptor 3, and becomes the service.
+HAND_OVER = """
+import os, sys
+os.dup2(int(sys.argv[1]), 3)
+os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS="1", LISTEN_FDNAMES="regcache.socket")
+os.execv(sys.argv[2], sys.argv[2:])
+"""
+
+
+def setting(name: str) -> str:
+    """What the unit says; the last one where it says it more than once."""
+    unit = configparser.ConfigParser(strict=False, interpolation=None)
+    unit.optionxform = str  # type: ignore[assignment, method-assign]
+    unit.read(UNIT)
+    return unit["Service"][name]
+
+
+def activated(listening: socket.socket, directory: Path, registry: str) -> subprocess.Popen[str]:
+    """The service on that socket, with the unit's command line and a cache directory from systemd."""
+    program, *arguments = shlex.split(setting("ExecStart"))
+    beside = Path(sys.executable).with_name(Path(program).name)
+    environment = {
+        **os.environ,
+        "CACHE_DIRECTORY": str(directory),
+        "REGCACHE_REGISTRIES": f"npm={registry}",
+    }
+    return subprocess.Popen(
+        [sys.executable, "-c", HAND_OVER, str(listening.fileno()), str(beside), *arguments],
+        pass_fds=[listening.fileno()],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def test_a_socket_that_is_handed_over_is_served_by_one_service_after_the_other(tmp_path: Path, origin: Origin) -> None:
+    """A client that connects while no service runs is answered by the next one; each ends cleanly at SIGTERM."""
+    path = origin.add_tarball("left", "1.0.0")
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        for outcome in ("MISS", "HIT"):
+            host, port = listening.getsockname()
+            client = http.client.HTTPConnection(host, port, timeout=30)
+            client.connect()
+            service = activated(listening, tmp_path / "cache", origin.url)
+            client.request("GET", f"/npm{path}")
+            answer = client.getresponse()
+            assert (answer.status, answer.read()) == (200, origin.body(path))
+            assert answer.headers["X-Cache"] == outcome
+            service.terminate()
+            said, _ = service.communicate(timeout=20)
+            # Both are clean to systemd: see SuccessExitStatus= in systemd.service(5).
+            assert service.returncode in (0, -signal.SIGTERM)
+            assert "Traceback" not in said
+            assert "warning" not in said
+    assert (tmp_path / "cache" / "index.sqlite3").exists()
+
+
+def test_systemd_waits_longer_than_a_stop_takes() -> None:
+    """Systemd's patience is well above the grace period; what then still runs is the helper process at most."""
+    assert parse_duration(setting("TimeoutStopSec")) >= 2 * Config().grace
+    assert setting("KillMode") == "mixed"
