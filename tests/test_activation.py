@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 
 from regcache import Config
-from regcache.config import parse_duration
+from regcache.values import duration
 from tests.origin import Origin
 
 UNIT = Path(__file__).parent.parent / "docs" / "systemd" / "regcache.service"
@@ -77,5 +77,5 @@ def test_a_socket_that_is_handed_over_is_served_by_one_service_after_the_other(t
 
 def test_systemd_waits_longer_than_a_stop_takes() -> None:
     """Systemd's patience is well above the grace period; what then still runs is the helper process at most."""
-    assert parse_duration(setting("TimeoutStopSec")) >= 2 * Config().grace
+    assert duration(setting("TimeoutStopSec")) >= 2 * Config().grace
     assert setting("KillMode") == "mixed"
