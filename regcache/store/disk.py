@@ -37,10 +37,19 @@ _log = Logger(namespace="regcache")
 _MOST_USES = 1000
 _USES_EVERY = 10.0
 _SPACE_EVERY = 5.0
+_BACKUP_EVERY = 86400.0
+_SWEEP_EVERY = 60.0
 _SELECT = (
     "SELECT key, registry, kind, parent, source, url, headers, digest, size, digests, verified, stored_at,"
     " validated_at, withdrawn FROM entries WHERE key = ?"
 )
+
+
+def _index_at(path: Path) -> Index:
+    # SQLite gives the files beside the index the mode that the index has when it is opened.
+    path.touch(mode=0o600)
+    path.chmod(0o600)
+    return Index(connect(path))
 
 
 @implementer(IStore)
@@ -72,6 +81,7 @@ class DiskStore:
         self._writing = ThreadPool(0, 1, "regcache-writer")
         self._records = Records()
         self._names = itertools.count()
+        self._sweeps = itertools.count()
         self._uses: dict[str, tuple[float, int]] = {}
         self._queue: list[tuple[Commit, Deferred[None]]] = []
         self._flushing = False
@@ -122,7 +132,7 @@ class DiskStore:
     def _open_index(self) -> None:
         path = self._directory / "index.sqlite3"
         try:
-            index = Index(connect(path))
+            index = _index_at(path)
         except sqlite3.DatabaseError as error:
             aside = path.with_name(f"index.damaged-{int(self._now())}.sqlite3")
             _log.error("The index is damaged ({why}); it is set aside as {aside}.", why=str(error), aside=aside.name)
@@ -132,12 +142,7 @@ class DiskStore:
             backup = path.with_name("index.backup.sqlite3")
             if backup.exists():
                 shutil.copy(backup, path)
-            index = Index(connect(path))
-        path.chmod(0o600)
-        if not index.began():
-            index.connection.execute("DELETE FROM entries WHERE kind = 'derived'")
-            row = index.connection.execute("SELECT count(*), coalesce(sum(allocated), 0) FROM entries").fetchone()
-            index.entries, index.allocated = int(row[0]), int(row[1])
+            index = _index_at(path)
         self._writer = Writer(index, self._directory, self._max_size, self._min_free, self._now, self._steps)
         self._reader = connect(path, readonly=True)
 
@@ -148,6 +153,15 @@ class DiskStore:
         self._running = True
         self._later(_SPACE_EVERY, self._measure)
         self._later(_USES_EVERY, self._flush_uses)
+        self._later(_BACKUP_EVERY, self._back_up)
+        self._later(_SWEEP_EVERY, self._sweep)
+
+    def _back_up(self) -> None:
+        self._write(self._writer.back_up).addErrback(self._failed)
+
+    def _sweep(self) -> None:
+        """Look through one of the 256 directories of bodies, so that all are seen in a few hours."""
+        self._write(self._writer.sweep, f"{next(self._sweeps) % 256:02x}").addErrback(self._failed)
 
     def stop(self) -> Deferred[None]:
         """Write what is left, back the index up, and let the directory go."""

@@ -121,12 +121,6 @@ class Index:
         """Note a number."""
         self.connection.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (name, value))
 
-    def began(self) -> bool:
-        """Note that the store is in use; whether it was closed cleanly before."""
-        clean = bool(self._meta("clean")) or not self.entries
-        self.set_meta("clean", 0)
-        return clean
-
     def begin(self) -> None:
         """Open a transaction."""
         self.connection.execute("BEGIN IMMEDIATE")

@@ -23,6 +23,8 @@ __all__ = ["Commit", "Writer"]
 
 _log = Logger(namespace="regcache")
 _BLOCK = 512
+#: Seconds after which a body that no entry names is taken for an orphan.
+_ORPHAN_AGE = 2 * 86400.0
 
 
 @frozen
@@ -155,11 +157,30 @@ class Writer:
             _log.info("{n} entries were evicted.", n=len(gone))
         return gone
 
+    def sweep(self, name: str) -> None:
+        """
+        Remove the bodies of one directory that no entry names.
+
+        Young ones stay: after a damaged index was replaced by its backup, what was stored since is adopted when it is
+        asked for again.
+        """
+        try:
+            found = list(os.scandir(self._blobs / name))
+        except FileNotFoundError:
+            return
+        for file in found:
+            if self._now() - file.stat().st_mtime > _ORPHAN_AGE and not self.index.named(name + file.name):
+                os.unlink(file.path)
+
     def close(self) -> None:
-        """Back the index up and close it; the next start knows that nothing was lost."""
+        """Back the index up and close it."""
+        self.back_up()
+        self.index.connection.close()
+
+    def back_up(self) -> None:
+        """Write a copy of the index, whole or not at all."""
         backup = self._directory / "index.backup.sqlite3"
         fresh = backup.with_suffix(".new")
-        self.index.set_meta("clean", 1)
         try:
             fresh.unlink(missing_ok=True)
             target = sqlite3.connect(fresh)
@@ -170,4 +191,3 @@ class Writer:
             os.replace(fresh, backup)
         except (sqlite3.Error, OSError) as error:
             _log.warn("The index could not be backed up: {why}", why=str(error))
-        self.index.connection.close()

@@ -1,0 +1,224 @@
+"""The cache directory: who may use it, what it survives, and what a full disk costs."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import random
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from twisted.internet.defer import Deferred, maybeDeferred, succeed
+
+from regcache.errors import CannotStore, ConfigError
+from regcache.store import disk
+from regcache.store.blobs import Partial, blob_path
+from regcache.store.disk import DiskStore
+from regcache.store.index import FORMAT
+
+
+def opened(directory: Path, **more: Any) -> DiskStore:
+    """A store that has taken its directory."""
+    store = DiskStore(directory, reactor=None, **more)
+    store.open_directory()
+    return store
+
+
+def let_go(store: DiskStore) -> None:
+    """As a process that ends would."""
+    store._reader.close()
+    store._writer.index.connection.close()
+    os.close(store._lock)
+
+
+def test_a_directory_in_use_is_refused(tmp_path: Path) -> None:
+    """One line that names the process and what to do."""
+    first = opened(tmp_path)
+    with pytest.raises(ConfigError, match=f"in use by process {os.getpid()}.*--cache-dir"):
+        opened(tmp_path)
+    let_go(first)
+    let_go(opened(tmp_path))
+
+
+def test_a_newer_format_is_refused(tmp_path: Path) -> None:
+    """An older program does not touch what it does not understand."""
+    let_go(opened(tmp_path))
+    with sqlite3.connect(tmp_path / "index.sqlite3") as connection:
+        connection.execute(f"PRAGMA user_version={FORMAT + 1}")
+    connection.close()
+    with pytest.raises(ConfigError, match="newer"):
+        opened(tmp_path)
+    with sqlite3.connect(tmp_path / "index.sqlite3") as connection:
+        assert connection.execute("PRAGMA user_version").fetchone()[0] == FORMAT + 1
+    connection.close()
+
+
+def test_a_directory_that_cannot_be_made(tmp_path: Path) -> None:
+    """A file in its place: one line that names it."""
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ConfigError, match=r"file/cache.*--cache-dir"):
+        opened(tmp_path / "file" / "cache")
+
+
+def test_what_was_under_way_is_swept(tmp_path: Path) -> None:
+    """Unfinished bodies of the process before go at start."""
+    (tmp_path / "partial").mkdir()
+    (tmp_path / "partial" / "1-1").write_text("half")
+    let_go(opened(tmp_path))
+    assert list((tmp_path / "partial").iterdir()) == []
+
+
+def test_a_disk_that_fills_up_costs_the_copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The bytes that were written stay readable, the rest is refused, and the file goes."""
+
+    def in_thread(work: Any, *args: Any) -> Deferred[Any]:
+        return maybeDeferred(work, *args)
+
+    written = os.pwrite
+
+    def full(fd: int, data: Any, at: int) -> int:
+        if at >= 1000:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return written(fd, data[: 1000 - at], at)
+
+    monkeypatch.setattr(os, "pwrite", full)
+    partial = Partial(tmp_path, "1", (), None, in_thread)
+    failures: list[Any] = []
+    partial.retain()
+    partial.write(b"x" * 3000).addBoth(failures.append)
+    assert failures[0].check(CannotStore)
+    assert "No space left" in failures[0].value.detail
+    assert partial.written == 1000
+    assert partial.read(0, 5000) == b"x" * 1000
+    partial.abort()
+    partial.release()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_floor_of_free_space(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Below min-free nothing more is stored, and the reason names the option."""
+    store = opened(tmp_path, min_free=1 << 30)
+    monkeypatch.setattr(store, "_running", True)
+    monkeypatch.setattr(store, "_free", (1 << 30) + 100)
+    monkeypatch.setattr(store, "_write", lambda *_: succeed([]))
+    store.create(expected=100)
+    with pytest.raises(CannotStore) as caught:
+        store.create(expected=101)
+    assert "--min-free" in caught.value.detail
+    monkeypatch.setattr(store, "_max_size", 1000)
+    with pytest.raises(CannotStore) as caught:
+        store.create(expected=1001)
+    assert "--max-size" in caught.value.detail
+    let_go(store)
+
+
+def test_a_start_does_not_look_at_every_entry(tmp_path: Path) -> None:
+    """The totals are kept beside the rows: a start reads no table, however large the cache."""
+    store = opened(tmp_path)
+    let_go(store)
+    with sqlite3.connect(tmp_path / "index.sqlite3") as connection:
+        connection.execute("INSERT OR REPLACE INTO meta VALUES ('entries', 3000000), ('allocated', 77)")
+    connection.close()
+    store = opened(tmp_path)
+    assert store.usage() == (77, 3_000_000)
+    let_go(store)
+
+
+COMMITTER = """
+import hashlib, os, random, signal, sys
+from twisted.internet import reactor
+from twisted.internet.defer import Deferred
+from regcache.http.messages import Kind, Stored
+from regcache.store.disk import DiskStore
+
+directory, seed, fatal = sys.argv[1], int(sys.argv[2]), sys.argv[3]
+chance = random.Random(seed)
+commits = 0
+
+def step(name):
+    if fatal and commits >= 3 and name == fatal:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+store = DiskStore(directory, reactor=reactor, min_free=0, max_size=1 << 20, steps=step)
+store.open_directory()
+store.start()
+
+async def commit(number):
+    global commits
+    body = chance.randbytes(chance.randrange(1, 60000))
+    key = f"npm/{chance.randrange(40)}"
+    entry = Stored(key=key, registry="npm", kind=Kind.ARTIFACT, digest=hashlib.sha256(body).hexdigest(),
+                   size=len(body), stored_at=1.0, validated_at=1.0)
+    partial = store.create(expected=len(body))
+    for at in range(0, len(body), 16384):
+        await partial.write(body[at:at + 16384])
+    await partial.finish()
+    await store.commit(partial, entry)
+    commits += 1
+    if commits == 3:
+        print("committing", flush=True)
+
+async def for_ever():
+    while True:
+        await commit(0)
+
+for _ in range(4):
+    Deferred.fromCoroutine(for_ever())
+reactor.run()
+"""
+
+
+def survivors(directory: Path) -> int:
+    """The number of entries after a kill; each must name a body that is right."""
+    began = time.monotonic()
+    store = opened(directory)
+    assert time.monotonic() - began < 1, "a start takes under a second"
+    assert list((directory / "partial").iterdir()) == []
+    rows = store._reader.execute("SELECT digest, size FROM entries").fetchall()
+    for digest, size in rows:
+        body = blob_path(directory / "blobs", digest).read_bytes()
+        assert (hashlib.sha256(body).hexdigest(), len(body)) == (digest, size)
+    assert store.usage()[1] == len(rows)
+    let_go(store)
+    return len(rows)
+
+
+def commit_until_killed(directory: Path, seed: int, fatal: str = "", after: float = 0) -> None:
+    """A process that commits as fast as it can, killed at a step or after a while."""
+    command = [sys.executable, "-c", COMMITTER, str(directory), str(seed), fatal]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    process.stdout.readline()
+    if not fatal:
+        time.sleep(after)
+        process.kill()
+    assert process.wait(timeout=30) == -signal.SIGKILL
+    process.stdout.close()
+
+
+@pytest.mark.parametrize("step", ["written", "synced", "renamed", "directory-synced", "inserted"])
+def test_a_kill_at_each_step_of_a_commit(tmp_path: Path, step: str) -> None:
+    """Whatever the last step was, every entry names a whole and right body."""
+    commit_until_killed(tmp_path, 1, fatal=step)
+    assert survivors(tmp_path) >= 1
+
+
+@pytest.mark.parametrize("rounds", [8, pytest.param(50, marks=pytest.mark.soak)])
+def test_kills_at_random(tmp_path: Path, rounds: int) -> None:
+    """Again and again on the same directory, at moments that nobody chose."""
+    chance = random.Random(11)
+    for seed in range(rounds):
+        commit_until_killed(tmp_path, seed, after=chance.uniform(0, 0.3))
+        assert survivors(tmp_path) >= 1
+
+
+def test_the_module_waits_for_no_wall_clock() -> None:
+    """What lasts is timed by the clock that it was given; nothing here asks for the time by itself."""
+    assert "time.time()" not in Path(disk.__file__).read_text()

@@ -1,0 +1,263 @@
+"""What every store promises, shown of the one on disk and of the one in memory."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+from attrs import evolve
+from twisted.internet import reactor
+from twisted.internet.defer import Deferred
+from twisted.trial.unittest import TestCase
+
+from regcache.errors import BlobDamaged
+from regcache.flow.reading import read_all
+from regcache.http.messages import Digest, Headers, Kind, Stored
+from regcache.interfaces import IStore
+from regcache.store.disk import DiskStore
+from regcache.testing import MemoryStore
+
+BODY = b"the body of a package" * 1000
+
+
+def entry_for(body: bytes, key: str = "npm/a", **more: Any) -> Stored:
+    """An entry whose body that is."""
+    made = Stored(
+        key=key,
+        registry="npm",
+        kind=Kind.ARTIFACT,
+        headers=Headers.of({"etag": '"x"'}),
+        digest=hashlib.sha256(body).hexdigest(),
+        digests=(Digest("sha1", hashlib.sha1(body).hexdigest()),),
+        size=len(body),
+        stored_at=1000.0,
+        validated_at=1000.0,
+    )
+    return evolve(made, **more)
+
+
+async def keep(store: IStore, body: bytes, entry: Stored) -> None:
+    """Write a body and commit it."""
+    partial = store.create(expected=len(body))
+    for at in range(0, len(body), 5000):
+        await partial.write(body[at : at + 5000])
+    await partial.finish()
+    await store.commit(partial, entry)
+
+
+class Contract:
+    """The promises; each case brings a store."""
+
+    store: IStore
+    assertEqual: Any
+    assertIsNone: Any
+
+    async def test_what_is_committed_is_found(self) -> None:
+        """The entry, in every field, and the body, at any offset."""
+        entry = entry_for(BODY)
+        await keep(self.store, BODY, entry)
+        self.assertEqual(self.store.peek(entry.key), entry)
+        self.assertEqual(await self.store.find(entry.key), entry)
+        self.assertEqual(await read_all(self.store, entry), BODY)
+        body = self.store.open(entry)
+        piece = body.read(7, 11)
+        self.assertEqual(piece if isinstance(piece, bytes) else await piece, BODY[7:18])
+        end = body.read(len(BODY), 10)
+        self.assertEqual(end if isinstance(end, bytes) else await end, b"")
+        body.close()
+        body.close()
+        self.assertEqual(self.store.usage()[1], 1)
+
+    async def test_what_was_never_stored_is_not_found(self) -> None:
+        """Neither here nor anywhere."""
+        self.assertIsNone(self.store.peek("npm/none"))
+        self.assertIsNone(await self.store.find("npm/none"))
+        await self.store.drop("npm/none")
+        self.store.update(entry_for(BODY, "npm/none"))
+        self.assertIsNone(self.store.peek("npm/none"))
+
+    async def test_an_empty_body_is_a_body(self) -> None:
+        """Zero bytes are stored like any others."""
+        await keep(self.store, b"", entry_for(b""))
+        self.assertEqual(await read_all(self.store, entry_for(b"")), b"")
+
+    async def test_a_body_replaces_another(self) -> None:
+        """The last commit counts; who has the first open reads on."""
+        await keep(self.store, BODY, entry_for(BODY))
+        before = self.store.open(entry_for(BODY))
+        await keep(self.store, b"new", entry_for(b"new"))
+        self.assertEqual(self.store.peek("npm/a"), entry_for(b"new"))
+        piece = before.read(0, 9)
+        self.assertEqual(piece if isinstance(piece, bytes) else await piece, BODY[:9])
+        before.close()
+        self.assertEqual(self.store.usage()[1], 1)
+
+    async def test_two_entries_share_a_body(self) -> None:
+        """Dropping one leaves the other its bytes."""
+        await keep(self.store, BODY, entry_for(BODY, "npm/a"))
+        await keep(self.store, BODY, entry_for(BODY, "npm/b"))
+        await self.store.drop("npm/a")
+        self.assertIsNone(self.store.peek("npm/a"))
+        self.assertEqual(await read_all(self.store, entry_for(BODY, "npm/b")), BODY)
+
+    async def test_an_update_changes_the_record(self) -> None:
+        """Seen at once, by those who come later too."""
+        await keep(self.store, BODY, entry_for(BODY))
+        self.store.update(entry_for(BODY, validated_at=2000.0, withdrawn=404))
+        self.assertEqual(self.store.peek("npm/a"), entry_for(BODY, validated_at=2000.0, withdrawn=404))
+
+    async def test_children_are_found_by_their_parent(self) -> None:
+        """All of one, none of another."""
+        for name in ("npm/a", "npm/b"):
+            await keep(self.store, BODY, entry_for(BODY, name, parent="npm/index"))
+        await keep(self.store, BODY, entry_for(BODY, "npm/c", parent="npm/other"))
+        found = await self.store.children("npm/index")
+        self.assertEqual(sorted(child.key for child in found), ["npm/a", "npm/b"])
+
+    async def test_a_small_body_that_can_be_made_again(self) -> None:
+        """Put in one go."""
+        await self.store.put(entry_for(BODY, kind=Kind.DERIVED), BODY)
+        self.assertEqual(await read_all(self.store, entry_for(BODY)), BODY)
+
+    async def test_readers_of_a_growing_body(self) -> None:
+        """What is written can be read while more is written, and after an abort by those who hold it."""
+        partial = self.store.create()
+        partial.retain()
+        await partial.write(b"abc")
+        partial.abort()
+        piece = partial.read(1, 2)
+        self.assertEqual(piece if isinstance(piece, bytes) else await piece, b"bc")
+        partial.release()
+
+
+class InMemory(Contract, TestCase):
+    """The store in memory."""
+
+    def setUp(self) -> None:
+        self.store = MemoryStore()
+
+
+class OnDisk(Contract, TestCase):
+    """The store on disk, with real threads."""
+
+    def setUp(self) -> None:
+        self.directory = Path(tempfile.mkdtemp(prefix="regcache-test-"))
+        self.addCleanup(shutil.rmtree, self.directory)
+        self.store = self.started()
+
+    def started(self, **more: Any) -> DiskStore:
+        """A store in the directory."""
+        store = DiskStore(self.directory, reactor=reactor, min_free=0, **more)
+        store.open_directory()
+        store.start()
+        self.addCleanup(store.stop)
+        return store
+
+    def restarted(self, **more: Any) -> Deferred[DiskStore]:
+        """The store stopped, and another in the same directory."""
+        assert isinstance(self.store, DiskStore)
+        return self.store.stop().addCallback(lambda _: self.started(**more))
+
+    async def test_a_restart_keeps_everything(self) -> None:
+        """Entries, bodies and totals."""
+        await keep(self.store, BODY, entry_for(BODY))
+        usage = self.store.usage()
+        store = await self.restarted()
+        self.assertEqual(store.peek("npm/a"), entry_for(BODY))
+        self.assertEqual(await read_all(store, entry_for(BODY)), BODY)
+        self.assertEqual(store.usage(), usage)
+        self.assertEqual(list((self.directory / "partial").iterdir()), [])
+
+    async def test_nothing_is_readable_by_others(self) -> None:
+        """Directories 0700, files 0600."""
+        await keep(self.store, BODY, entry_for(BODY))
+        for path in [self.directory, *self.directory.rglob("*")]:
+            mode = path.stat().st_mode & 0o777
+            self.assertEqual(mode, 0o700 if path.is_dir() else 0o600, path)
+
+    async def test_a_body_that_is_damaged_is_no_entry(self) -> None:
+        """Missing or of another size: it is dropped, and said so."""
+        for damage in ("missing", "short"):
+            await keep(self.store, BODY, entry_for(BODY))
+            digest = entry_for(BODY).digest
+            path = self.directory / "blobs" / digest[:2] / digest[2:]
+            path.unlink() if damage == "missing" else path.write_bytes(BODY[:-1])
+            with pytest.raises(BlobDamaged):
+                self.store.open(entry_for(BODY))
+            self.assertIsNone(self.store.peek("npm/a"))
+
+    async def test_eviction_takes_what_can_be_made_again_first(self) -> None:
+        """Then artifacts, the least recently used first, and the documents that name them last."""
+        store = await self.restarted(max_size=10 * 65536)
+        bodies = {name: name.encode() * 20_000 for name in "abcdefgh"}
+        await keep(store, bodies["a"], entry_for(bodies["a"], "npm/document", kind=Kind.DOCUMENT))
+        await store.put(entry_for(bodies["b"], "npm/derived", kind=Kind.DERIVED), bodies["b"])
+        for name in "cdefgh":
+            await keep(store, bodies[name], entry_for(bodies[name], f"npm/{name}"))
+            store.used("npm/c", 5_000_000_000.0)
+        for number in range(20):
+            body = bytes([number]) * 50_000
+            await keep(store, body, entry_for(body, f"npm/more-{number}"))
+            store.used("npm/c", 5_000_000_000.0)
+            store._note_uses()
+        self.assertIsNone(store.peek("npm/derived"))
+        self.assertIsNone(store.peek("npm/d"))
+        self.assertEqual(store.peek("npm/document"), entry_for(bodies["a"], "npm/document", kind=Kind.DOCUMENT))
+        self.assertEqual(store.peek("npm/c"), entry_for(bodies["c"], "npm/c"))
+        self.assertEqual(store.usage()[0] <= 10 * 65536, True)
+
+    async def test_evicted_bodies_stay_for_who_reads_them(self) -> None:
+        """The name goes, the bytes stay until they are closed."""
+        await keep(self.store, BODY, entry_for(BODY))
+        body = self.store.open(entry_for(BODY))
+        await self.store.drop("npm/a")
+        self.assertEqual(list((self.directory / "blobs").rglob("*/*")), [])
+        piece = body.read(0, 3)
+        self.assertEqual(piece if isinstance(piece, bytes) else await piece, BODY[:3])
+        body.close()
+
+    async def test_a_damaged_index_is_replaced_by_its_backup(self) -> None:
+        """What was there at the last clean stop is there again; what came later is adopted when it comes again."""
+        await keep(self.store, BODY, entry_for(BODY))
+        store = await self.restarted()
+        await keep(store, b"later", entry_for(b"later", "npm/later"))
+        await store.stop()
+        backup = self.directory / "index.backup.sqlite3"
+        saved = backup.read_bytes()
+        for suffix in ("-wal", "-shm"):
+            (self.directory / f"index.sqlite3{suffix}").unlink(missing_ok=True)
+        (self.directory / "index.sqlite3").write_bytes(b"no index at all" * 1000)
+        backup.write_bytes(saved)
+        store = self.started()
+        self.assertEqual(store.peek("npm/a"), entry_for(BODY))
+        self.assertEqual(await read_all(store, entry_for(BODY)), BODY)
+
+    async def test_a_damaged_index_without_a_backup_is_a_clean_start(self) -> None:
+        """Nothing is found, and everything can be stored again."""
+        await keep(self.store, BODY, entry_for(BODY))
+        assert isinstance(self.store, DiskStore)
+        await self.store.stop()
+        (self.directory / "index.backup.sqlite3").unlink()
+        (self.directory / "index.sqlite3").write_bytes(b"no index at all" * 1000)
+        store = self.started()
+        self.assertIsNone(store.peek("npm/a"))
+        await keep(store, BODY, entry_for(BODY))
+        self.assertEqual(await read_all(store, entry_for(BODY)), BODY)
+
+    async def test_orphans_are_swept_when_they_are_old(self) -> None:
+        """A body that no entry names goes after two days; one that is named stays."""
+        await keep(self.store, BODY, entry_for(BODY))
+        digest = entry_for(BODY).digest
+        orphan = self.directory / "blobs" / digest[:2] / ("0" * 62)
+        orphan.write_bytes(b"lost")
+        assert isinstance(self.store, DiskStore)
+        await self.store._write(self.store._writer.sweep, digest[:2])
+        self.assertEqual(orphan.exists(), True)
+        store = await self.restarted(now=lambda: 5_000_000_000.0)
+        await store._write(store._writer.sweep, digest[:2])
+        self.assertEqual(orphan.exists(), False)
+        self.assertEqual(await read_all(store, entry_for(BODY)), BODY)
