@@ -15,10 +15,11 @@ if TYPE_CHECKING:
 
     from twisted.internet.defer import Deferred
 
-    from regcache.http.messages import Digest, RequestHead, Stored
+    from regcache.errors import UpstreamError
+    from regcache.http.messages import Headers, RequestHead, Stored
     from regcache.routes import Facts, Route, Source
 
-__all__ = ["IBody", "IDecoder", "IPartial", "IRegistry", "IStore"]
+__all__ = ["IBody", "IPartial", "IReceiver", "IRegistry", "IResponse", "IStore", "IUpstream"]
 
 
 class IRegistry(Interface):
@@ -96,21 +97,54 @@ class IBody(Interface):
         """The reader needs no more. Harmless when repeated."""
 
 
-class IDecoder(Interface):
-    """Undoes a content coding, in the thread that writes the body."""
+class IReceiver(Interface):
+    """Who takes a body from an upstream; both methods are called on the reactor thread."""
 
-    def feed(data: bytes) -> bytes:
+    def received(data: bytes) -> None:
+        """Some bytes came."""
+
+    def ended(error: UpstreamError | None, certain: bool) -> None:
         """
-        Decoded bytes.
+        No more bytes come; called once.
 
-        :raises regcache.errors.UpstreamError: if it cannot be decoded or grows too large.
+        :param error: why the body is not whole, or None.
+        :param certain: whether the framing shows that nothing is missing; False when a close was the only end.
         """
 
-    def finish() -> bytes:
-        """
-        The last decoded bytes.
 
-        :raises regcache.errors.CutShort: if the coded stream ended early.
+class IResponse(Interface):
+    """
+    An upstream's response: its head, and a body that waits until somebody takes it.
+
+    One of ``deliver`` and ``abort`` must be called, or its connection is held for ever.
+    """
+
+    status = Attribute("The status, an int.")
+    headers = Attribute("All fields, those of the connection included: a Headers.")
+    length = Attribute("The announced length of the body in bytes, or None.")
+
+    def deliver(receiver: IReceiver) -> None:
+        """Let the body flow; may be called once."""
+
+    def pause() -> None:
+        """Let nothing more come for now; what is on its way still does."""
+
+    def resume() -> None:
+        """Go on after a pause."""
+
+    def abort() -> None:
+        """The body is not wanted (any more): the connection is closed and the receiver hears nothing more."""
+
+
+class IUpstream(Interface):
+    """Puts one request to one registry: follows no redirect, decodes nothing, keeps no cookie."""
+
+    def request(method: str, url: str, headers: Headers, body: bytes = b"") -> Deferred[IResponse]:
+        """
+        Ask. Fires when the head of the response is there; every status is a response.
+
+        Fails with ConnectFailed, or with CutShort if what comes back is not a whole HTTP head. Cancelling it abandons
+        the request: it fails, in whatever way. There is no time limit.
         """
 
 
@@ -118,24 +152,20 @@ class IPartial(Interface):
     """
     A body on its way into the store. Its owner writes one chunk at a time and ends it once.
 
-    States: *open* (write), *finished* (after finish; may be committed), *over* (committed or aborted).
+    States: *open* (write), *over* (committed or aborted).
     """
 
-    written = Attribute("Decoded bytes that can be read, an int.")
+    written = Attribute("Bytes that can be read, an int.")
 
     def write(data: bytes) -> Deferred[None]:
         """
-        Decode, hash and append; fires when the bytes can be read.
+        Append; fires when the bytes can be read.
 
-        Fails with CannotStore when the disk refuses (the bytes already written stay readable), or with what the
-        decoder raises.
+        Fails with CannotStore when the disk refuses; the bytes already written stay readable.
         """
 
     def read(offset: int, length: int) -> bytes | Deferred[bytes]:
         """Some of the bytes already written, as IBody.read."""
-
-    def finish() -> Deferred[tuple[Digest, ...]]:
-        """End the body: the digests of all that was written, the SHA-256 always among them."""
 
     def retain() -> None:
         """One more reader; the bytes stay readable until as many release()."""
@@ -161,6 +191,9 @@ class IStore(Interface):
     def find(key: str) -> Deferred[Stored | None]:
         """The entry wherever it may be; today what peek says. The awaitable half of a look-up."""
 
+    def find_all(keys: Sequence[str]) -> Deferred[dict[str, Stored]]:
+        """Those of several entries that are there, by key, for the price of one look-up."""
+
     def children(parent: str) -> Deferred[list[Stored]]:
         """The entries whose ``parent`` is this key."""
 
@@ -171,22 +204,21 @@ class IStore(Interface):
         :raises regcache.errors.BlobDamaged: if the blob is missing or has another size; the entry is gone then.
         """
 
-    def create(
-        algorithms: Sequence[str] = (), decoder: IDecoder | None = None, expected: int | None = None
-    ) -> IPartial:
+    def create(observe: Callable[[bytes], object] = ..., expected: int | None = None) -> IPartial:
         """
         A new body to write.
 
-        :param algorithms: digests to compute beside SHA-256.
+        :param observe: given each chunk that is written, once and in order, perhaps in a thread: to hash it there.
         :param expected: its length, if known.
         :raises regcache.errors.CannotStore: if it would not fit, the disk is too full, or is read-only.
         """
 
     def commit(partial: IPartial, entry: Stored) -> Deferred[None]:
         """
-        Make a finished partial the body of an entry, durably, in place of any entry of that key.
+        Make what was written the body of an entry, durably, in place of any entry of that key.
 
-        Fires when the entry can be found. Fails with CannotStore, which costs nothing but the copy.
+        The entry's digest and size are the caller's word: they must be those of the bytes that were written. Fires
+        when the entry can be found. Fails with CannotStore, which costs nothing but the copy.
         """
 
     def put(entry: Stored, body: bytes) -> Deferred[None]:

@@ -8,23 +8,17 @@ of regcache's own behaviour.
 
 from __future__ import annotations
 
-import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from attrs import define, evolve, field, frozen
 from twisted.internet.defer import Deferred, fail, succeed
-from twisted.internet.error import ConnectionRefusedError as Refused
 from twisted.internet.task import Clock
 from twisted.python.failure import Failure
-from twisted.web.client import ResponseDone
-from twisted.web.http_headers import Headers as WireHeaders
-from twisted.web.iweb import IAgent, IBodyProducer, IResponse
 from zope.interface import implementer
 
-from regcache.errors import BadDocument, BlobDamaged, CannotStore, MethodNotAllowed, RegCacheError
-from regcache.flow.agent import CodingAgent
+from regcache.errors import BadDocument, BlobDamaged, CannotStore, ConnectFailed, CutShort, MethodNotAllowed
 from regcache.flow.cache import Cache
 from regcache.flow.context import Context
 from regcache.flow.derive import InlineDeriver
@@ -32,7 +26,7 @@ from regcache.flow.reply import Reply
 from regcache.flow.upstream import Upstream
 from regcache.http.messages import Digest, Headers, RequestHead, Stored
 from regcache.http.policy import Rules
-from regcache.interfaces import IBody, IDecoder, IPartial, IRegistry, IStore
+from regcache.interfaces import IBody, IPartial, IReceiver, IRegistry, IResponse, IStore, IUpstream
 from regcache.registries.origins import Origins
 from regcache.routes import Artifact, Document, Fact, Facts, RegistryOptions, Route, Source
 
@@ -54,42 +48,26 @@ class _MemoryBody:
 
 @implementer(IPartial)
 class _MemoryPartial:
-    def __init__(self, algorithms: Sequence[str], decoder: IDecoder | None) -> None:
+    def __init__(self, observe: Callable[[bytes], object]) -> None:
         self.data = bytearray()
-        self._algorithms = {*algorithms, "sha256"}
-        self._decoder = decoder
+        self._observe = observe
 
     @property
     def written(self) -> int:
         return len(self.data)
 
     def write(self, data: bytes) -> Deferred[None]:
-        try:
-            self.data += data if self._decoder is None else self._decoder.feed(data)
-        except RegCacheError:
-            return fail()
+        self._observe(data)
+        self.data += data
         return succeed(None)
 
     def read(self, offset: int, length: int) -> bytes | Deferred[bytes]:
         return bytes(self.data[offset : offset + length])
 
-    def finish(self) -> Deferred[tuple[Digest, ...]]:
-        try:
-            self.data += b"" if self._decoder is None else self._decoder.finish()
-        except RegCacheError:
-            return fail()
-        return succeed(tuple(Digest(name, _hashed(name, self.data)) for name in sorted(self._algorithms)))
-
     def retain(self) -> None:
         """Nothing: the bytes stay as long as anybody has them."""
 
     release = abort = retain
-
-
-def _hashed(algorithm: str, data: bytes | bytearray) -> str:
-    if algorithm == "blake2b_256":
-        return hashlib.blake2b(data, digest_size=32).hexdigest()
-    return hashlib.new(algorithm, data).hexdigest()
 
 
 @implementer(IStore)
@@ -113,6 +91,9 @@ class MemoryStore:
     def find(self, key: str) -> Deferred[Stored | None]:
         return succeed(self.peek(key))
 
+    def find_all(self, keys: Sequence[str]) -> Deferred[dict[str, Stored]]:
+        return succeed({key: self.entries[key] for key in keys if key in self.entries})
+
     def children(self, parent: str) -> Deferred[list[Stored]]:
         return succeed([entry for entry in self.entries.values() if entry.parent == parent])
 
@@ -125,13 +106,12 @@ class MemoryStore:
 
     def create(
         self,
-        algorithms: Sequence[str] = (),
-        decoder: IDecoder | None = None,
+        observe: Callable[[bytes], object] = bool,
         expected: int | None = None,  # noqa: ARG002
     ) -> IPartial:
         if self.refuses:
             raise CannotStore("It was told to refuse.")
-        return _MemoryPartial(algorithms, decoder)
+        return _MemoryPartial(observe)
 
     def commit(self, partial: IPartial, entry: Stored) -> Deferred[None]:
         assert isinstance(partial, _MemoryPartial)
@@ -175,36 +155,25 @@ class Page:
 
 @implementer(IResponse)
 class _FakeResponse:
-    version = (b"HTTP", 1, 1)
-    phrase = b""
-    previousResponse: IResponse | None = None
-
-    def __init__(self, request: Any, page: Page) -> None:
-        self.request = request
-        self.code = page.status
-        self.length = len(page.body)
-        self.headers = WireHeaders({name: [value] for name, value in page.headers.items()})
+    def __init__(self, page: Page) -> None:
+        self.status = page.status
+        self.length: int | None = len(page.body)
+        self.headers = Headers.of(page.headers)
         self._page = page
 
-    def deliverBody(self, protocol: Any) -> None:
-        whole = self._page.cut is None
-        protocol.makeConnection(_FakeFlow())
-        if self._page.body:
-            protocol.dataReceived(self._page.body[: self._page.cut])
-        protocol.connectionLost(Failure(ResponseDone() if whole else Refused("cut")))
+    def deliver(self, receiver: IReceiver) -> None:
+        page = self._page
+        if page.body:
+            receiver.received(page.body[: page.cut])
+        receiver.ended(None if page.cut is None else CutShort("It was cut."), certain=page.cut is None)
 
-    def setPreviousResponse(self, response: IResponse) -> None:
-        self.previousResponse = response
-
-
-class _FakeFlow:
-    def pauseProducing(self) -> None:
+    def pause(self) -> None:
         """Nothing: all has been sent already."""
 
-    resumeProducing = stopProducing = loseConnection = pauseProducing
+    resume = abort = pause
 
 
-@implementer(IAgent)
+@implementer(IUpstream)
 class FakeUpstream:
     """
     The world beyond the cache: pages by URL, and the requests that came for them.
@@ -222,20 +191,13 @@ class FakeUpstream:
         self.asked: list[tuple[str, str, Headers]] = []
         self._waiting: list[tuple[Deferred[IResponse], str]] = []
 
-    def request(
-        self,
-        method: bytes,
-        uri: bytes,
-        headers: WireHeaders | None = None,
-        bodyProducer: IBodyProducer | None = None,  # noqa: ARG002
-    ) -> Deferred[IResponse]:
-        raw = () if headers is None else headers.getAllRawHeaders()
-        fields = Headers.of((name.decode(), value.decode("latin-1")) for name, values in raw for value in values)
-        self.asked.append((method.decode(), uri.decode(), fields))
+    def request(self, method: str, url: str, headers: Headers, body: bytes = b"") -> Deferred[IResponse]:
+        del body
+        self.asked.append((method, url, headers))
         if self.down:
-            return fail(Refused("down"))
+            return fail(ConnectFailed("It is down."))
         waiting: Deferred[IResponse] = Deferred()
-        self._waiting.append((waiting, uri.decode()))
+        self._waiting.append((waiting, url))
         if not self.hangs:
             self.release()
         return waiting
@@ -245,7 +207,7 @@ class FakeUpstream:
         waiting, self._waiting = self._waiting, []
         for deferred, url in waiting:
             if not deferred.called:
-                deferred.callback(_FakeResponse(None, self.pages.get(url, Page(status=404))))
+                deferred.callback(_FakeResponse(self.pages.get(url, Page(status=404))))
 
     def urls(self) -> list[str]:
         """What was asked for, in order."""
@@ -382,7 +344,7 @@ def make_cache(registry: IRegistry | None = None, rules: Rules | None = None) ->
     store, upstream, clock = MemoryStore(), FakeUpstream(), Clock()
     context = Context(
         store=store,
-        upstream=Upstream(clock, CodingAgent(upstream)),
+        upstream=Upstream(clock, upstream),
         deriver=InlineDeriver([made]),
         clock=clock,
         now=lambda: kit.wall,

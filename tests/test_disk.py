@@ -89,7 +89,7 @@ def test_a_disk_that_fills_up_costs_the_copy(tmp_path: Path, monkeypatch: pytest
         return written(fd, data[: 1000 - at], at)
 
     monkeypatch.setattr(os, "pwrite", full)
-    partial = Partial(tmp_path, "1", (), None, in_thread)
+    partial = Partial(tmp_path / "1", bool, in_thread, 0)
     failures: list[Any] = []
     partial.retain()
     partial.write(b"x" * 3000).addBoth(failures.append)
@@ -159,7 +159,6 @@ async def commit(number):
     partial = store.create(expected=len(body))
     for at in range(0, len(body), 16384):
         await partial.write(body[at:at + 16384])
-    await partial.finish()
     await store.commit(partial, entry)
     commits += 1
     if commits == 3:

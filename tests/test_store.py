@@ -45,7 +45,6 @@ async def keep(store: IStore, body: bytes, entry: Stored) -> None:
     partial = store.create(expected=len(body))
     for at in range(0, len(body), 5000):
         await partial.write(body[at : at + 5000])
-    await partial.finish()
     await store.commit(partial, entry)
 
 

@@ -4,6 +4,7 @@ Artifacts: streamed to every client that asks from one growing file, verified, a
 
 from __future__ import annotations
 
+import itertools
 import secrets
 from typing import Any
 
@@ -66,6 +67,9 @@ class Artifacts:
         self._context = context
         self._proofs = Proofs(documents)
         self._fills: dict[str, _Fill] = {}
+        # Entity tags of bodies that are not found good yet; no other process has the same.
+        nonce = secrets.token_hex(12)
+        self._once = (f"{nonce}-{number}" for number in itertools.count())
 
     @property
     def transfers(self) -> list[Transfer]:
@@ -228,7 +232,7 @@ class Artifacts:
             reader.close()
             raise
         answer = await transfer.head.wait()
-        headers = self._headers(route, answer.headers, False).replacing({"etag": f'"{secrets.token_hex(16)}"'})
+        headers = self._headers(route, answer.headers, False).replacing({"etag": f'"{next(self._once)}"'})
         return Reply(
             status=200,
             headers=headers,
@@ -358,9 +362,7 @@ class Artifacts:
             return verify(route, fact, size, {digest.algorithm: digest for digest in hashing.digests()}, answer.url)
 
         async def commit(partial: IPartial, proven: bool) -> None:
-            digests = await partial.finish()
-            now = context.now()
-            sha256 = next(digest.value for digest in digests if digest.algorithm == "sha256")
+            now, digests = context.now(), hashing.digests()
             entry = Stored(
                 key=transfer.key,
                 registry=registry.options.name,
@@ -368,9 +370,9 @@ class Artifacts:
                 parent=f"{registry.options.name}/{route.indexes[0].key}" if route.indexes else "",
                 url=answer.url,
                 headers=kept(answer.headers),
-                digest=sha256,
+                digest=next(digest.value for digest in digests if digest.algorithm == "sha256"),
                 size=transfer.total or 0,
-                digests=hashing.digests(),
+                digests=digests,
                 verified=proven,
                 stored_at=now,
                 validated_at=now,
@@ -385,7 +387,7 @@ class Artifacts:
         if most and answer.length is not None and answer.length > most:
             return None
         try:
-            return self._context.store.create(decoder=hashing, expected=answer.length)
+            return self._context.store.create(hashing.feed, expected=answer.length)
         except CannotStore as error:
             _log.warn("{key}: passed on without being stored: {why}", key=key, why=error.detail)
             return None

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from attrs import evolve, frozen
 from twisted.logger import Logger
@@ -305,7 +305,6 @@ class Documents:
             partial = store.create(expected=len(source.body))
             try:
                 await partial.write(source.body)
-                await partial.finish()
             except CannotStore:
                 partial.abort()
                 raise
@@ -363,10 +362,19 @@ class Documents:
         _, _, derived = await self._read(registry, route, answer)
         return decode_facts(derived.facts)
 
-    async def facts(self, registry: IRegistry, route: Document) -> Mapping[str, PackedFact] | None:
-        """What the stored copy of a document says, however old it is; None if none is stored."""
-        stored = await self._find(_key(registry, route))
-        return None if stored is None else await self._representations.facts(registry, route, stored)
+    async def stored(self, registry: IRegistry, routes: Iterable[Document]) -> list[tuple[Document, Stored]]:
+        """Those of some documents that are stored, however old, in their order."""
+        keys = {_key(registry, route): route for route in routes}
+        found = {**await self._context.store.find_all(list(keys)), **self._unwritten}
+        return [(route, found[key]) for key, route in keys.items() if key in found]
+
+    async def facts(self, registry: IRegistry, route: Document, stored: Stored) -> Mapping[str, PackedFact]:
+        """
+        What the stored copy of a document says.
+
+        :raises regcache.errors.RegCacheError: if it cannot be read any more.
+        """
+        return await self._representations.facts(registry, route, stored)
 
 
 def unpacked(fact: PackedFact) -> Fact:

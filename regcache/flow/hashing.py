@@ -5,10 +5,7 @@ from __future__ import annotations
 import hashlib
 from typing import Any
 
-from zope.interface import implementer
-
 from regcache.http.messages import Digest
-from regcache.interfaces import IDecoder
 
 __all__ = ["Hashing"]
 
@@ -17,7 +14,6 @@ def _new_hash(algorithm: str) -> Any:
     return hashlib.blake2b(digest_size=32) if algorithm == "blake2b_256" else hashlib.new(algorithm)
 
 
-@implementer(IDecoder)
 class Hashing:
     """
     Hashes a body as it is written, by every algorithm that its digest may turn out to be published in.
@@ -26,13 +22,10 @@ class Hashing:
     def __init__(self, algorithms: set[str]) -> None:
         self._hashes = {name: _new_hash(name) for name in algorithms}
 
-    def feed(self, data: bytes) -> bytes:
+    def feed(self, data: bytes) -> None:
+        """The next bytes; fit for a thread, since hashing releases the interpreter."""
         for made in self._hashes.values():
             made.update(data)
-        return data
-
-    def finish(self) -> bytes:
-        return b""
 
     def digests(self) -> tuple[Digest, ...]:
         """The digests of all that was fed."""

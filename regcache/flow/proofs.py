@@ -21,11 +21,17 @@ class Proofs:
 
     async def stored(self, registry: IRegistry, route: Artifact) -> Fact | None:
         """What the stored documents say, without asking anybody."""
-        for document in (*route.indexes, route.proof):
-            facts = await self._documents.facts(registry, document) if document else None
-            if facts is not None and route.key in facts:
-                return unpacked(facts[route.key])
-        return None
+        return (await self._look(registry, route))[0]
+
+    async def _look(self, registry: IRegistry, route: Artifact) -> tuple[Fact | None, list[Document]]:
+        """What the stored documents say, and which they are."""
+        named = [*route.indexes, *([route.proof] if route.proof else [])]
+        found = await self._documents.stored(registry, named)
+        for document, stored in found:
+            facts = await self._documents.facts(registry, document, stored)
+            if route.key in facts:
+                return unpacked(facts[route.key]), []
+        return None, [document for document, _ in found]
 
     async def locate(self, registry: IRegistry, route: Artifact) -> tuple[Fact | None, bool]:
         """
@@ -33,11 +39,11 @@ class Proofs:
 
         A file that the stored index does not name revalidates that index once.
         """
-        fact = await self.stored(registry, route)
+        fact, silent = await self._look(registry, route)
         if fact is not None:
             return fact, True
         for document in route.indexes:
-            if await self._documents.facts(registry, document) is not None:
+            if document in silent:
                 return await self._fact_from(registry, route, document), True
         return None, False
 

@@ -24,9 +24,9 @@ from zope.interface import implementer
 
 from regcache.errors import CannotStore, CutShort, RegCacheError, TooBusy, UpstreamError
 from regcache.flow.hashing import Hashing
-from regcache.flow.upstream import Answer, Receiver
+from regcache.flow.upstream import Answer
 from regcache.flow.waiting import Outcome, spawn
-from regcache.interfaces import IBody, IPartial
+from regcache.interfaces import IBody, IPartial, IReceiver
 
 __all__ = ["HOLD_BACK", "Transfer"]
 
@@ -63,7 +63,8 @@ class _Reader:
             self.transfer.left(self)
 
 
-class Transfer(Receiver):
+@implementer(IReceiver)
+class Transfer:
     """
     States: *asking* (no head yet), *flowing* (bytes come; readers follow the mark), *checking* (all bytes are here,
     not yet found good), *complete* (all can be read), *failed* (readers fail where the mark ends).
@@ -242,7 +243,8 @@ class Transfer(Receiver):
             self._pending_size = 0
             self._busy = True
             if self.relaying:
-                self._window.append(self._hashing.feed(data))
+                self._hashing.feed(data)
+                self._window.append(data)
                 self._written(None)
             else:
                 assert self._partial is not None

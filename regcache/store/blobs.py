@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import errno
-import hashlib
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.defer import Deferred, succeed
 from zope.interface import implementer
 
-from regcache.errors import BlobDamaged, CannotStore, RegCacheError
-from regcache.http.messages import Digest
-from regcache.interfaces import IBody, IDecoder, IPartial
+from regcache.errors import BlobDamaged, CannotStore
+from regcache.interfaces import IBody, IPartial
 
-__all__ = ["File", "FileBody", "Partial", "blob_path", "sync_directory"]
+__all__ = ["File", "FileBody", "Partial", "blob_path", "create_file", "sync_directory"]
 
 _MOST_READ = 1 << 18
 _NOWAIT = getattr(os, "RWF_NOWAIT", 0)
@@ -26,6 +24,11 @@ InThread = Callable[..., Deferred[Any]]
 def blob_path(blobs: Path, digest: str) -> Path:
     """Where the body with that SHA-256 lies."""
     return blobs / digest[:2] / digest[2:]
+
+
+def create_file(path: Path) -> int:
+    """A new file that nobody else can read; its descriptor."""
+    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
 
 
 def sync_directory(path: Path) -> None:
@@ -98,48 +101,39 @@ class FileBody:
 @implementer(IPartial)
 class Partial:
     """
-    A body being written to a file in ``partial/``.
+    A body being written: held in memory while it is small, so that it costs one job of the writer; else in a file.
 
-    :ivar path: the file, or None until the first byte.
+    :ivar path: the file, which need not be there yet.
+    :ivar held: the body, or the beginning of it that is not known to be in the file.
     """
 
-    def __init__(
-        self, directory: Path, name: str, algorithms: Sequence[str], decoder: IDecoder | None, in_thread: InThread
-    ) -> None:
-        self.path = directory / name
+    def __init__(self, path: Path, observe: Callable[[bytes], object], in_thread: InThread, most_held: int) -> None:
+        self.path = path
         self.written = 0
-        self.digests: tuple[Digest, ...] = ()
-        self._file: File | None = None
+        self.held = b""
+        self._observe = observe
         self._in_thread = in_thread
-        self._decoder = decoder
-        self._hashes = {name: _new_hash(name) for name in {*algorithms, "sha256"}}
+        self._most_held = most_held
+        self._file: File | None = None
         self._over = False
         self._readers = 0
         self._busy = False
         self._unwanted = False
 
     @property
-    def fd(self) -> int:
-        """The descriptor of the open file."""
-        assert self._file is not None
-        return self._file.fd
+    def fd(self) -> int | None:
+        """The descriptor of the open file; None while all is held in memory."""
+        return None if self._file is None else self._file.fd
 
     def write(self, data: bytes) -> Deferred[None]:
-        return self._job(self._decoder, data).addCallback(self._appended)
-
-    def finish(self) -> Deferred[tuple[Digest, ...]]:
-        try:
-            last = b"" if self._decoder is None else self._decoder.finish()
-        except RegCacheError:
-            return fail()
-        # An empty body needs its file all the same.
-        written = self._job(None, last) if last or self._file is None else succeed((self.written, None))
-        return written.addCallback(self._finished)
-
-    def _job(self, decoder: IDecoder | None, data: bytes) -> Deferred[Any]:
+        if self._file is None and self.written + len(data) <= self._most_held:
+            self._observe(data)
+            self.held += data
+            self.written += len(data)
+            return succeed(None)
         assert not self._busy
         self._busy = True
-        return self._in_thread(self._append, decoder, data).addBoth(self._rested)
+        return self._in_thread(self._append, data).addBoth(self._rested).addCallback(self._appended)
 
     def _rested(self, result: Any) -> Any:
         self._busy = False
@@ -148,7 +142,16 @@ class Partial:
         self._close_if_unused()
         return result
 
+    def _appended(self, result: tuple[int, CannotStore | None]) -> None:
+        on_disk, error = result
+        self.written = max(on_disk, self.written)
+        if error is not None:
+            raise error
+        self.held = b""
+
     def read(self, offset: int, length: int) -> bytes | Deferred[bytes]:
+        if offset < len(self.held):
+            return self.held[offset : offset + length]
         if self._file is None:
             raise BlobDamaged("It was given up.")
         return self._file.read(self._in_thread, offset, length)
@@ -163,7 +166,8 @@ class Partial:
     def abort(self) -> None:
         self._unwanted = self._busy
         if not self._over and not self._busy:
-            self._in_thread(self._unlink).addErrback(lambda _: None)
+            if self._file is not None:
+                self._in_thread(self._unlink).addErrback(lambda _: None)
             self.end()
 
     def end(self) -> None:
@@ -178,18 +182,15 @@ class Partial:
 
     # In a thread.
 
-    def _append(self, decoder: IDecoder | None, data: bytes) -> tuple[int, Exception | None]:
-        if decoder is not None:
-            data = decoder.feed(data)
-        at = self.written
-        view = memoryview(data)
+    def _append(self, data: bytes) -> tuple[int, CannotStore | None]:
+        self._observe(data)
+        at = 0 if self._file is None else self.written
+        view = memoryview(self.held + data if self._file is None else data)
         try:
             if self._file is None:
-                self._file = File(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+                self._file = File(create_file(self.path))
             while view:
                 done = os.pwrite(self._file.fd, view, at)
-                for made in self._hashes.values():
-                    made.update(view[:done])
                 at += done
                 view = view[done:]
         except OSError as error:
@@ -198,19 +199,3 @@ class Partial:
 
     def _unlink(self) -> None:
         self.path.unlink(missing_ok=True)
-
-    # Back on the reactor thread.
-
-    def _appended(self, result: tuple[int, Exception | None]) -> None:
-        self.written, error = result
-        if error is not None:
-            raise error
-
-    def _finished(self, result: tuple[int, Exception | None]) -> tuple[Digest, ...]:
-        self._appended(result)
-        self.digests = tuple(Digest(name, made.hexdigest()) for name, made in self._hashes.items())
-        return self.digests
-
-
-def _new_hash(algorithm: str) -> Any:
-    return hashlib.blake2b(digest_size=32) if algorithm == "blake2b_256" else hashlib.new(algorithm)

@@ -25,8 +25,9 @@ from zope.interface import implementer
 
 from regcache.errors import BlobDamaged, CannotStore, ConfigError
 from regcache.http.messages import Stored
-from regcache.interfaces import IBody, IDecoder, IPartial, IStore
-from regcache.store.blobs import File, FileBody, Partial, blob_path
+from regcache.interfaces import IBody, IPartial, IStore
+from regcache.store.blobs import File, FileBody, Partial, blob_path, sync_directory
+from regcache.store.gather import Gathering
 from regcache.store.index import Index, connect, read_entry
 from regcache.store.records import Records
 from regcache.store.writer import Commit, Writer
@@ -39,10 +40,17 @@ _USES_EVERY = 10.0
 _SPACE_EVERY = 5.0
 _BACKUP_EVERY = 86400.0
 _SWEEP_EVERY = 60.0
+#: Bytes up to which a body stays in memory until the writer takes it, and of all that wait for the writer.
+_MOST_HELD = 1 << 17
+_MOST_WAITING = 16 << 20
 _SELECT = (
     "SELECT key, registry, kind, parent, source, url, headers, digest, size, digests, verified, stored_at,"
-    " validated_at, withdrawn FROM entries WHERE key = ?"
+    " validated_at, withdrawn FROM entries WHERE key IN ("
 )
+
+
+def _nothing(_data: bytes) -> None:
+    """Nobody wants to see what is written."""
 
 
 def _index_at(path: Path) -> Index:
@@ -80,12 +88,12 @@ class DiskStore:
         self._files = ThreadPool(0, 4, "regcache-files")
         self._writing = ThreadPool(0, 1, "regcache-writer")
         self._records = Records()
-        self._names = itertools.count()
+        self._names = (f"{os.getpid()}-{number}" for number in itertools.count())
         self._sweeps = itertools.count()
         self._uses: dict[str, tuple[float, int]] = {}
-        self._queue: list[tuple[Commit, Deferred[None]]] = []
-        self._flushing = False
+        self._commits = Gathering(reactor, lambda batch: self._write(self._writer.commit, batch), self._committed)
         self._running = False
+        self._closing = False
         self._free: int | None = None
         self._timers: list[Any] = []
         self._lock = -1
@@ -106,6 +114,7 @@ class DiskStore:
                 path.mkdir(mode=0o700, parents=True, exist_ok=True)
                 path.chmod(0o700)
             self._take_lock()
+            self._make_directories()
             for leftover in (directory / "partial").iterdir():
                 leftover.unlink()
             self._open_index()
@@ -114,6 +123,16 @@ class DiskStore:
                 f"The cache directory {directory} cannot be used ({error.strerror}): make it writable for this user,"
                 " or name another with --cache-dir."
             ) from None
+
+    def _make_directories(self) -> None:
+        """Those of the bodies, all at once, so that no commit has to make one."""
+        blobs = self._directory / "blobs"
+        missing = {f"{number:02x}" for number in range(256)} - set(os.listdir(blobs))
+        for name in missing:
+            (blobs / name).mkdir(mode=0o700)
+        if missing:
+            sync_directory(blobs)
+            sync_directory(self._directory)
 
     def _take_lock(self) -> None:
         self._lock = os.open(self._directory / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -172,7 +191,12 @@ class DiskStore:
             if timer.active():
                 timer.cancel()
         self._note_uses()
-        return self._write(self._writer.close).addBoth(self._stopped)
+        return self._commits.drain().addCallback(self._close).addBoth(self._stopped)
+
+    def _close(self, _none: object) -> Deferred[None]:
+        closed = self._write(self._writer.close)
+        self._closing = True
+        return closed
 
     def _stopped(self, result: Any) -> Any:
         # Joining is safe: the last job of the writer has just ended, and no request is left that could add one.
@@ -203,18 +227,28 @@ class DiskStore:
         if not self._running:
             return None
         known = self._records.get(key)
-        if known is not None:
-            return known.entry
-        try:
-            row = self._reader.execute(_SELECT, (key,)).fetchone()
-        except sqlite3.Error:
-            return None
-        entry = read_entry(row) if row is not None else None
-        self._records.put(key, entry)
-        return entry
+        return self._look_up([key]).get(key) if known is None else known.entry
 
     def find(self, key: str) -> Deferred[Stored | None]:
         return succeed(self.peek(key))
+
+    def find_all(self, keys: Sequence[str]) -> Deferred[dict[str, Stored]]:
+        known = {key: self._records.get(key) for key in keys}
+        found = {key: one.entry for key, one in known.items() if one is not None and one.entry is not None}
+        unknown = [key for key, one in known.items() if one is None]
+        if unknown and self._running:
+            found |= self._look_up(unknown)
+        return succeed(found)
+
+    def _look_up(self, keys: Sequence[str]) -> dict[str, Stored]:
+        try:
+            rows = self._reader.execute(_SELECT + ", ".join("?" * len(keys)) + ")", keys).fetchall()
+        except sqlite3.Error:
+            return {}
+        found = {entry.key: entry for entry in map(read_entry, rows)}
+        for key in keys:
+            self._records.put(key, found.get(key))
+        return found
 
     def children(self, parent: str) -> Deferred[list[Stored]]:
         return self._write(self._writer.index.children, parent)
@@ -233,32 +267,37 @@ class DiskStore:
 
     # Writing.
 
-    def create(
-        self, algorithms: Sequence[str] = (), decoder: IDecoder | None = None, expected: int | None = None
-    ) -> IPartial:
+    def create(self, observe: Callable[[bytes], object] = _nothing, expected: int | None = None) -> IPartial:
+        self._see_that_it_fits(expected or 0)
+        # While the disk is behind, bodies do not gather in memory.
+        most_held = 0 if self._commits.waiting_bytes > _MOST_WAITING else _MOST_HELD
+        return Partial(self._new_path(), observe, self._in_thread, most_held)
+
+    def _see_that_it_fits(self, size: int) -> None:
         if not self._running:
             raise CannotStore("The cache is stopped.")
-        size = expected or 0
         if self._max_size and size > self._max_size:
             raise CannotStore(f"It has {size} bytes; the cache holds {self._max_size} (--max-size).")
         if self._free is not None and self._free - size < self._min_free:
             self._write(self._writer.evict, size).addCallbacks(self._evicted, lambda _: None)
             raise CannotStore(f"The disk has only {self._free} bytes free (--min-free is {self._min_free}).")
-        name = f"{os.getpid()}-{next(self._names)}"
-        return Partial(self._directory / "partial", name, algorithms, decoder, self._in_thread)
+
+    def _new_path(self) -> Path:
+        return self._directory / "partial" / next(self._names)
 
     def commit(self, partial: IPartial, entry: Stored) -> Deferred[None]:
         assert isinstance(partial, Partial)
-        return (
-            self._in_thread(self._sync, partial)
-            .addCallback(lambda _: self._enqueue(Commit(partial.path, entry)))
-            .addCallbacks(self._ended, self._given_up, callbackArgs=(partial,), errbackArgs=(partial,))
-        )
+        fd = partial.fd
+        if fd is None:
+            done = self._commits.add(Commit(partial.path, entry, partial.held))
+        else:
+            done = self._in_thread(self._sync, fd).addCallback(lambda _: self._commits.add(Commit(partial.path, entry)))
+        return done.addCallbacks(self._ended, self._given_up, callbackArgs=(partial,), errbackArgs=(partial,))
 
-    def _sync(self, partial: Partial) -> None:
+    def _sync(self, fd: int) -> None:
         self._steps("written")
         try:
-            os.fsync(partial.fd)
+            os.fsync(fd)
         except OSError as error:
             raise CannotStore(f"{error.strerror}.") from None
         self._steps("synced")
@@ -275,48 +314,15 @@ class DiskStore:
 
     def put(self, entry: Stored, body: bytes) -> Deferred[None]:
         try:
-            partial = self.create(expected=len(body))
+            self._see_that_it_fits(len(body))
         except CannotStore:
             return fail()
-        assert isinstance(partial, Partial)
-        return (
-            partial.write(body)
-            .addCallback(lambda _: self._enqueue(Commit(partial.path, entry)))
-            .addCallbacks(self._ended, self._given_up, callbackArgs=(partial,), errbackArgs=(partial,))
-        )
+        return self._commits.add(Commit(self._new_path(), entry, body))
 
-    def _enqueue(self, commit: Commit) -> Deferred[None]:
-        waiter: Deferred[None] = Deferred()
-        self._queue.append((commit, waiter))
-        if not self._flushing:
-            self._flush()
-        return waiter
-
-    def _flush(self) -> None:
-        """Write all commits that have gathered, in one transaction."""
-        self._flushing = True
-        batch, self._queue = self._queue, []
-        work = self._write(self._writer.commit, [commit for commit, _ in batch])
-        work.addCallbacks(self._committed, self._uncommitted, callbackArgs=(batch,), errbackArgs=(batch,))
-
-    def _committed(self, dropped: list[str], batch: list[tuple[Commit, Deferred[None]]]) -> None:
-        for commit, _ in batch:
-            self._records.put(commit.entry.key, commit.entry)
+    def _committed(self, entries: list[Stored], dropped: list[str]) -> None:
+        for entry in entries:
+            self._records.put(entry.key, entry)
         self._evicted(dropped)
-        self._go_on()
-        for _, waiter in batch:
-            waiter.callback(None)
-
-    def _uncommitted(self, failure: Any, batch: list[tuple[Commit, Deferred[None]]]) -> None:
-        self._go_on()
-        error = failure.value if isinstance(failure.value, CannotStore) else CannotStore(str(failure.value))
-        for _, waiter in batch:
-            waiter.errback(error)
-
-    def _go_on(self) -> None:
-        self._flushing = False
-        if self._queue:
-            self._flush()
 
     def _evicted(self, keys: list[str]) -> None:
         for key in keys:
@@ -358,4 +364,6 @@ class DiskStore:
         return deferToThreadPool(self._reactor, self._files, work, *args)
 
     def _write(self, work: Callable[..., Any], *args: Any) -> Deferred[Any]:
+        if self._closing:
+            return fail(CannotStore("The cache is stopped."))
         return deferToThreadPool(self._reactor, self._writing, work, *args)

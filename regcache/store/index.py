@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,13 @@ _COLUMNS = (
     " withdrawn"
 )
 Row = tuple[Any, ...]
+#: Rows a statement: each statement lets the reactor's thread in, and has to wait for it then.
+_ROWS = 64
+
+
+def _marks(rows: int, columns: int) -> str:
+    row = f"({', '.join('?' * columns)})"
+    return ", ".join([row] * rows)
 
 
 def connect(path: Path, *, readonly: bool = False) -> sqlite3.Connection:
@@ -136,27 +143,37 @@ class Index:
         self.connection.execute("ROLLBACK")
         self.allocated, self.entries = self._meta("allocated"), self._meta("entries")
 
-    def insert(self, entry: Stored, allocated: int, now: float) -> str | None:
-        """Write an entry; the digest of the body it replaces, if that was another."""
-        before = self.remove(entry.key)
-        marks = ", ".join("?" * 16)
-        self.connection.execute(
-            f"INSERT INTO entries ({_COLUMNS}, allocated, used_at) VALUES ({marks})", (*_row(entry), allocated, now)
-        )
-        self.entries += 1
-        self.allocated += allocated
-        return before if before != entry.digest else None
+    def insert(self, entries: Sequence[tuple[Stored, int]], now: float) -> set[str]:
+        """
+        Write entries with their allocated bytes; of several with one key, the last counts.
 
-    def remove(self, key: str) -> str | None:
-        """Delete an entry; the digest of its body, if there was one."""
-        row = self.connection.execute(
-            "DELETE FROM entries WHERE key = ? RETURNING digest, allocated", (key,)
-        ).fetchone()
-        if row is None:
-            return None
-        self.entries -= 1
-        self.allocated -= int(row[1])
-        return str(row[0])
+        :returns: the digests of bodies that were replaced by others.
+        """
+        latest = {entry.key: (entry, allocated) for entry, allocated in entries}
+        gone = {entry.digest for entry, _ in entries} | self.remove(list(latest))
+        rows = [(*_row(entry), allocated, now) for entry, allocated in latest.values()]
+        for at in range(0, len(rows), _ROWS):
+            some = rows[at : at + _ROWS]
+            self.connection.execute(
+                f"INSERT INTO entries ({_COLUMNS}, allocated, used_at) VALUES {_marks(len(some), 16)}",
+                [value for row in some for value in row],
+            )
+        self.entries += len(rows)
+        self.allocated += sum(allocated for _, allocated in latest.values())
+        return gone - {entry.digest for entry, _ in latest.values()}
+
+    def remove(self, keys: Sequence[str]) -> set[str]:
+        """Delete entries; the digests of their bodies."""
+        gone: set[str] = set()
+        for at in range(0, len(keys), _ROWS):
+            some = keys[at : at + _ROWS]
+            rows = self.connection.execute(
+                f"DELETE FROM entries WHERE key IN {_marks(1, len(some))} RETURNING digest, allocated", some
+            ).fetchall()
+            self.entries -= len(rows)
+            self.allocated -= sum(int(row[1]) for row in rows)
+            gone.update(str(row[0]) for row in rows)
+        return gone
 
     def update(self, entry: Stored) -> None:
         """Replace the record of an entry, if its body is still the same."""

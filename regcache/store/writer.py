@@ -4,6 +4,7 @@ What happens in the writer thread: names on disk and rows in the index, in the o
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import sqlite3
@@ -15,32 +16,55 @@ from twisted.logger import Logger
 
 from regcache.errors import CannotStore
 from regcache.http.messages import Kind, Stored
-from regcache.store.blobs import blob_path, sync_directory
+from regcache.store.blobs import blob_path, create_file, sync_directory
 from regcache.store.evict import plan
 from regcache.store.index import Index
 
-__all__ = ["Commit", "Writer"]
+__all__ = ["Commit", "Outcome", "Writer"]
 
 _log = Logger(namespace="regcache")
-_BLOCK = 512
 #: Seconds after which a body that no entry names is taken for an orphan.
 _ORPHAN_AGE = 2 * 86400.0
 
 
 @frozen
 class Commit:
-    """A finished file and the entry whose body it is to be."""
+    """
+    A finished body and its entry.
+
+    :ivar path: the file that holds it, or is to hold it.
+    :ivar body: what is to be written there; None if it is there, and synced.
+    """
 
     path: Path
     entry: Stored
+    body: bytes | None = None
+
+
+@frozen
+class Outcome:
+    """
+    What became of a number of commits.
+
+    :ivar failed: why each did not become an entry, in their order; None for those that did.
+    :ivar dropped: the keys of entries that had to make room.
+    """
+
+    failed: list[CannotStore | None]
+    dropped: list[str]
+
+
+def _lasts(commit: Commit) -> bool:
+    """Whether the body has to outlive a power cut: a derived one is as easily made again."""
+    return commit.entry.kind is not Kind.DERIVED
 
 
 class Writer:
     """
     All methods are called in the writer thread, one at a time; ``index`` totals may be read anywhere.
 
-    The order of a commit: the file is on disk (fsync, done before, in the pool) → it gets its name → the name is on
-    disk → the row is written. The order of a removal is the reverse: the row first, then the file.
+    The order of a commit: the file is on disk (fsync; of a large one, before, in the pool) → it gets its name → the
+    name is on disk → the row is written. The order of a removal is the reverse: the row first, then the file.
     """
 
     def __init__(
@@ -59,45 +83,58 @@ class Writer:
         self._min_free = min_free
         self._now = now
         self._steps = steps
+        self._block = os.statvfs(directory).f_frsize
 
-    def commit(self, commits: list[Commit]) -> list[str]:
+    def commit(self, commits: list[Commit]) -> Outcome:
         """
-        Make them all entries, in one transaction.
+        Make them entries, in one transaction.
 
-        :returns: the keys of entries that had to make room.
+        :raises regcache.errors.CannotStore: if none can be.
         """
+        failed = [self._place(commit) for commit in commits]
+        placed = [commit for commit, error in zip(commits, failed, strict=True) if error is None]
         try:
-            allocated = [self._name(commit) for commit in commits]
+            for name in {commit.entry.digest[:2] for commit in placed if _lasts(commit)}:
+                sync_directory(self._blobs / name)
         except OSError as error:
             raise CannotStore(f"{error.strerror}: {self._blobs}") from None
         self._steps("directory-synced")
+        entries = [(commit.entry, self._allocated(commit.entry.size)) for commit in placed]
         loose: set[str] = set()
-        now = self._now()
-        self._transact(
-            lambda: loose.update(
-                gone
-                for commit, size in zip(commits, allocated, strict=True)
-                if (gone := self.index.insert(commit.entry, size, now)) is not None
-            )
-        )
+        self._transact(lambda: loose.update(self.index.insert(entries, self._now())))
         self._steps("inserted")
         self._unlink(loose)
-        return self.evict(0)
+        return Outcome(failed, self.evict(0))
 
-    def _name(self, commit: Commit) -> int:
-        target = blob_path(self._blobs, commit.entry.digest)
-        new = not target.parent.exists()
-        target.parent.mkdir(mode=0o700, exist_ok=True)
-        if target.exists() and target.stat().st_size == commit.entry.size:
-            commit.path.unlink()
-        else:
-            commit.path.rename(target)
+    def _allocated(self, size: int) -> int:
+        return -(-size // self._block) * self._block
+
+    def _place(self, commit: Commit) -> CannotStore | None:
+        """Give the file its name; nobody is told of it yet."""
+        try:
+            if commit.body is not None:
+                self._write(commit.path, commit.body, durable=_lasts(commit))
+            # In place of one that is there already: what was just written and checked is surely whole.
+            os.replace(commit.path, blob_path(self._blobs, commit.entry.digest))
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                commit.path.unlink(missing_ok=True)
+            return CannotStore(f"{error.strerror}: {commit.path.parent}")
         self._steps("renamed")
-        if commit.entry.kind is not Kind.DERIVED:
-            sync_directory(target.parent)
-            if new:
-                sync_directory(self._blobs)
-        return target.stat().st_blocks * _BLOCK
+        return None
+
+    def _write(self, path: Path, body: bytes, *, durable: bool) -> None:
+        # Every call to the system costs the reactor's thread its turn: no buffered file here.
+        fd = create_file(path)
+        try:
+            while body:
+                body = body[os.write(fd, body) :]
+            self._steps("written")
+            if durable:
+                os.fsync(fd)
+            self._steps("synced")
+        finally:
+            os.close(fd)
 
     def _transact(self, work: Callable[[], object]) -> None:
         try:
@@ -130,7 +167,7 @@ class Writer:
 
     def _remove(self, keys: list[str]) -> None:
         loose: set[str] = set()
-        self._transact(lambda: loose.update(gone for key in keys if (gone := self.index.remove(key)) is not None))
+        self._transact(lambda: loose.update(self.index.remove(keys)))
         self._unlink(loose)
 
     def evict(self, room: int) -> list[str]:

@@ -1,0 +1,100 @@
+"""Commits on their way to the writer: gathered for a moment, so that many share one transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+
+from regcache.errors import CannotStore
+from regcache.http.messages import Stored
+from regcache.store.writer import Commit, Outcome
+
+__all__ = ["Gathering"]
+
+#: No client waits for a commit, and every job of the writer costs the reactor's thread its turn many times.
+_SECONDS = 0.1
+_MOST_BYTES = 4 << 20
+
+_Waiting = list[tuple[Commit, Deferred[None]]]
+
+
+class Gathering:
+    """
+    States: *resting* (nothing waits), *gathering* (a timer runs), *writing* (a batch is with the writer; what comes
+    meanwhile makes up the next).
+
+    :param write: gives a batch to the writer.
+    :param written: told of the entries that can be found now, and of the keys that had to make room.
+    :ivar waiting_bytes: of bodies that are held in memory until they are written.
+    """
+
+    def __init__(
+        self,
+        clock: IReactorTime,
+        write: Callable[[list[Commit]], Deferred[Outcome]],
+        written: Callable[[list[Stored], list[str]], None],
+    ) -> None:
+        self.waiting_bytes = 0
+        self._clock = clock
+        self._write = write
+        self._tell = written
+        self._waiting: _Waiting = []
+        self._writing = False
+        self._draining = False
+        self._timer: IDelayedCall | None = None
+        self._drained: Deferred[None] | None = None
+
+    def add(self, commit: Commit) -> Deferred[None]:
+        """Fires when it is an entry; fails with CannotStore."""
+        waiter: Deferred[None] = Deferred()
+        self._waiting.append((commit, waiter))
+        self.waiting_bytes += len(commit.body or b"")
+        if self.waiting_bytes >= _MOST_BYTES or self._draining:
+            self._flush()
+        elif not self._writing and self._timer is None:
+            self._timer = self._clock.callLater(_SECONDS, self._flush)
+        return waiter
+
+    def drain(self) -> Deferred[None]:
+        """Write what waits, without delay, now and from now on; fires when nothing waits."""
+        self._draining = True
+        self._flush()
+        if not self._writing:
+            return succeed(None)
+        self._drained = Deferred()
+        return self._drained
+
+    def _flush(self) -> None:
+        if self._timer is not None and self._timer.active():
+            self._timer.cancel()
+        self._timer = None
+        if self._writing or not self._waiting:
+            return
+        self._writing = True
+        batch, self._waiting = self._waiting, []
+        work = self._write([commit for commit, _ in batch])
+        work.addCallbacks(self._written, self._unwritten, callbackArgs=(batch,), errbackArgs=(batch,))
+
+    def _written(self, outcome: Outcome, batch: _Waiting) -> None:
+        good = [commit.entry for (commit, _), error in zip(batch, outcome.failed, strict=True) if error is None]
+        self._tell(good, outcome.dropped)
+        self._settle(batch, outcome.failed)
+
+    def _unwritten(self, failure: Any, batch: _Waiting) -> None:
+        error = failure.value if isinstance(failure.value, CannotStore) else CannotStore(str(failure.value))
+        self._settle(batch, [error] * len(batch))
+
+    def _settle(self, batch: _Waiting, errors: Sequence[CannotStore | None]) -> None:
+        self.waiting_bytes -= sum(len(commit.body or b"") for commit, _ in batch)
+        self._writing = False
+        self._flush()
+        for (_, waiter), error in zip(batch, errors, strict=True):
+            if error is None:
+                waiter.callback(None)
+            else:
+                waiter.errback(error)
+        if self._drained is not None and not self._writing:
+            self._drained.callback(None)
