@@ -6,6 +6,7 @@ import ipaddress
 import re
 import socket
 from collections.abc import Iterable
+from functools import lru_cache
 from urllib.parse import urlsplit
 
 from attrs import frozen
@@ -38,6 +39,7 @@ class Peer:
     trusted: bool
 
 
+@lru_cache(1024)
 def _address(text: str) -> _Address | None:
     """An address in any of its spellings, without its zone; a mapped IPv4 address is that IPv4 address."""
     try:
@@ -48,6 +50,7 @@ def _address(text: str) -> _Address | None:
     return mapped or found
 
 
+@lru_cache(256)
 def _name(text: str) -> str:
     """A host's name or address, spelled as all of them are compared."""
     return str(_address(text) or text.lower().rstrip("."))
@@ -140,6 +143,7 @@ class Access:
         return (public or f"{reached}{prefix.rstrip('/')}/") + registry_path
 
 
+@lru_cache(256)
 def _host_of(authority: str) -> str:
     """The host of a ``host`` or ``host:port``."""
     try:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from twisted.internet.interfaces import IAddress
 from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
 from twisted.web.http import HTTPChannel
@@ -56,6 +57,8 @@ class _Channel(HTTPChannel):
 
     totalHeadersSize = _MOST_HEADERS
     site: CacheSite
+    #: Our own side, which Twisted would ask the system for at every request.
+    _host: IAddress | None = None
 
     def connectionMade(self) -> None:
         super().connectionMade()  # type: ignore[no-untyped-call]
@@ -64,6 +67,11 @@ class _Channel(HTTPChannel):
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         self.site.channels.discard(self)
         super().connectionLost(reason)  # type: ignore[no-untyped-call]
+
+    def getHost(self) -> IAddress:
+        if self._host is None:
+            self._host = super().getHost()  # type: ignore[no-untyped-call]
+        return self._host
 
     def drain(self) -> None:
         """End now if idle, else after the response that is under way."""

@@ -31,8 +31,8 @@ from regcache.access import Access
 from regcache.accesslog import AccessLog
 from regcache.config import Config, Listen, warnings
 from regcache.errors import ConfigError
-from regcache.flow.agent import Connections
 from regcache.flow.cache import Cache
+from regcache.flow.connections import Connections
 from regcache.flow.context import Context
 from regcache.flow.derive import ProcessDeriver
 from regcache.flow.upstream import Upstream
@@ -90,7 +90,7 @@ class CacheService(Service):
         config = self._config
         return Context(
             store=self.store,
-            upstream=Upstream(self._reactor, self._connections.agent, config.idle_timeout),
+            upstream=Upstream(self._reactor, self._connections, config.idle_timeout),
             deriver=self._deriver,
             clock=self._reactor,
             now=time.time,

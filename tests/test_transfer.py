@@ -9,15 +9,15 @@ import pytest
 from attrs import define, field
 from hypothesis import given
 from hypothesis import strategies as st
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
 from regcache.errors import CannotStore, CutShort, DigestMismatch, RegCacheError, TooBusy, UpstreamError
 from regcache.flow.hashing import Hashing
 from regcache.flow.transfer import HOLD_BACK, Transfer
-from regcache.flow.upstream import Answer, Receiver
-from regcache.http.messages import Digest, Headers
-from regcache.interfaces import IBody, IPartial
+from regcache.flow.upstream import Answer
+from regcache.http.messages import Headers
+from regcache.interfaces import IBody, IPartial, IReceiver
 
 
 @define(eq=False)
@@ -56,9 +56,6 @@ class Disk:
         assert self.readers > 0, "nobody holds it open"
         return bytes(self.body[offset : offset + length])
 
-    def finish(self) -> Deferred[tuple[Digest, ...]]:
-        return succeed(())
-
     def retain(self) -> None:
         self.readers += 1
 
@@ -81,7 +78,7 @@ class Flow:
     paused: bool = False
     stopped: bool = False
 
-    def deliver(self, _receiver: Receiver) -> Flow:
+    def deliver(self, _receiver: IReceiver) -> Flow:
         return self
 
     def pause(self) -> None:

@@ -6,16 +6,19 @@ import zlib
 from typing import Any
 
 from twisted.internet.defer import Deferred
+from zope.interface import implementer
 
 from regcache.errors import BadDocument, CutShort, TooLarge, UpstreamError
-from regcache.flow.upstream import Answer, Receiver
+from regcache.flow.upstream import Answer
+from regcache.interfaces import IReceiver
 
 __all__ = ["collect", "decoded"]
 
 _SLICE = 1 << 20
 
 
-class _Collector(Receiver):
+@implementer(IReceiver)
+class _Collector:
     def __init__(self, answer: Answer, most: int) -> None:
         self.result: Deferred[bytes] = Deferred()
         self.flow: Any = None

@@ -1,59 +1,43 @@
 """
 Asking the registries: one client for all of them, with limits an origin, own redirects and one deadline.
 
-The stack, from the outside in: :class:`Upstream` (queues, redirects, deadline) over treq's HTTPClient (without
-cookies, decoding, redirects or buffering) over an agent that chooses the content coding, over Twisted's Agent with a
-bounded response head, a caching TLS policy and name look-ups in a thread pool of their own.
+Below it lie the single connections (:mod:`regcache.flow.connections`), which know neither redirects nor time.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from http.cookiejar import DefaultCookiePolicy
-from typing import Any
+from functools import lru_cache
 from urllib.parse import urljoin, urlsplit
 
 from attrs import define, field, frozen
-from hyperlink import EncodedURL
-from treq.client import HTTPClient
-from treq.cookies import IndexableCookieJar
 from twisted.internet.defer import DeferredSemaphore
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
-from twisted.internet.protocol import Protocol, connectionDone
-from twisted.logger import Logger
-from twisted.python.failure import Failure
-from twisted.web.client import ResponseDone
-from twisted.web.http import PotentialDataLoss
-from twisted.web.http_headers import Headers as WireHeaders
-from twisted.web.iweb import IAgent, IResponse
+from zope.interface import implementer
 
 from regcache.errors import CutShort, ForbiddenOrigin, UpstreamError, UpstreamTimeout
-from regcache.flow.agent import CODING_FIELD, translate
+from regcache.flow.waiting import within
 from regcache.http.fields import hop_by_hop
 from regcache.http.messages import Headers
+from regcache.interfaces import IReceiver, IResponse, IUpstream
 
-__all__ = ["Answer", "Ask", "Receiver", "Upstream", "origin_of"]
+__all__ = ["Answer", "Ask", "Flow", "Upstream", "origin_of"]
 
-_log = Logger(namespace="regcache")
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _MOST_REDIRECTS = 5
 _MOST_AT_ONCE = 32
 #: A body slower than this many bytes over this many seconds is stalled.
 _STALL_BYTES, _STALL_SECONDS = 1024 * 60, 60.0
+#: The rest of an unwanted body that is read so that its connection can be used again.
+_MOST_DISCARDED = 65536
 
 
+@lru_cache(4096)
 def origin_of(url: str) -> str:
     """The scheme, host and port of a URL, as one name."""
     parts = urlsplit(url)
     port = parts.port or (443 if parts.scheme == "https" else 80)
     return f"{parts.scheme}://{parts.hostname}:{port}"
-
-
-class _Written(EncodedURL):
-    """A URL that is sent as it is: it was percent-encoded when it was made, and encoding its host again takes time."""
-
-    def to_uri(self) -> EncodedURL:
-        return self
 
 
 @frozen(kw_only=True)
@@ -75,27 +59,13 @@ class Ask:
     body: bytes = b""
 
 
-class Receiver:
-    """Who takes a body; both methods are called on the reactor thread."""
+@implementer(IReceiver)
+class Flow:
+    """
+    A body on its way to a receiver, with an idle timer that runs only while we are not the ones pausing.
+    """
 
-    def received(self, data: bytes) -> None:
-        """Some bytes came."""
-        raise NotImplementedError
-
-    def ended(self, error: UpstreamError | None, certain: bool) -> None:
-        """
-        No more bytes come; called once.
-
-        :param error: why the body is not whole, or None.
-        :param certain: whether the framing shows that nothing is missing; False when a close was the only end.
-        """
-        raise NotImplementedError
-
-
-class _Body(Protocol):
-    """Passes a body on, with an idle timer that runs only while we are not the ones pausing."""
-
-    def __init__(self, answer: Answer, receiver: Receiver) -> None:
+    def __init__(self, answer: Answer, receiver: IReceiver) -> None:
         self._answer = answer
         self._receiver = receiver
         self._timer: IDelayedCall | None = None
@@ -103,35 +73,36 @@ class _Body(Protocol):
         self._window_bytes = 0
         self._over = False
 
-    def connectionMade(self) -> None:
-        self._watch()
+    def start(self) -> None:
+        """Let it flow; a body that is here already needs no timer."""
+        self._answer.response.deliver(self)
+        if not self._over:
+            self._watch()
 
-    def dataReceived(self, data: bytes) -> None:
+    def received(self, data: bytes) -> None:
         if self._over:
             return
         self._window_bytes += len(data)
-        self._watch()
-        self._receiver.received(data)
+        if self._timer is not None:
+            self._watch()
+        if not self._over:
+            self._receiver.received(data)
 
-    def connectionLost(self, reason: Failure = connectionDone) -> None:
-        if reason.check(ResponseDone):
-            self._end(None, certain=True)
-        elif reason.check(PotentialDataLoss):
-            self._end(None, certain=False)
-        else:
-            self._end(CutShort(f"It was asked for {self._answer.url}."), certain=False)
+    def ended(self, error: UpstreamError | None, certain: bool) -> None:
+        self._end(error, certain)
 
     def _watch(self) -> None:
-        if self._timer is not None and self._timer.active():
-            self._timer.reset(self._answer.idle_timeout)
-        elif not self._over:
-            self._timer = self._answer.clock.callLater(self._answer.idle_timeout, self._idle)
         now = self._answer.clock.seconds()
         if now - self._window_began >= _STALL_SECONDS:
             slow = self._window_bytes < _STALL_BYTES
             self._window_began, self._window_bytes = now, 0
             if slow:
                 self._idle()
+                return
+        if self._timer is not None and self._timer.active():
+            self._timer.reset(self._answer.idle_timeout)
+        else:
+            self._timer = self._answer.clock.callLater(self._answer.idle_timeout, self._idle)
 
     def _idle(self) -> None:
         text = f"Nothing came from {self._answer.url} for {self._answer.idle_timeout:g} s."
@@ -139,52 +110,51 @@ class _Body(Protocol):
 
     def pause(self) -> None:
         """Stop reading; the idle timer rests."""
-        if self._timer is not None and self._timer.active():
-            self._timer.cancel()
+        self._rest()
         if not self._over:
-            self._flow().pauseProducing()
+            self._answer.response.pause()
 
     def resume(self) -> None:
         """Read on."""
         if not self._over:
             self._window_began, self._window_bytes = self._answer.clock.seconds(), 0
             self._watch()
-            self._flow().resumeProducing()
+            self._answer.response.resume()
 
     def stop(self, error: UpstreamError) -> None:
         """Give the body up, for that reason; the connection is closed."""
-        flow = self._flow()
+        self._answer.response.abort()
         self._end(error, certain=False)
-        flow.stopProducing()
 
-    def _flow(self) -> Any:
-        # Twisted gives a body's protocol a push producer, which its interface does not say.
-        return self.transport
+    def _rest(self) -> None:
+        if self._timer is not None and self._timer.active():
+            self._timer.cancel()
 
     def _end(self, error: UpstreamError | None, certain: bool) -> None:
         if self._over:
             return
         self._over = True
-        if self._timer is not None and self._timer.active():
-            self._timer.cancel()
+        self._rest()
         self._answer.release()
         self._receiver.ended(error, certain)
 
 
-class _Discard(Receiver):
+@implementer(IReceiver)
+class _Discard:
     """Takes a short body to nowhere, so that its connection can be used again, and stops a long one."""
 
-    def __init__(self) -> None:
-        self.body: _Body | None = None
+    def __init__(self, answer: Answer) -> None:
+        self._flow = Flow(answer, self)
         self._seen = 0
+        self._flow.start()
 
     def received(self, data: bytes) -> None:
         self._seen += len(data)
-        if self._seen > 65536 and self.body is not None:
-            self.body.stop(CutShort(""))
+        if self._seen > _MOST_DISCARDED:
+            self._flow.stop(CutShort("It is not wanted."))
 
     def ended(self, error: UpstreamError | None, certain: bool) -> None:
-        pass
+        """Nobody waits for it."""
 
 
 @define(eq=False)
@@ -206,20 +176,19 @@ class Answer:
     coding: str
     clock: IReactorTime
     idle_timeout: float
-    _response: IResponse
+    response: IResponse
     _slot: DeferredSemaphore
     _released: bool = field(default=False, init=False)
 
-    def deliver(self, receiver: Receiver) -> _Body:
+    def deliver(self, receiver: IReceiver) -> Flow:
         """Let the body flow to ``receiver``; the result pauses, resumes and stops it."""
-        body = _Body(self, receiver)
-        self._response.deliverBody(body)
-        return body
+        flow = Flow(self, receiver)
+        flow.start()
+        return flow
 
     def discard(self) -> None:
         """The body is not wanted."""
-        nowhere = _Discard()
-        nowhere.body = self.deliver(nowhere)
+        _Discard(self)
 
     def release(self) -> None:
         """Give the place in the origin's queue to the next."""
@@ -230,16 +199,15 @@ class Answer:
 
 class Upstream:
     """
-    The client.
+    The client: queues, redirects and deadlines.
 
-    :param agent: the lowest agent of the stack, see :func:`regcache.flow.agent.make_agent`.
+    :param lowest: who puts each single request, see :class:`regcache.flow.connections.Connections`.
     :param idle_timeout: seconds a body may pause.
     """
 
-    def __init__(self, reactor: IReactorTime, agent: IAgent, idle_timeout: float = 30.0) -> None:
-        self._clock = reactor
-        policy = DefaultCookiePolicy(allowed_domains=[])
-        self._client = HTTPClient(agent, IndexableCookieJar(policy))
+    def __init__(self, clock: IReactorTime, lowest: IUpstream, idle_timeout: float = 30.0) -> None:
+        self._clock = clock
+        self._lowest = lowest
         self._idle_timeout = idle_timeout
         self._slots: dict[tuple[str, bool], DeferredSemaphore] = {}
 
@@ -276,55 +244,19 @@ class Upstream:
         raise UpstreamError(f"{ask.url} redirects more than {_MOST_REDIRECTS} times.")
 
     async def _once(self, ask: Ask, url: str, seconds: float, slot: DeferredSemaphore) -> Answer:
-        fields = WireHeaders()
-        for name, value in ask.headers:
-            fields.addRawHeader(name, value)
-        fields.setRawHeaders(CODING_FIELD, [ask.coding])
-        asking = self._client.request(
-            ask.method,
-            _Written.from_text(url),
-            headers=fields,
-            data=ask.body or None,
-            allow_redirects=False,
-            unbuffered=True,
-            reactor=self._clock,  # type: ignore[arg-type]
-        )
-        late = False
-
-        def give_up() -> None:
-            nonlocal late
-            late = True
-            asking.cancel()
-
-        timer = self._clock.callLater(max(seconds, 0.001), give_up)
+        fields = ask.headers.replacing({"accept-encoding": ask.coding})
+        asking = self._lowest.request(ask.method, url, fields, ask.body)
         try:
-            response = await asking
-        except Exception as error:
-            if late:
-                raise UpstreamTimeout(f"{origin_of(url)} gave no answer in time.") from None
-            raise translate(error, url) from None
-        finally:
-            if timer.active():
-                timer.cancel()
-        return self._read_head(ask, url, response, slot)
-
-    def _read_head(self, ask: Ask, url: str, response: IResponse, slot: DeferredSemaphore) -> Answer:
-        headers = Headers.of(
-            (name.decode("latin-1"), value.decode("latin-1"))
-            for name, values in response.headers.getAllRawHeaders()
-            for value in values
-        )
-        coding = headers.get(CODING_FIELD).strip().lower()
-        length = response.length if isinstance(response.length, int) else None
-        if ask.method == "HEAD":
-            announced = headers.get("content-length")
-            length = int(announced) if announced.isdecimal() else None
-        kept = headers.without(*hop_by_hop(headers), CODING_FIELD, "content-length", "set-cookie")
+            response = await within(self._clock, seconds, asking)
+        except TimeoutError:
+            raise UpstreamTimeout(f"{origin_of(url)} gave no answer in time.") from None
+        headers = response.headers
+        coding = headers.get("content-encoding").strip().lower()
         return Answer(
-            status=response.code,
-            headers=kept,
+            status=response.status,
+            headers=headers.without(*hop_by_hop(headers), "content-encoding", "content-length", "set-cookie"),
             url=url,
-            length=length,
+            length=response.length,
             coding="" if coding == "identity" else coding,
             clock=self._clock,
             idle_timeout=self._idle_timeout,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Coroutine
 from typing import Any, Generic, TypeVar
 
-from twisted.internet.defer import CancelledError, Deferred, fail, succeed
+from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -90,7 +90,7 @@ async def within(clock: IReactorTime, seconds: float, waiting: Deferred[T]) -> T
     timer = clock.callLater(max(seconds, 0), give_up)
     try:
         return await waiting
-    except CancelledError:
+    except Exception:
         if late:
             raise TimeoutError from None
         raise

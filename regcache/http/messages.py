@@ -23,6 +23,7 @@ STRENGTH = ("sha512", "sha384", "sha256", "blake2b_256", "sha1", "md5")
 
 #: What a query may consist of (RFC 3986 section 3.4, and what browsers send unescaped).
 _QUERY = re.compile(r'[!"$-;=?-~]*')
+_HEX = re.compile("[0-9a-f]*")
 _HEX_LENGTH = {"sha512": 128, "sha384": 96, "sha256": 64, "blake2b_256": 64, "sha1": 40, "md5": 32}
 
 
@@ -40,7 +41,7 @@ class Headers:
     def of(cls, fields: Mapping[str, str] | Iterable[tuple[str, str]]) -> Headers:
         """Headers from pairs or a mapping; names are lower-cased here and nowhere else."""
         pairs = fields.items() if isinstance(fields, Mapping) else fields
-        return cls(tuple((name.lower(), value) for name, value in pairs))
+        return cls(tuple([(name.lower(), value) for name, value in pairs]))
 
     def get(self, name: str, default: str = "") -> str:
         """The field's value; several lines are joined by a comma, as RFC 9110 section 5.3 allows."""
@@ -58,12 +59,12 @@ class Headers:
 
     def without(self, *names: str) -> Headers:
         """These headers, less the named fields."""
-        return Headers(tuple(pair for pair in self.items if pair[0] not in names))
+        return Headers(tuple([pair for pair in self.items if pair[0] not in names]))
 
     def replacing(self, fields: Mapping[str, str]) -> Headers:
         """These headers, with the given fields in place of any of the same name."""
-        extra = Headers.of(fields)
-        return Headers(self.without(*(name for name, _ in extra)).items + extra.items)
+        extra = {name.lower(): value for name, value in fields.items()}
+        return Headers((*[pair for pair in self.items if pair[0] not in extra], *extra.items()))
 
 
 @frozen
@@ -77,8 +78,7 @@ class Digest:
 
     @value.validator
     def _check(self, _attribute: object, value: str) -> None:
-        length = _HEX_LENGTH.get(self.algorithm)
-        if length != len(value) or not set(value) <= set("0123456789abcdef"):
+        if _HEX_LENGTH.get(self.algorithm) != len(value) or not _HEX.fullmatch(value):
             raise ValueError(f"not a {self.algorithm} digest: {value[:140]!r}")
 
     @classmethod

@@ -10,6 +10,7 @@ from regcache.errors import BadRequest
 
 __all__ = ["quote", "segments"]
 
+_BAD_CHARACTER = re.compile(r"[\x00-\x1f\x7f\\]")
 _BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
 
 
@@ -31,10 +32,10 @@ def _segment(piece: str, keep_slash: bool) -> str:
         text = unquote_to_bytes(piece.encode("latin-1")).decode("utf-8")
     except UnicodeError:
         raise BadRequest("The path is not UTF-8.") from None
-    if "\\" in text or any(ord(char) < 32 or ord(char) == 127 for char in text):
+    if _BAD_CHARACTER.search(text):
         raise BadRequest("The path holds characters that no package name has.")
     # Some servers cut a segment at its semicolon before they resolve dots.
-    if any(part.partition(";")[0] in (".", "..") for part in text.split("/")):
+    if "." in text and any(part.partition(";")[0] in (".", "..") for part in text.split("/")):
         raise BadRequest("The path climbs.")
     if "/" in text and not keep_slash:
         raise BadRequest("The path holds an encoded slash.")

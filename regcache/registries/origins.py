@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from functools import lru_cache
 from urllib.parse import SplitResult, urlsplit
 
 import idna
@@ -45,23 +46,28 @@ class Origin:
 
         User information makes it None as well: such a URL is never to be asked or shown.
         """
-        if _AMBIGUOUS.search(url):
-            return None
-        try:
-            parts = urlsplit(url)
-            port = parts.port
-        except ValueError:
-            return None
-        if parts.scheme not in _PORTS or "@" in parts.netloc:
-            return None
-        host = _normal_host(parts)
-        return cls(parts.scheme, host, _PORTS[parts.scheme] if port is None else port) if host else None
+        return _origin_of(url)
 
     @property
     def authority(self) -> str:
         """``host``, or ``host:port`` where the port is not the scheme's own."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return host if self.port == _PORTS[self.scheme] else f"{host}:{self.port}"
+
+
+@lru_cache(4096)
+def _origin_of(url: str) -> Origin | None:
+    if _AMBIGUOUS.search(url):
+        return None
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError:
+        return None
+    if parts.scheme not in _PORTS or "@" in parts.netloc:
+        return None
+    host = _normal_host(parts)
+    return Origin(parts.scheme, host, _PORTS[parts.scheme] if port is None else port) if host else None
 
 
 def _normal_host(parts: SplitResult) -> str:
