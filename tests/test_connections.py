@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-import subprocess
 import tempfile
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 from twisted.internet import reactor
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.endpoints import serverFromString
@@ -420,13 +424,23 @@ class Secure(Case):
 
     def certificate(self, name: str) -> Path:
         """A self-signed certificate for a host, with its key in the same file."""
-        directory = Path(tempfile.mkdtemp(prefix="regcache-test-"))
-        made = directory / "cert.pem"
-        command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
-        command += ["-keyout", str(directory / "key"), "-out", str(made), "-days", "2", "-subj", f"/CN={name}"]
-        subprocess.run([*command, "-addext", f"subjectAltName=DNS:{name}"], check=True, capture_output=True)
-        made.write_text(made.read_text() + (directory / "key").read_text())
-        return made
+        key = ec.generate_private_key(ec.SECP256R1())
+        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+        now = datetime.now(UTC)
+        made = (
+            x509.CertificateBuilder(subject, subject, key.public_key(), x509.random_serial_number())
+            .not_valid_before(now - timedelta(days=1))
+            .not_valid_after(now + timedelta(days=1))
+            .add_extension(x509.SubjectAlternativeName([x509.DNSName(name)]), critical=False)
+            .sign(key, hashes.SHA256())
+        )
+        pem, bare = serialization.Encoding.PEM, serialization.NoEncryption()
+        secret = key.private_bytes(pem, serialization.PrivateFormat.PKCS8, bare)
+        directory = tempfile.TemporaryDirectory(prefix="regcache-test-")
+        self.addCleanup(directory.cleanup)
+        path = Path(directory.name) / "both.pem"
+        path.write_bytes(made.public_bytes(pem) + secret)
+        return path
 
     async def secure(self, name: str, ca: bool) -> tuple[Connections, str]:
         """A server that says it is that host, and a client that trusts it or not."""

@@ -15,6 +15,8 @@ from tests import clients
 from tests.origin import Answer, Origin
 from tests.service import Running
 
+pytestmark = pytest.mark.e2e
+
 Start = Callable[..., Running]
 #: Each client: the command, given the service's URL and a directory, that installs a package published for it.
 CLIENTS: dict[str, Callable[[str, Path], list[str]]] = {
