@@ -216,13 +216,11 @@ class Artifacts:
         began = context.clock.seconds()
         reader = transfer.open()
         try:
-            while not (transfer.mark > 0 or transfer.complete or transfer.error is not None):
-                left = context.rules.cold_timeout - (context.clock.seconds() - fill.began)
-                try:
-                    await within(context.clock, max(left, 0), transfer.moved())
-                except TimeoutError:
-                    if transfer.head.known:
-                        break
+            left = context.rules.cold_timeout - (context.clock.seconds() - fill.began)
+            try:
+                await within(context.clock, max(left, 0), transfer.readable.wait())
+            except TimeoutError:
+                if not transfer.head.known:
                     raise UpstreamTimeout(f"{origin_of(route.url)} is slow; the fetch goes on, ask again.") from None
             while not (request.chunked or transfer.total is not None or transfer.error is not None):
                 await transfer.moved()

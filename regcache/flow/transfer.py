@@ -70,6 +70,7 @@ class Transfer:
     not yet found good), *complete* (all can be read), *failed* (readers fail where the mark ends).
 
     :ivar head: fires when the head is known, with the Answer; fails when there will be none.
+    :ivar readable: fires when the first bytes can be read or it is clear that none will come.
     :ivar total: the body's length, once known.
     :ivar mark: how many bytes readers may see.
     :ivar done: fires when the body is complete and, if it can be, stored; fails with why not.
@@ -79,6 +80,7 @@ class Transfer:
         self.key = key
         self.began = clock.seconds()
         self.head: Outcome[Answer] = Outcome()
+        self.readable: Outcome[None] = Outcome()
         self.done: Outcome[None] = Outcome()
         self.total: int | None = None
         self.mark = 0
@@ -372,6 +374,8 @@ class Transfer:
         self._timer = None
 
     def _wake(self) -> None:
+        if self.mark > 0 or self.complete or self.error is not None:
+            self.readable.succeed(None)
         waiting, self._waiting = self._waiting, []
         for waiter in waiting:
             waiter.callback(None)
