@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import sys
 from collections import Counter
 from collections.abc import Callable
@@ -13,21 +12,20 @@ from typing import Any
 from attrs import frozen
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.interfaces import IReactorTime
-from twisted.logger import Logger
 
-from regcache.errors import ConfigError
+from regcache.errors import ConfigError, shown
 from regcache.flow.reply import How
 from regcache.flow.waiting import Outcome, spawn
+from regcache.logs import Log
 
 __all__ = ["AccessLog", "Line"]
 
-_log = Logger(namespace="regcache")
+_log = Log()
 _EVERY = 0.5
 _BATCH = 1 << 16
 _MOST_WAITING = 1 << 20
 _MOST_BYTES = 10 << 20
 _KEPT_FILES = 5
-_SECRETS = re.compile(r"(?i)((?:token|signature|credential|password|auth)[^=&]*=)[^&\s]*")
 
 
 @frozen(kw_only=True)
@@ -47,9 +45,9 @@ class Line:
     def text(self) -> str:
         """The line: UTC time, client, request, status, bytes, outcome, upstream time, time."""
         when = datetime.fromtimestamp(self.when, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-        target = _SECRETS.sub(r"\1...", self.target).encode("ascii", "backslashreplace").decode()
         waited = "-" if self.upstream_seconds is None else f"{self.upstream_seconds:.3f}"
         client = self.client or "unix"
+        target = shown(self.target).replace("\\", "\\\\").replace('"', '\\"')
         request = f'"{self.method} {target}"'
         return f"{when} {client} {request} {self.status} {self.sent} {self.how.value} {waited} {self.seconds:.3f}"
 
@@ -145,7 +143,7 @@ class AccessLog:
             return
         path = Path(self._where)
         self._rotate(path)
-        with path.open("a", encoding="ascii") as file:
+        with path.open("a", encoding="ascii", errors="backslashreplace") as file:
             file.write(text)
 
     @staticmethod

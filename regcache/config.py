@@ -275,8 +275,7 @@ def _read(parse: Callable[[str], Any], text: str, where: str) -> Any:
     try:
         return parse(text)
     except ValueError as error:
-        shown = re.sub(r"//[^/]*@", "//...@", text)
-        raise ConfigError(f"{where}: {shown!r} is not right; it wants {error}.") from None
+        raise ConfigError(f"{where}: {text!r} is not right; it wants {error}.") from None
 
 
 def _registry(
@@ -288,9 +287,8 @@ def _registry(
 ) -> RegistryOptions:
     name, equals, url = item.partition("=")
     if not _NAME.fullmatch(name) or (equals and not url):
-        shown = re.sub(r"//[^/]*@", "//...@", item)
         raise ConfigError(
-            f"{where}: {shown!r} is not right; it wants NAME, NAME=URL or NAME=TYPE+URL, each NAME in lower case."
+            f"{where}: {item!r} is not right; it wants NAME, NAME=URL or NAME=TYPE+URL, each NAME in lower case."
         )
     table = {key: _textual(value) for key, value in tables.get(name, {}).items()}
     kind = table.get("type", name)

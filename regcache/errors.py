@@ -7,6 +7,7 @@ the client reads, and the message given when it is raised is the rest: what happ
 
 from __future__ import annotations
 
+import re
 from typing import ClassVar
 
 __all__ = [
@@ -36,21 +37,39 @@ __all__ = [
     "UpstreamStatus",
     "UpstreamTimeout",
     "Withdrawn",
+    "shown",
 ]
+
+_MOST_SHOWN = 1000
+_SECRETS = re.compile(r"(?i)([?&][^=&\s]*(?:token|signature|credential|password|auth|secret|key|sig)[^=&\s]*=)[^&\s]*")
+_USER = re.compile(r"//[^/?#\s]*@")
+
+
+def shown(text: str) -> str:
+    """
+    Text that may hold what others sent, as it may be shown to anybody and logged.
+
+    In one line of printable characters, without what signs or opens a URL.
+    """
+    safe = _USER.sub("//...@", _SECRETS.sub(r"\1...", text[:_MOST_SHOWN]))
+    if safe.isprintable():
+        return safe
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in safe)
 
 
 class RegCacheError(Exception):
     """
     Something went wrong in regcache.
 
-    :ivar detail: what happened, where, and what to do about it, in words for the person at the client.
+    :ivar detail: what happened, where, and what to do about it, in words for the person at the client; secrets and
+        unprintable characters are taken out here.
     """
 
     status: ClassVar[int] = 500
 
     def __init__(self, detail: str = "") -> None:
         super().__init__(detail)
-        self.detail = detail
+        self.detail = shown(detail)
 
     @property
     def text(self) -> str:

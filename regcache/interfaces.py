@@ -144,7 +144,7 @@ class IUpstream(Interface):
         Ask. Fires when the head of the response is there; every status is a response.
 
         Fails with ConnectFailed, or with CutShort if what comes back is not a whole HTTP head. Cancelling it abandons
-        the request: it fails, in whatever way. There is no time limit.
+        the request; it fails with CancelledError then. There is no time limit.
         """
 
 

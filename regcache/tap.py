@@ -21,7 +21,6 @@ from twisted.application.service import IService, MultiService, Service
 from twisted.internet import endpoints
 from twisted.internet.defer import Deferred, DeferredList, inlineCallbacks, maybeDeferred
 from twisted.internet.threads import deferToThreadPool
-from twisted.logger import Logger
 from twisted.python.threadpool import ThreadPool
 from zope.interface import implementer
 
@@ -38,6 +37,7 @@ from regcache.flow.derive import ProcessDeriver
 from regcache.flow.upstream import Upstream
 from regcache.http.messages import Headers
 from regcache.http.policy import Rules
+from regcache.logs import Log
 from regcache.options import Options, stop
 from regcache.site import CacheSite
 from regcache.store.disk import DiskStore
@@ -45,7 +45,7 @@ from regcache.web import House, RegCacheResource
 
 __all__ = ["Options", "Parts", "build", "main", "makeService"]
 
-_log = Logger(namespace="regcache")
+_log = Log()
 _PORT = 8650
 _BACKLOG = 1024
 

@@ -11,7 +11,6 @@ from typing import Any
 from attrs import define, field
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IReactorTime
-from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web.http import Request as WireRequest
 from twisted.web.resource import Resource
@@ -37,10 +36,11 @@ from regcache.flow.waiting import Outcome
 from regcache.http.fields import format_date
 from regcache.http.messages import Headers, RequestHead
 from regcache.interfaces import IRegistry
+from regcache.logs import Log
 
 __all__ = ["House", "RegCacheResource"]
 
-_log = Logger(namespace="regcache")
+_log = Log()
 _MOST_TARGET = 8192
 
 
@@ -182,8 +182,7 @@ class _Exchange:
         except RegCacheError as error:
             reply = self._error(error)
         if self._gone:
-            if not isinstance(reply.body, bytes):
-                reply.body.close()
+            reply.close()
             return
         sent = await self._send(reply)
         self._note(reply, sent, self._house.clock.seconds() - began)
@@ -269,8 +268,7 @@ class _Exchange:
         if reply.length is not None and reply.status != 304:
             fields.setRawHeaders(b"content-length", [str(reply.length).encode()])
         if self._head_only or reply.length == 0 or reply.status == 304:
-            if not isinstance(reply.body, bytes):
-                reply.body.close()
+            reply.close()
             request.write(b"")
             request.finish()
             sent = 0

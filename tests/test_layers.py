@@ -18,6 +18,7 @@ ROOT = Path(__file__).parent.parent
 LEVELS = {
     "regcache._version": 0,
     "regcache.errors": 0,
+    "regcache.logs": 0,
     "regcache.values": 0,
     "regcache.http.messages": 0,  # the words that all the others speak in
     "regcache.routes": 0,

@@ -32,6 +32,7 @@ INDEX, FILES = "https://index.example/simple/", "https://files.example/"
 PAGE = f"{INDEX}demo/"
 JSON, HTML = "application/vnd.pypi.simple.v1+json", "application/vnd.pypi.simple.v1+html"
 SHA, OTHER_SHA = "a" * 64, "b" * 64
+MOUNT = "http://cache.example/pypi/"
 BLAKE = hashlib.blake2b(b"demo", digest_size=32).hexdigest()
 BLAKE_PATH = f"packages/{BLAKE[:2]}/{BLAKE[2:4]}/{BLAKE[4:]}"
 
@@ -85,12 +86,12 @@ def html(text: str, url: str = PAGE, kind: str = "text/html; charset=UTF-8") -> 
 
 def as_json(source: Source, *hosts: str, name: str = "simple/demo") -> Any:
     """The JSON form of a page."""
-    return json.loads(registry(*hosts).represent(name, source, "json", ""))
+    return json.loads(registry(*hosts).represent(name, source, "json", MOUNT))
 
 
 def as_html(source: Source, *hosts: str, name: str = "simple/demo") -> str:
     """The HTML form of a page."""
-    return registry(*hosts).represent(name, source, "html", "").decode()
+    return registry(*hosts).represent(name, source, "html", MOUNT).decode()
 
 
 class Anchors(HTMLParser):
@@ -197,7 +198,7 @@ def test_the_query_of_a_link_is_kept_for_asking() -> None:
         ("/packages/%61.whl", "packages/a.whl", f"{FILES}packages/a.whl"),
         ("/packages//a.whl", "packages/a.whl", f"{FILES}packages/a.whl"),
         ("/files/https/files.example/packages/a.whl", "packages/a.whl", f"{FILES}packages/a.whl"),
-        ("/files/https/CDN.example:443/a.whl", "files/https/cdn.example/a.whl", "https://CDN.example:443/a.whl"),
+        ("/files/https/CDN.example:443/a.whl", "files/https/cdn.example/a.whl", "https://cdn.example/a.whl"),
         ("/files/https/[::1]:8443/a.whl", "files/https/%5B::1%5D:8443/a.whl", "https://[::1]:8443/a.whl"),
     ],
 )
@@ -323,6 +324,8 @@ def test_one_redirect_is_enough(name: str) -> None:
         (f"{JSON};q=0.1, {HTML}", HTML),
         ("application/vnd.pypi.simple.latest+json", JSON),
         ("application/vnd.pypi.simple.latest+html", HTML),
+        (f"{JSON};q=0, */*", HTML),
+        (f"{JSON};q=0.1, {HTML};q=0.2, */*;q=0.9", "text/html; charset=utf-8"),
     ],
 )
 def test_negotiation(accept: str, kind: str) -> None:
@@ -333,6 +336,34 @@ def test_negotiation(accept: str, kind: str) -> None:
         assert found.representation == ("json" if kind == JSON else "html")
         assert found.vary == ("Accept",)
         assert found.key == document(path).key
+
+
+def test_a_listing_of_directories() -> None:
+    """What a plain file server shows for its root, and for a directory of files, is an index."""
+    root = html('<title>Directory listing for /</title><a href="../">../</a><a href="de_mo/">de_mo/</a>', url=INDEX)
+    assert as_json(root, name="simple")["projects"] == [{"name": "de_mo"}]
+    files = html('<a href="/">up</a><a href="Demo-1.0.ZIP">Demo-1.0.ZIP</a><a href="readme.txt">readme.txt</a>')
+    assert [one["filename"] for one in as_json(files)["files"]] == ["Demo-1.0.ZIP"]
+    assert as_json(html('<h1>Links for demo</h1><a href="https://demo.example/">Home</a>'))["files"] == []
+
+
+def test_html_is_parsed_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For facts and all forms of a document; another is parsed anew, and what was made of one stays as it is."""
+    parsed = []
+    feed = HTMLParser.feed
+
+    def counted(self: HTMLParser, data: str) -> None:
+        parsed.append(data)
+        feed(self, data)
+
+    source = html('<a href="demo-1.0.whl">demo-1.0.whl</a>')
+    with monkeypatch.context() as patched:
+        patched.setattr(HTMLParser, "feed", counted)
+        assert list(registry().facts("simple/demo", source)) == ["files/https/index.example/simple/demo/demo-1.0.whl"]
+        assert as_json(source) == as_json(source)
+        assert "demo-1.0.whl" in as_html(source)
+        assert len(parsed) == 1
+    assert as_json(html('<a href="demo-2.0.whl">demo-2.0.whl</a>'))["files"][0]["filename"] == "demo-2.0.whl"
 
 
 def test_not_acceptable() -> None:
@@ -399,6 +430,30 @@ def test_the_index_of_a_file(name: str, project: str) -> None:
     indexes = artifact(f"/packages/d/{name}").indexes
     assert [index.key for index in indexes] == ([f"simple/{project}"] if project else [])
     assert [index.url for index in indexes] == ([f"{INDEX}{project}/"] if project else [])
+
+
+@pytest.mark.parametrize(
+    ("name", "projects"),
+    [
+        ("demo-1.0-beta.tar.gz", ["demo-1-0", "demo"]),
+        ("python-3parclient-4.0.tar.gz", ["python-3parclient", "python"]),
+        ("demo-1.0.linux-x86_64.tar.gz", ["demo-1-0-linux", "demo"]),
+        ("Demo-1.0.ZIP", ["demo"]),
+    ],
+)
+def test_a_file_whose_name_is_read_in_two_ways(name: str, projects: list[str]) -> None:
+    """Both indexes are looked at, the likelier first."""
+    assert [index.key for index in artifact(f"/packages/d/{name}").indexes] == [f"simple/{one}" for one in projects]
+
+
+def test_a_link_that_only_its_query_tells_from_another() -> None:
+    """It is left as it is: the path alone does not lead to the file."""
+    links = [f"{FILES}dl?id={number}" for number in (1, 2)] + [f"{FILES}packages/demo-1.0.whl?sig=3"]
+    source = page(*(file(link, filename=f"demo-{number}.whl") for number, link in enumerate(links)))
+    assert [one["url"] for one in as_json(source)["files"]] == [*links[:2], "../../packages/demo-1.0.whl"]
+    facts = registry().facts("simple/demo", source)
+    assert facts == {"packages/demo-1.0.whl": Fact(url=links[2], digests=(Digest("sha256", SHA),))}
+    assert facts.foreign == {"files.example": 2}
 
 
 def test_facts() -> None:
@@ -512,7 +567,8 @@ def test_json_keeps_everything() -> None:
         "_private": None,
     }
     found = as_json(page(one, **more))
-    changed = {"url": "../../packages/d/demo-1.0.whl", "provenance": "../../integrity/demo/1.0/demo-1.0.whl/provenance"}
+    changed = {"url": "../../packages/d/demo-1.0.whl"}
+    changed["provenance"] = f"{MOUNT}integrity/demo/1.0/demo-1.0.whl/provenance"
     assert found == {**more, "name": "demo", "files": [{**one, **changed}]}
 
 
@@ -627,13 +683,23 @@ def test_hashes_are_always_there() -> None:
     ],
 )
 def test_metadata_from_html(attribute: str, told: Any) -> None:
-    """What HTML says of metadata is said in JSON under both names that clients know (PEP 714)."""
+    """What HTML says of metadata is said in JSON under the one name that breaks no client (PEP 714)."""
     source = html(f'<a href="{FILES}packages/demo-1.0.whl" {attribute}>demo-1.0.whl</a>')
     found = as_json(source)["files"][0]
-    assert found.get("core-metadata") == found.get("dist-info-metadata") == told
+    assert found.get("core-metadata") == told
+    assert "dist-info-metadata" not in found
     anchor = Anchors(as_html(source)).found[0]
     assert anchor.get("data-core-metadata") == anchor.get("data-dist-info-metadata")
     assert ("data-core-metadata" in anchor) is bool(told)
+
+
+@pytest.mark.parametrize("told", [{}, {"sha512": "d" * 128}, {"sha3_256": "e" * 64}])
+def test_metadata_without_a_usual_hash(told: dict[str, str]) -> None:
+    """It is there all the same, and HTML says so."""
+    source = page(file(f"{FILES}packages/demo-1.0.whl", **{"core-metadata": told}))
+    value = f"sha512={told['sha512']}" if "sha512" in told else "true"
+    assert Anchors(as_html(source)).found[0]["data-core-metadata"] == value
+    assert "packages/demo-1.0.whl.metadata" in registry().facts("simple/demo", source)
 
 
 def test_html_to_json_is_honest() -> None:
@@ -658,7 +724,7 @@ def test_html_to_json_is_honest() -> None:
                 "hashes": {},
                 "requires-python": ">=3.6",
                 "gpg-sig": True,
-                "provenance": "../../files/https/cdn.example/p",
+                "provenance": f"{MOUNT}files/https/cdn.example/p",
             }
         ],
     }
@@ -671,7 +737,7 @@ def test_html_to_json_is_honest() -> None:
 def test_both_forms_say_the_same() -> None:
     """A page made HTML and read again is the page it was."""
     one = file(f"{FILES}packages/demo-1.0.whl", yanked="why", **{"requires-python": "<4", "gpg-sig": True})
-    one |= {"core-metadata": {"sha256": OTHER_SHA}, "dist-info-metadata": {"sha256": OTHER_SHA}}
+    one |= {"core-metadata": {"sha256": OTHER_SHA}}
     source = page(one, file(f"{FILES}packages/demo-2.0.tar.gz"), meta={"api-version": "1.0"})
     again = html(as_html(source), url="https://cache.example/simple/demo/")
     downstream = registry(url="https://cache.example/simple/", files="https://cache.example/")
@@ -691,15 +757,15 @@ def test_rewriting_is_idempotent() -> None:
 
 
 def test_provenance() -> None:
-    """Provenance leads through the proxy where it may be fetched, is left where it may not, and is never dropped."""
+    """Provenance has a full URL, as PEP 740 asks, through the proxy where it may be fetched; it is never dropped."""
     own = "https://index.example/integrity/demo/1.0/demo-1.0.whl/provenance"
     links: list[Any] = [own, "/integrity/demo/1.0/demo-1.0.whl/provenance", f"{FILES}packages/demo-1.0.whl.provenance"]
     links += ["https://evil.example/p", "https://[bad", None]
     files = [file(f"{FILES}packages/demo-1.0.whl", provenance=link) for link in links]
     assert [one["provenance"] for one in as_json(page(*files))["files"]] == [
-        "../../integrity/demo/1.0/demo-1.0.whl/provenance",
-        "../../integrity/demo/1.0/demo-1.0.whl/provenance",
-        "../../packages/demo-1.0.whl.provenance",
+        f"{MOUNT}integrity/demo/1.0/demo-1.0.whl/provenance",
+        f"{MOUNT}integrity/demo/1.0/demo-1.0.whl/provenance",
+        f"{MOUNT}packages/demo-1.0.whl.provenance",
         "https://evil.example/p",
         "https://[bad",
         None,

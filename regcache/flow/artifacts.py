@@ -10,12 +10,12 @@ from typing import Any
 
 from attrs import evolve, frozen
 from twisted.internet.defer import Deferred
-from twisted.logger import Logger
 
 from regcache.errors import (
     BlobDamaged,
     CannotStore,
     CutShort,
+    DigestMismatch,
     NotFound,
     Offline,
     RegCacheError,
@@ -27,7 +27,7 @@ from regcache.flow.asking import Unchanged, kept, question, weigh
 from regcache.flow.context import Context
 from regcache.flow.documents import Documents, rules_for
 from regcache.flow.hashing import Hashing
-from regcache.flow.proofs import Proofs, verify
+from regcache.flow.proofs import Proofs, accept, verify
 from regcache.flow.reply import How, Reply
 from regcache.flow.transfer import Transfer
 from regcache.flow.upstream import Answer, Ask, origin_of
@@ -37,11 +37,12 @@ from regcache.http.messages import Headers, Kind, RequestHead, Stored
 from regcache.http.policy import Fetch, Gone, Refuse, Revalidate, UseStored
 from regcache.http.ranges import Part
 from regcache.interfaces import IPartial, IRegistry
+from regcache.logs import Log
 from regcache.routes import Artifact, Fact
 
 __all__ = ["Artifacts"]
 
-_log = Logger(namespace="regcache")
+_log = Log()
 #: A range that begins further ahead of what has arrived is fetched by a request of its own.
 _AHEAD = 8 << 20
 _FOREVER = "public, max-age=31536000, immutable"
@@ -85,7 +86,9 @@ class Artifacts:
         context, key = self._context, f"{registry.options.name}/{route.key}"
         rules = rules_for(context.rules, registry, route.ttl)
         stored = await context.store.find(key)
-        decision, probing = weigh(context, stored, rules, key, route.url, mutable=route.mutable)
+        # What nothing has vouched for may be anything, and is asked for again like an index.
+        mutable = route.mutable or (stored is not None and not stored.verified)
+        decision, probing = weigh(context, stored, rules, key, route.url, mutable=mutable)
         if probing:
             self._fill(registry, route, stored, rules.upstream_timeout)
         if isinstance(decision, Refuse):
@@ -114,14 +117,15 @@ class Artifacts:
             return None
         now = self._context.now()
         self._context.store.used(stored.key, now)
-        headers = self._headers(route, stored.headers, stored.verified or not route.mutable)
+        headers = self._headers(route, stored.headers, stored.verified)
         modified = parse_date(stored.headers.get("last-modified"))
         own = {
             "etag": f'"{stored.digest[:40]}"',
             "last-modified": format_date(stored.stored_at if modified is None else modified),
             "age": str(max(int(now - stored.validated_at), 0)),
         }
-        return Reply(status=200, headers=headers.replacing(own), body=body, stop=stored.size, how=how)
+        detail = "" if stored.verified else "unverified"
+        return Reply(status=200, headers=headers.replacing(own), body=body, stop=stored.size, how=how, detail=detail)
 
     def _headers(self, route: Artifact, upstream: Headers, lasting: bool) -> Headers:
         kind = route.content_type or upstream.get("content-type") or "application/octet-stream"
@@ -183,7 +187,7 @@ class Artifacts:
         if missing is not None and context.clock.seconds() < missing.until:
             raise NotFound(missing.text or f"The registry answered {missing.status} for {route.url}.")
         if request.method == "HEAD" and key not in self._fills:
-            head = await self._head(registry, route, key)
+            head = await self._head(registry, route)
             if head is not None:
                 return head
         joined = key in self._fills
@@ -191,17 +195,23 @@ class Artifacts:
         reply = await self._join(route, fill, request)
         return evolve(reply, detail="collapsed" if joined else reply.detail)
 
-    async def _head(self, registry: IRegistry, route: Artifact, key: str) -> Reply | None:
-        """The head of an artifact that is not stored, without fetching it; None if that takes the whole."""
+    async def _head(self, registry: IRegistry, route: Artifact) -> Reply | None:
+        """
+        The head of an artifact that is not stored, without fetching it; None if that takes the whole.
+
+        Hosts that sign their URLs, or serve files alone, refuse HEAD: whatever it is refused with says nothing.
+        """
+        context = self._context
         fact = await self._proofs.stored(registry, route)
         if fact is not None and fact.size is not None:
             return Reply(status=200, headers=self._headers(route, Headers(), False), stop=fact.size, how=How.MISS)
-        ask = Ask(method="HEAD", url=fact.url if fact else route.url, allows=registry.allows, artifact=True)
-        answer = await question(self._context, registry, key, ask, None, self._context.rules.cold_timeout)
-        if isinstance(answer, Unchanged):
-            return None
+        url = fact.url if fact is not None and registry.allows(fact.url) else route.url
+        fields = context.request_fields.replacing({"accept": route.accept})
+        ask = Ask(method="HEAD", url=url, headers=fields, allows=registry.allows, artifact=True)
+        deadline = context.rules.cold_timeout
+        answer = await context.upstream.ask(ask, deadline, patience=deadline)
         answer.discard()
-        if answer.length is None:
+        if answer.status != 200 or answer.length is None:
             return None
         headers = self._headers(route, answer.headers, False)
         return Reply(status=200, headers=headers, stop=answer.length, how=How.MISS)
@@ -257,7 +267,8 @@ class Artifacts:
             allows=registry.allows,
             artifact=True,
         )
-        answer = await self._context.upstream.ask(ask, self._context.rules.cold_timeout)
+        deadline = self._context.rules.cold_timeout
+        answer = await self._context.upstream.ask(ask, deadline, patience=deadline)
         wanted = f"bytes {part.start}-{part.stop - 1}/"
         if answer.status != 206 or not answer.headers.get("content-range").startswith(wanted):
             answer.discard()
@@ -312,12 +323,28 @@ class Artifacts:
             proof = spawn(self._proofs.prove(registry, route))
         key = fill.transfer.key
         answer = await self._ask(registry, route, key, fact, proof, stored, deadline)
+        if isinstance(answer, Unchanged) and not await self._still_good(route, answer.stored, proof):
+            answer = await self._ask(registry, route, key, fact, proof, None, deadline)
         if isinstance(answer, Unchanged):
-            fill.unchanged.succeed(answer.stored)
+            fill.unchanged.succeed(self._context.store.peek(key) or answer.stored)
             self._filled(None, key, fill)
             fill.transfer.fail(CutShort("The stored copy holds."))
             return
         self._flow(registry, route, fill.transfer, answer, proof)
+
+    async def _still_good(self, route: Artifact, stored: Stored, proof: Outcome[Fact | None]) -> bool:
+        """Whether what the upstream has not changed is what its index says by now; without a proof it may be."""
+        if stored.verified:
+            return True
+        try:
+            proven = verify(route, await proof.wait(), stored.size, stored.digests, stored.url)
+        except DigestMismatch as error:
+            _log.error("{key}: the stored copy goes: {why}", key=stored.key, why=error.detail)
+            await self._context.store.drop(stored.key)
+            return False
+        if proven:
+            self._context.store.update(evolve(stored, verified=True))
+        return True
 
     async def _ask(
         self,
@@ -355,9 +382,7 @@ class Artifacts:
 
         async def check(size: int) -> bool:
             fact = await proof.wait()
-            if answer.coding:
-                raise CutShort(f"It came in the content coding {answer.coding!r}, which was not asked for.")
-            return verify(route, fact, size, {digest.algorithm: digest for digest in hashing.digests()}, answer.url)
+            return accept(route, fact, size, hashing.digests(), answer)
 
         async def commit(partial: IPartial, proven: bool) -> None:
             now, digests = context.now(), hashing.digests()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from attrs import evolve, frozen
-from twisted.logger import Logger
 
 from regcache.errors import ConnectFailed, CutShort, NotFound, UpstreamError, UpstreamStatus, UpstreamTimeout
 from regcache.flow.collect import collect
@@ -13,10 +12,11 @@ from regcache.http.fields import seconds
 from regcache.http.messages import Headers, Stored
 from regcache.http.policy import Decision, Revalidate, Rules, decide
 from regcache.interfaces import IRegistry
+from regcache.logs import Log
 
 __all__ = ["KEPT_FIELDS", "Unchanged", "question", "revived", "weigh"]
 
-_log = Logger(namespace="regcache")
+_log = Log()
 
 #: Upstream fields that are stored and sent on.
 KEPT_FIELDS = frozenset(

@@ -62,12 +62,18 @@ class Cache:
             return await self._relay(registry, route, request)
         if request.method not in ("GET", "HEAD"):
             raise MethodNotAllowed(f"{request.method} means nothing here.")
-        return await self._select(registry, route, request, await self._whole(registry, route, request))
+        whole = await self._whole(registry, route, request)
+        try:
+            return await self._select(registry, route, request, whole)
+        except BaseException:
+            whole.close()
+            raise
 
     def stop(self) -> Deferred[None]:
-        """Take no more; fires when no body is under way."""
+        """Take no more; fires when no body is under way and all documents are stored."""
         self._stopping = True
         ends = [transfer.done.wait().addErrback(lambda _: None) for transfer in self._artifacts.transfers]
+        ends += self._documents.stored_soon()
         waiting: Deferred[None] = Deferred()
         DeferredList(ends).addCallback(lambda _: None if waiting.called else waiting.callback(None))
         return waiting
@@ -113,8 +119,7 @@ class Cache:
             transfer = None
         if transfer is None:
             return found
-        if not isinstance(reply.body, bytes):
-            reply.body.close()
+        reply.close()
         return evolve(found, body=transfer.open(), start=0, stop=part.stop - part.start, how=How.BYPASS)
 
     async def _relay(self, registry: IRegistry, route: Relay, request: RequestHead) -> Reply:

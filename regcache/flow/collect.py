@@ -20,12 +20,17 @@ _SLICE = 1 << 20
 @implementer(IReceiver)
 class _Collector:
     def __init__(self, answer: Answer, most: int) -> None:
-        self.result: Deferred[bytes] = Deferred()
+        self.result: Deferred[bytes] = Deferred(lambda _: self._give_up())
         self.flow: Any = None
         self._answer = answer
         self._most = most
         self._chunks: list[bytes] = []
         self._size = 0
+        self._over = False
+
+    def _give_up(self) -> None:
+        self._over = True
+        self.flow.stop(CutShort("Nobody waits for it any more."))
 
     def received(self, data: bytes) -> None:
         self._chunks.append(data)
@@ -35,6 +40,8 @@ class _Collector:
 
     def ended(self, error: UpstreamError | None, certain: bool) -> None:
         del certain  # what is collected is parsed, which finds a cut
+        if self._over:
+            return
         length = self._answer.length
         if error is None and length is not None and length != self._size:
             error = CutShort(f"{self._size} of {length} bytes of {self._answer.url} came.")
@@ -55,7 +62,8 @@ async def collect(answer: Answer, most: int) -> bytes:
         answer.discard()
         raise TooLarge(f"{answer.url} has {answer.length} bytes; at most {most} are accepted.")
     collector = _Collector(answer, most)
-    collector.flow = answer.deliver(collector)
+    collector.flow = answer.flow(collector)
+    collector.flow.start()
     return await collector.result
 
 

@@ -10,7 +10,7 @@ from attrs import frozen
 from OpenSSL import SSL
 from twisted.internet._resolver import GAIResolver
 from twisted.internet._sslverify import IOpenSSLTrustRoot
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
 from twisted.internet.interfaces import IDelayedCall, IReactorPluggableNameResolver, IStreamClientEndpoint
 from twisted.internet.protocol import Factory
@@ -126,10 +126,21 @@ class Connections:
         return await connection.ask(method, data)
 
     async def _connect(self, where: Where) -> Connection:
+        connecting = self._endpoint(where).connect(_Factory(where, self))
+        given_up = False
+
+        def give_up(_waiting: object) -> None:
+            nonlocal given_up
+            given_up = True
+            connecting.cancel()
+
+        waiting: Deferred[Any] = Deferred(give_up)
+        connecting.addCallbacks(waiting.callback, waiting.errback)
         try:
-            made = await self._endpoint(where).connect(_Factory(where, self))
+            made = await waiting
         except Exception:
-            raise explained(Failure(), where[1]) from None
+            # What a cancelled attempt fails with says nothing about the host.
+            raise CancelledError() if given_up else explained(Failure(), where[1]) from None
         assert isinstance(made, Connection)
         return made
 

@@ -7,6 +7,7 @@ standard input and output: frames of a four-byte length and a msgpack body, answ
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import os
 import sys
@@ -18,22 +19,28 @@ import msgspec
 from attrs import asdict, frozen
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.error import ProcessExitedAlready
+from twisted.internet.interfaces import IDelayedCall
 from twisted.internet.protocol import ProcessProtocol
-from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from regcache.errors import BadDocument, RegCacheError, UpstreamError
+from regcache.errors import BadDocument, RegCacheError, TooBusy, UpstreamError
 from regcache.interfaces import IRegistry
+from regcache.logs import Log
 from regcache.registries import make
 from regcache.routes import RegistryOptions, Source
 
 __all__ = ["SMALL", "Derived", "Deriver", "InlineDeriver", "Job", "ProcessDeriver", "decode_facts", "main"]
 
-_log = Logger(namespace="regcache")
+_log = Log()
 #: Bytes of a document that is read faster than it is handed over, or than its facts are read from the disk.
 SMALL = 8192
+#: Bytes of a document from which on it waits with its like.
+_LARGE = 2 << 20
+#: Bytes of the jobs that may wait for one helper.
+_MOST_WAITING = 512 << 20
+#: How long a job may take at most: many times what the slowest sound document takes.
+_JOB_SECONDS, _MEBIBYTE_SECONDS = 5.0, 3.0
 _LENGTH = 4
-_MOST_FRAME = 1 << 30
 #: A fact as it is stored: its URL, its digests, its size.
 PackedFact = tuple[str, list[tuple[str, str]], int | None]
 
@@ -140,43 +147,26 @@ def _unpack(data: bytes) -> Job:
     return Job(options=RegistryOptions(**options), source=Source(**source), **fields)
 
 
-class ProcessDeriver(ProcessProtocol):
+class _Helper(ProcessProtocol):
     """
-    Does the jobs in one helper process, which is started at the first job and again after it died.
+    One helper process, which is started at the first job and again after it died.
 
-    A job during which the process dies is tried once more, in a new one. A document so small that handing it over
-    would take longer than reading it is read here.
+    It takes its jobs in order. One that takes longer than any sound document of its size fails, and the process ends;
+    one during which the process died otherwise is tried once more, in a new one.
     """
 
     def __init__(self, reactor: Any) -> None:
+        self.waiting_bytes = 0
         self._reactor = reactor
-        self._jobs: deque[tuple[bytes, Deferred[Derived], bool]] = deque()
+        self._jobs: deque[_Sent] = deque()
         self._received = bytearray()
         self._running = False
         self._stopped = False
-        self._inline = InlineDeriver()
+        self._overdue = False
+        self._timer: IDelayedCall | None = None
 
-    def derive(self, job: Job) -> Deferred[Derived]:
-        """As :class:`Deriver` says."""
-        if self._stopped:
-            return fail(UpstreamError("The service is stopping."))
-        if len(job.source.body) <= SMALL:
-            return self._inline.derive(job)
-        result: Deferred[Derived] = Deferred()
-        self._send(_pack(job), result, again=True)
-        return result
-
-    def stop(self) -> None:
-        """End the process; jobs under way fail."""
-        self._stopped = True
-        if self._running:
-            self.transport.loseConnection()  # type: ignore[union-attr]
-            try:
-                self.transport.signalProcess("TERM")  # type: ignore[union-attr]
-            except ProcessExitedAlready:
-                return
-
-    def _send(self, data: bytes, result: Deferred[Derived], again: bool) -> None:
+    def send(self, data: bytes, result: Deferred[Derived], *, again: bool = True) -> None:
+        """Hand a job over."""
         if not self._running:
             self._running = True
             self._received.clear()
@@ -185,9 +175,35 @@ class ProcessDeriver(ProcessProtocol):
             # -P: what lies in the current directory is not to be imported.
             command = [sys.executable, "-P", "-m", "regcache.flow.derive"]
             self._reactor.spawnProcess(self, sys.executable, command, env=environment, childFDs={0: "w", 1: "r", 2: 2})
-        self._jobs.append((data, result, again))
+        self._jobs.append(_Sent(data, result, again))
+        self.waiting_bytes += len(data)
+        if len(self._jobs) == 1:
+            self._watch()
         self.transport.write(len(data).to_bytes(_LENGTH, "big"))  # type: ignore[union-attr]
         self.transport.write(data)  # type: ignore[union-attr]
+
+    def stop(self) -> None:
+        """End the process; jobs under way fail."""
+        self._stopped = True
+        self._end("TERM")
+
+    def _end(self, signal: str) -> None:
+        if self._running:
+            self.transport.loseConnection()  # type: ignore[union-attr]
+            with contextlib.suppress(ProcessExitedAlready):
+                self.transport.signalProcess(signal)  # type: ignore[union-attr]
+
+    def _watch(self) -> None:
+        """Time the job that is next."""
+        if self._timer is not None and self._timer.active():
+            self._timer.cancel()
+        if self._jobs:
+            seconds = _JOB_SECONDS + _MEBIBYTE_SECONDS * len(self._jobs[0].data) / (1 << 20)
+            self._timer = self._reactor.callLater(seconds, self._too_long)
+
+    def _too_long(self) -> None:
+        self._overdue = True
+        self._end("KILL")
 
     def outReceived(self, data: bytes) -> None:
         self._received += data
@@ -197,22 +213,75 @@ class ProcessDeriver(ProcessProtocol):
                 return
             made = msgspec.msgpack.decode(memoryview(self._received)[_LENGTH : _LENGTH + size].tobytes(), type=Derived)
             del self._received[: _LENGTH + size]
-            _, result, _ = self._jobs.popleft()
+            result = self._next().result
+            self._watch()
             if made.error:
                 result.errback(BadDocument(made.error))
             else:
                 result.callback(made)
 
+    def _next(self) -> _Sent:
+        sent = self._jobs.popleft()
+        self.waiting_bytes -= len(sent.data)
+        return sent
+
     def processEnded(self, reason: Failure) -> None:
         self._running = False
-        jobs, self._jobs = self._jobs, deque()
-        if jobs and not self._stopped:
+        jobs = [self._next() for _ in range(len(self._jobs))]
+        self._watch()
+        if jobs and self._overdue and not self._stopped:
+            jobs.pop(0).result.errback(BadDocument("Reading it takes longer than any sound document of its size."))
+        elif jobs and not self._stopped:
             _log.error("The helper process ended: {why}; it is started again.", why=reason.getErrorMessage())
-        for data, result, again in jobs:
-            if again and not self._stopped:
-                self._send(data, result, again=False)
+        self._overdue = False
+        for sent in jobs:
+            if sent.again and not self._stopped:
+                self.send(sent.data, sent.result, again=False)
             else:
-                result.errback(UpstreamError("The document could not be processed."))
+                sent.result.errback(UpstreamError("The document could not be processed."))
+
+
+@frozen
+class _Sent:
+    """A job that was handed over, and whether it may be so once more."""
+
+    data: bytes
+    result: Deferred[Derived]
+    again: bool
+
+
+class ProcessDeriver:
+    """
+    Does the jobs in helper processes: one for most documents, one for the largest, behind which nobody else waits.
+
+    A document so small that handing it over would take longer than reading it is read here, unless it is HTML: its
+    parser can be kept busy by a few bytes.
+    """
+
+    def __init__(self, reactor: Any) -> None:
+        self._usual, self._large = _Helper(reactor), _Helper(reactor)
+        self._stopped = False
+        self._inline = InlineDeriver()
+
+    def derive(self, job: Job) -> Deferred[Derived]:
+        """As :class:`Deriver` says; fails with TooBusy while too much waits."""
+        if self._stopped:
+            return fail(UpstreamError("The service is stopping."))
+        size = len(job.source.body)
+        if size <= SMALL and "html" not in job.source.content_type.lower():
+            return self._inline.derive(job)
+        helper = self._large if size > _LARGE else self._usual
+        if helper.waiting_bytes > _MOST_WAITING:
+            return fail(TooBusy("Too many documents wait to be read."))
+        result: Deferred[Derived] = Deferred()
+        helper.send(_pack(job), result)
+        return result
+
+    def stop(self) -> None:
+        """End the processes; jobs under way fail."""
+        self._stopped = True
+        for helper in (self._usual, self._large):
+            helper.stop()
 
 
 def _answer(inline: InlineDeriver, data: bytes) -> Derived:

@@ -17,7 +17,6 @@ from typing import Any
 from urllib.parse import quote, urlsplit
 
 import httptools
-import idna
 from OpenSSL import SSL
 from service_identity import VerificationError
 from twisted.internet import error as neterror
@@ -26,9 +25,10 @@ from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from regcache.errors import BadRequest, ConnectFailed, CutShort, UpstreamError
+from regcache.errors import BadRequest, ConnectFailed, CutShort, ForbiddenOrigin, UpstreamError
 from regcache.http.messages import Headers
 from regcache.interfaces import IReceiver, IResponse
+from regcache.registries.origins import Origin
 
 __all__ = ["Connection", "Exchange", "Owner", "Stale", "Where", "explained", "place_of", "written"]
 
@@ -50,18 +50,19 @@ class Stale(Exception):
     """A kept connection turned out to be closed before anything came back: the request can be sent again."""
 
 
-def _ascii(host: str) -> str:
-    """A host's name as it is looked up and sent (IDNA as UTS 46 maps it)."""
-    return host if host.isascii() else idna.encode(host, uts46=True).decode("ascii")
-
-
 @lru_cache(1024)
 def place_of(url: str) -> tuple[Where, str, str]:
-    """Where a URL's host is, the target to ask it for, and the value of the Host field."""
+    """
+    Where a URL's host is, the target to ask it for, and the value of the Host field.
+
+    :raises regcache.errors.ForbiddenOrigin: if it is not one that everybody reads in the same way.
+    """
+    origin = Origin.of(url)
+    if origin is None:
+        raise ForbiddenOrigin("It is no usable http or https URL.")
     parts = urlsplit(url)
-    port = parts.port or (443 if parts.scheme == "https" else 80)
     target = quote((parts.path or "/") + (f"?{parts.query}" if parts.query else ""), safe=_TARGET)
-    return (parts.scheme, _ascii(parts.hostname or ""), port), target, _ascii(parts.netloc)
+    return (origin.scheme, origin.host, origin.port), target, origin.authority
 
 
 def written(method: str, target: str, host: str, headers: Headers, body: bytes) -> bytes:

@@ -52,10 +52,14 @@ class Reply:
         size = len(self.body) if isinstance(self.body, bytes) else self.body.size
         return None if size is None else size - self.start
 
-    def without_body(self, status: int, headers: Headers) -> Reply:
-        """The same answer as a mere head."""
+    def close(self) -> None:
+        """It will not be sent."""
         if not isinstance(self.body, bytes):
             self.body.close()
+
+    def without_body(self, status: int, headers: Headers) -> Reply:
+        """The same answer as a mere head."""
+        self.close()
         return evolve(self, status=status, headers=headers, body=b"", start=0, stop=0)
 
 

@@ -11,7 +11,6 @@ from collections.abc import Mapping
 
 from attrs import frozen
 from twisted.internet.defer import Deferred
-from twisted.logger import Logger
 
 from regcache.errors import UpstreamError
 from regcache.flow.context import Bounded, Context
@@ -21,14 +20,17 @@ from regcache.flow.waiting import Outcome, spawn
 from regcache.http.fields import accepts_gzip
 from regcache.http.messages import Kind, RequestHead, Stored
 from regcache.interfaces import IRegistry
+from regcache.logs import Log
 from regcache.routes import Document, Source
 
 __all__ = ["Ready", "Representations", "wants_gzip"]
 
-_log = Logger(namespace="regcache")
+_log = Log()
 _READY_BYTES = 32 << 20
 _MOST_FACTS = 300_000
 _FACTS = "facts"
+#: Mounts for which representations with links are stored; for more they are made anew when they leave the memory.
+_MOST_BASES = 8
 
 
 @frozen
@@ -52,11 +54,21 @@ class Representations:
         self._ready: Bounded[str, Ready] = Bounded(_READY_BYTES)
         self._facts: Bounded[str, Mapping[str, PackedFact]] = Bounded(_MOST_FACTS)
         self._sources: Bounded[str, Source] = Bounded(_READY_BYTES)
+        # Documents that are not in the store yet: there is nowhere else to read them from, however large they are.
+        self._unwritten: dict[str, Source] = {}
+        self._configured: dict[str, str] = {}
+        self._bases: set[str] = set()
 
-    def learn(self, entry: Stored, source: Source, facts: bytes) -> Mapping[str, PackedFact]:
-        """Remember a document that has just come, and what it says."""
-        self._sources.put(f"{entry.key} {entry.digest}", source, len(source.body))
-        return self._remember_facts(entry, facts)
+    def learn(self, registry: IRegistry, entry: Stored, source: Source, facts: bytes) -> Mapping[str, PackedFact]:
+        """Remember a document that has just come, and what it says; :meth:`written` must follow."""
+        name = self._name(registry, entry)
+        self._unwritten[name] = source
+        self._sources.put(name, source, len(source.body))
+        return self._remember_facts(name, facts)
+
+    def written(self, registry: IRegistry, entry: Stored) -> None:
+        """A document is in the store, or will never be."""
+        self._unwritten.pop(self._name(registry, entry), None)
 
     async def store_facts(self, registry: IRegistry, entry: Stored, packed: bytes) -> None:
         """
@@ -73,19 +85,25 @@ class Representations:
 
         :raises regcache.errors.RegCacheError: if it cannot be read any more.
         """
-        known = self._facts.get(f"{stored.key} {stored.digest}")
+        name = self._name(registry, stored)
+        known = self._facts.get(name)
         if known is not None:
             return known
         packed = await self._derived_entry(registry, stored, _FACTS)
         if packed is None:
             packed = (await self._derive(registry, route, stored, "", "")).facts
             spawn(self.store_facts(registry, stored, packed)).wait().addErrback(_unstored, stored.key)
-        return self._remember_facts(stored, packed)
+        return self._remember_facts(name, packed)
 
-    def _remember_facts(self, stored: Stored, packed: bytes) -> Mapping[str, PackedFact]:
+    def _remember_facts(self, name: str, packed: bytes) -> Mapping[str, PackedFact]:
         facts = decode_facts(packed)
-        self._facts.put(f"{stored.key} {stored.digest}", facts, len(facts) + 1)
+        self._facts.put(name, facts, len(facts) + 1)
         return facts
+
+    def at_hand(self, registry: IRegistry, route: Document, stored: Stored, request: RequestHead) -> Ready | None:
+        """The form of a stored document that this request wants, if it is in memory."""
+        form = _form(route, request.base, wants_gzip(request))
+        return self._ready.get(f"{self._name(registry, stored)} {form}")
 
     async def representation(self, registry: IRegistry, route: Document, stored: Stored, request: RequestHead) -> Ready:
         """
@@ -93,30 +111,41 @@ class Representations:
 
         :raises regcache.errors.RegCacheError: if the document cannot be read any more.
         """
-        base = request.base if route.linked else ""
-        coding = "gzip" if wants_gzip(request) else "identity"
-        name = f"{route.representation}|{base}"
-        ready = self._ready.get(f"{stored.key} {stored.digest} {name}|{coding}")
-        if ready is not None:
-            return ready
-        found = await self._derived_entry(registry, stored, f"{name}|{coding}")
+        form = _form(route, request.base, wants_gzip(request))
+        found = await self._derived_entry(registry, stored, form)
         if found is not None:
-            return self._remember(stored, f"{name}|{coding}", found)
+            return self._remember(registry, stored, form, found)
+        base = request.base if route.linked else ""
         derived = await self._derive(registry, route, stored, route.representation, base)
-        for each, body in (("identity", derived.plain), ("gzip", derived.zipped)):
-            self._remember(stored, f"{name}|{each}", body)
-        wanted = derived.zipped if coding == "gzip" else derived.plain
-        spawn(self._put(registry, stored, f"{name}|{coding}", wanted)).wait().addErrback(_unstored, stored.key)
-        return self._remember(stored, f"{name}|{coding}", wanted)
+        return self.made(registry, route, stored, request, derived)
 
-    def _remember(self, stored: Stored, name: str, body: bytes) -> Ready:
-        ready = Ready(body, f'"{hashlib.sha256(body).hexdigest()[:40]}"')
-        self._ready.put(f"{stored.key} {stored.digest} {name}", ready, len(body) + 512)
+    def made(
+        self, registry: IRegistry, route: Document, stored: Stored, request: RequestHead, derived: Derived
+    ) -> Ready:
+        """Remember what was derived for a request, in both codings, and store the one that it wants."""
+        zipped = wants_gzip(request)
+        plain = self._remember(registry, stored, _form(route, request.base, zipped=False), derived.plain)
+        packed = self._remember(registry, stored, _form(route, request.base, zipped=True), derived.zipped)
+        ready = packed if zipped else plain
+        if stored.size > SMALL and (not route.linked or self._may_be_stored(request.base)):
+            form = _form(route, request.base, zipped)
+            spawn(self._put(registry, stored, form, ready.body)).wait().addErrback(_unstored, stored.key)
         return ready
 
-    async def _derived_entry(self, registry: IRegistry, stored: Stored, name: str) -> bytes | None:
-        entry = self._context.store.peek(f"{stored.key}#{name}")
-        if entry is None or entry.source != f"{stored.digest} {registry.version}":
+    def _may_be_stored(self, base: str) -> bool:
+        """Whether it is one of the few mounts for which links are stored: a client's word chooses among them."""
+        if len(self._bases) < _MOST_BASES:
+            self._bases.add(base)
+        return base in self._bases
+
+    def _remember(self, registry: IRegistry, stored: Stored, form: str, body: bytes) -> Ready:
+        ready = Ready(body, f'"{hashlib.sha256(body).hexdigest()[:40]}"')
+        self._ready.put(f"{self._name(registry, stored)} {form}", ready, len(body) + 512)
+        return ready
+
+    async def _derived_entry(self, registry: IRegistry, stored: Stored, form: str) -> bytes | None:
+        entry = self._context.store.peek(_derived_key(stored, form)) if stored.size > SMALL else None
+        if entry is None or entry.kind is not Kind.DERIVED or entry.source != self._made_from(registry, stored):
             return None
         body = await read_all(self._context.store, entry)
         # Such a body need not have outlived a power cut, so its size alone says nothing.
@@ -125,14 +154,14 @@ class Representations:
             return None
         return body
 
-    async def _put(self, registry: IRegistry, stored: Stored, name: str, body: bytes) -> None:
+    async def _put(self, registry: IRegistry, stored: Stored, form: str, body: bytes) -> None:
         now = self._context.now()
         entry = Stored(
-            key=f"{stored.key}#{name}",
+            key=_derived_key(stored, form),
             registry=registry.options.name,
             kind=Kind.DERIVED,
             parent=stored.key,
-            source=f"{stored.digest} {registry.version}",
+            source=self._made_from(registry, stored),
             digest=hashlib.sha256(body).hexdigest(),
             size=len(body),
             stored_at=now,
@@ -143,7 +172,7 @@ class Representations:
     async def _derive(
         self, registry: IRegistry, route: Document, stored: Stored, representation: str, base: str
     ) -> Derived:
-        name = f"{stored.key} {stored.digest} {representation or _FACTS}|{base}"
+        name = f"{self._name(registry, stored)} {representation or _FACTS}|{base}"
         outcome = self._deriving.get(name)
         if outcome is None:
             outcome = self._deriving[name] = spawn(self._derive_now(registry, route, stored, representation, base))
@@ -153,7 +182,8 @@ class Representations:
     async def _derive_now(
         self, registry: IRegistry, route: Document, stored: Stored, representation: str, base: str
     ) -> Derived:
-        source = self._sources.get(f"{stored.key} {stored.digest}")
+        name = self._name(registry, stored)
+        source = self._unwritten.get(name) or self._sources.get(name)
         if source is None:
             body = await read_all(self._context.store, stored)
             if body is None:
@@ -169,6 +199,28 @@ class Representations:
         )
         deriving: Deferred[Derived] = self._context.deriver.derive(job)
         return await deriving
+
+    def _made_from(self, registry: IRegistry, stored: Stored) -> str:
+        """All that a derived body depends on: the document, where it came from, the deriver and its options."""
+        options = registry.options
+        configured = self._configured.get(options.name)
+        if configured is None:
+            told = repr((registry.version, options.url, options.artifact_hosts, sorted(options.extra.items())))
+            configured = self._configured[options.name] = hashlib.sha256(told.encode()).hexdigest()[:16]
+        return f"{stored.digest} {configured} {stored.url}"
+
+    def _name(self, registry: IRegistry, stored: Stored) -> str:
+        return f"{stored.key} {self._made_from(registry, stored)}"
+
+
+def _derived_key(stored: Stored, form: str) -> str:
+    # No other key has a tab in it.
+    return f"{stored.key}\t{form}"
+
+
+def _form(route: Document, base: str, zipped: bool) -> str:
+    """The name of a representation of a document, for one mount if it has links to it, in one coding."""
+    return f"{route.representation}|{base if route.linked else ''}|{'gzip' if zipped else 'identity'}"
 
 
 def wants_gzip(request: RequestHead) -> bool:

@@ -6,16 +6,16 @@ from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IDelayedCall, IPushProducer, IReactorTime
-from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from regcache.errors import RegCacheError
 from regcache.flow.reply import Reply
+from regcache.logs import Log
 
 __all__ = ["Sender", "abort_client"]
 
-_log = Logger(namespace="regcache")
+_log = Log()
 _PIECE = 1 << 16
 #: Seconds after which a client that takes nothing is given up.
 _STALLED_SECONDS = 300.0

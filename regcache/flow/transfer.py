@@ -19,7 +19,6 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
-from twisted.logger import Logger
 from zope.interface import implementer
 
 from regcache.errors import CannotStore, CutShort, RegCacheError, TooBusy, UpstreamError
@@ -27,10 +26,11 @@ from regcache.flow.hashing import Hashing
 from regcache.flow.upstream import Answer
 from regcache.flow.waiting import Outcome, spawn
 from regcache.interfaces import IBody, IPartial, IReceiver
+from regcache.logs import Log
 
 __all__ = ["HOLD_BACK", "Transfer"]
 
-_log = Logger(namespace="regcache")
+_log = Log()
 
 #: Bytes kept from readers until the body is found good.
 HOLD_BACK = 8192
@@ -135,8 +135,9 @@ class Transfer:
         else:
             for _ in self._readers:
                 partial.retain()
-        self._flow = answer.deliver(self)
+        self._flow = answer.flow(self)
         self.head.succeed(answer)
+        self._flow.start()
         self._wake()
 
     def fail(self, error: RegCacheError) -> None:

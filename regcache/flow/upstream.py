@@ -8,22 +8,25 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import lru_cache
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import urljoin
 
 from attrs import define, field, frozen
-from twisted.internet.defer import DeferredSemaphore
+from twisted.internet.defer import Deferred, DeferredSemaphore
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from zope.interface import implementer
 
-from regcache.errors import CutShort, ForbiddenOrigin, UpstreamError, UpstreamTimeout
+from regcache.errors import CutShort, ForbiddenOrigin, TooBusy, UpstreamError, UpstreamTimeout
 from regcache.flow.waiting import within
 from regcache.http.fields import hop_by_hop
 from regcache.http.messages import Headers
 from regcache.interfaces import IReceiver, IResponse, IUpstream
+from regcache.registries.origins import Origin
 
 __all__ = ["Answer", "Ask", "Flow", "Upstream", "origin_of"]
 
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
+#: Redirects that keep the method and the body (RFC 9110 section 15.4).
+_REPEATING = frozenset({307, 308})
 _MOST_REDIRECTS = 5
 _MOST_AT_ONCE = 32
 #: A body slower than this many bytes over this many seconds is stalled.
@@ -35,9 +38,26 @@ _MOST_DISCARDED = 65536
 @lru_cache(4096)
 def origin_of(url: str) -> str:
     """The scheme, host and port of a URL, as one name."""
-    parts = urlsplit(url)
-    port = parts.port or (443 if parts.scheme == "https" else 80)
-    return f"{parts.scheme}://{parts.hostname}:{port}"
+    origin = Origin.of(url)
+    return "a host that cannot be named" if origin is None else f"{origin.scheme}://{origin.authority}"
+
+
+def _resolved(url: str, location: str) -> str:
+    """
+    Where a redirect leads.
+
+    :raises regcache.errors.ForbiddenOrigin: if that is no URL, or less secure.
+    """
+    try:
+        target = urljoin(url, location.strip().replace(" ", "%20")).partition("#")[0]
+    except ValueError:
+        target = ""
+    before, after = Origin.of(url), Origin.of(target)
+    if after is None:
+        raise ForbiddenOrigin(f"{url} redirects to what is no usable URL.")
+    if before is not None and before.scheme == "https" and after.scheme != "https":
+        raise ForbiddenOrigin(f"{url} redirects from https to {origin_of(target)}.")
+    return target
 
 
 @frozen(kw_only=True)
@@ -62,7 +82,9 @@ class Ask:
 @implementer(IReceiver)
 class Flow:
     """
-    A body on its way to a receiver, with an idle timer that runs only while we are not the ones pausing.
+    A body on its way to a receiver: started, paused, resumed and stopped by its owner.
+
+    An idle timer runs while we are not the ones pausing.
     """
 
     def __init__(self, answer: Answer, receiver: IReceiver) -> None:
@@ -162,7 +184,7 @@ class Answer:
     """
     An upstream's answer: the head, and a body that waits until somebody takes it.
 
-    One of :meth:`deliver` and :meth:`discard` must be called, or its connection is held for ever.
+    One of :meth:`flow` and :meth:`discard` must be called, or its connection is held for ever.
 
     :ivar url: where it came from, after redirects.
     :ivar length: of the body in bytes as announced, or None.
@@ -180,11 +202,9 @@ class Answer:
     _slot: DeferredSemaphore
     _released: bool = field(default=False, init=False)
 
-    def deliver(self, receiver: IReceiver) -> Flow:
-        """Let the body flow to ``receiver``; the result pauses, resumes and stops it."""
-        flow = Flow(self, receiver)
-        flow.start()
-        return flow
+    def flow(self, receiver: IReceiver) -> Flow:
+        """The body, to be started, on its way to ``receiver``; bytes may come before the start returns."""
+        return Flow(self, receiver)
 
     def discard(self) -> None:
         """The body is not wanted."""
@@ -211,13 +231,15 @@ class Upstream:
         self._idle_timeout = idle_timeout
         self._slots: dict[tuple[str, bool], DeferredSemaphore] = {}
 
-    async def ask(self, ask: Ask, deadline: float) -> Answer:
+    async def ask(self, ask: Ask, deadline: float, patience: float | None = None) -> Answer:
         """
         Ask, following redirects.
 
         :param deadline: seconds for name look-up, connecting, TLS, redirects and the head together, from when the
             origin's queue lets the request through.
+        :param patience: seconds to wait in the queue; None for as long as it takes.
         :raises regcache.errors.UpstreamError: if there is no answer; every status is an answer.
+        :raises regcache.errors.TooBusy: if the queue did not let it through in time.
         """
         url, began = ask.url, None
         for _ in range(_MOST_REDIRECTS + 1):
@@ -225,8 +247,7 @@ class Upstream:
                 raise ForbiddenOrigin(
                     f"It is {origin_of(url)}; if that is right, add the host to artifact-hosts of this registry."
                 )
-            slot = self._slots.setdefault((origin_of(url), ask.artifact), DeferredSemaphore(_MOST_AT_ONCE))
-            await slot.acquire()
+            slot = await self._slot(url, ask.artifact, patience)
             began = self._clock.seconds() if began is None else began
             try:
                 answer = await self._once(ask, url, deadline - (self._clock.seconds() - began), slot)
@@ -237,11 +258,27 @@ class Upstream:
             if answer.status not in _REDIRECTS or not location:
                 return answer
             answer.discard()
-            target = urljoin(url, location).partition("#")[0]
-            if url.startswith("https:") and not target.startswith("https:"):
-                raise ForbiddenOrigin(f"{url} redirects from https to {target}.")
-            url = target
+            url = self._follow(ask, answer.status, url, location)
         raise UpstreamError(f"{ask.url} redirects more than {_MOST_REDIRECTS} times.")
+
+    @staticmethod
+    def _follow(ask: Ask, status: int, url: str, location: str) -> str:
+        target = _resolved(url, location)
+        if ask.body and (status not in _REPEATING or Origin.of(target) != Origin.of(url)):
+            raise ForbiddenOrigin(f"{url} redirects to {origin_of(target)}, which is not told what was asked.")
+        return target
+
+    async def _slot(self, url: str, artifact: bool, patience: float | None) -> DeferredSemaphore:
+        slot = self._slots.setdefault((origin_of(url), artifact), DeferredSemaphore(_MOST_AT_ONCE))
+        waiting: Deferred[DeferredSemaphore] = slot.acquire()
+        if patience is None:
+            await waiting
+            return slot
+        try:
+            await within(self._clock, patience, waiting)
+        except TimeoutError:
+            raise TooBusy(f"{_MOST_AT_ONCE} requests to {origin_of(url)} are under way.") from None
+        return slot
 
     async def _once(self, ask: Ask, url: str, seconds: float, slot: DeferredSemaphore) -> Answer:
         fields = ask.headers.replacing({"accept-encoding": ask.coding})

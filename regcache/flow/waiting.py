@@ -7,13 +7,14 @@ from typing import Any, Generic, TypeVar
 
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.interfaces import IReactorTime
-from twisted.logger import Logger
 from twisted.python.failure import Failure
+
+from regcache.logs import Log
 
 __all__ = ["Outcome", "spawn", "within"]
 
 T = TypeVar("T")
-_log = Logger(namespace="regcache")
+_log = Log()
 
 
 class Outcome(Generic[T]):

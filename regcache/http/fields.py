@@ -38,6 +38,8 @@ _HOP_BY_HOP = frozenset(
     }
 )
 _ETAG = re.compile(r'[\s,]*(\*|(?:W/)?"[\x21\x23-\x7e\x80-\xff]*")\s*(?=,|\Z)')
+_LONGEST_DATE = 64
+_LAST_SECOND = datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC).timestamp()
 _QUALITY = re.compile(r"(?:0(?:\.\d*)?|1(?:\.0*)?|\.\d+)")
 _DELAY = re.compile(r"[0-9]{1,12}")
 _DIRECTIVE = re.compile(r'([!#$%&\'*+.^_`|~0-9A-Za-z-]+)\s*(?:=\s*("(?:[^"\\]|\\.)*"|[^\s,;]*))?')
@@ -85,8 +87,12 @@ def accepts_gzip(accept_encoding: str) -> bool:
 
 
 def parse_date(text: str) -> float | None:
-    """Seconds since the epoch of an HTTP date in any of its three forms (RFC 9110 section 5.6.7), or None."""
-    parsed = parsedate_tz(text)
+    """
+    Seconds since the epoch of an HTTP date in any of its three forms (RFC 9110 section 5.6.7), or None.
+
+    None as well for what lies outside the years 1970 to 9999: such a date could not be sent again.
+    """
+    parsed = parsedate_tz(text) if len(text) <= _LONGEST_DATE else None
     if parsed is None:
         return None
     year, month, day, hour, minute, second = parsed[:6]
@@ -95,7 +101,8 @@ def parse_date(text: str) -> float | None:
         when = datetime(year, month, day, hour, minute, second - (second == 60), tzinfo=UTC)
     except (ValueError, OverflowError):
         return None
-    return when.timestamp() - (parsed[9] or 0)
+    found = when.timestamp() - (parsed[9] or 0)
+    return found if 0 <= found <= _LAST_SECOND else None
 
 
 def format_date(when: float) -> str:

@@ -146,8 +146,7 @@ class Origins:
 def _configured(url: str) -> Origin:
     origin = Origin.of(url)
     if origin is None:
-        shown = re.sub(r"//[^/]*@", "//", url)
-        raise ConfigError(f"{shown!r} is not a usable upstream: it must be http(s)://HOST/ without user and password.")
+        raise ConfigError(f"{url!r} is not a usable upstream: it must be http(s)://HOST/ without user and password.")
     return origin
 
 

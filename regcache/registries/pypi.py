@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from collections import Counter
 from collections.abc import Mapping
 from typing import Any
@@ -19,7 +20,15 @@ from regcache.http.messages import STRENGTH, Digest, RequestHead
 from regcache.http.paths import quote, segments
 from regcache.interfaces import IRegistry
 from regcache.registries.origins import Origin, Origins
-from regcache.registries.simplehtml import ARCHIVES, core_metadata, hashes_of, page_to_html, read_html, root_to_html
+from regcache.registries.simplehtml import (
+    ARCHIVES,
+    core_metadata,
+    hashes_of,
+    is_archive,
+    page_to_html,
+    read_html,
+    root_to_html,
+)
 from regcache.routes import Artifact, Document, Fact, Facts, Local, Moved, RegistryOptions, Route, Source
 
 __all__ = ["PyPI"]
@@ -50,13 +59,14 @@ class PyPI:
 
     default_url = "https://pypi.org/simple/"
     option_names: tuple[str, ...] = ("files",)
-    version = 2
+    version = 3
     algorithms = ("blake2b_256",)
 
     def __init__(self, options: RegistryOptions) -> None:
         self.options = options
         self._files = options.extra.get("files", "https://files.pythonhosted.org/").rstrip("/") + "/"
         self._origins = Origins.of([options.url, self._files], options.artifact_hosts)
+        self._last_html: tuple[Source | None, bytes] = None, b""
         self._files_origin = Origin.of(self._files)
         self._files_path = [quote(part) for part in segments(urlsplit(self._files).path) if part]
 
@@ -92,7 +102,8 @@ class PyPI:
             return Moved(path + (f"?{request.query}" if request.query else ""))
         accept = request.headers.get("accept")
         # Whoever names no form of its own is a browser, or older than all of them but one.
-        chosen = negotiate(accept, _OFFERS if "vnd.pypi.simple" in accept.lower() else _OFFERS[::-1])
+        offers = _OFFERS if "vnd.pypi.simple" in accept.lower() else _OFFERS[::-1]
+        chosen = negotiate(accept, [one for one in offers if one not in _LATEST.values() or one in accept.lower()])
         if chosen is None:
             raise NotAcceptable(f"There are {_JSON}, {_HTML} and {_TEXT}.")
         kind = next((own for own, alias in _LATEST.items() if alias == chosen), chosen)
@@ -106,6 +117,8 @@ class PyPI:
             representation="json" if kind == _JSON else "html",
             content_type=f"{_TEXT}; charset=utf-8" if kind == _TEXT else kind,
             vary=("Accept",),
+            # Files are linked relatively, but provenance has to have a full URL (PEP 740).
+            linked=bool(name),
         )
 
     def _json_api(self, parts: list[str]) -> Document:
@@ -136,7 +149,7 @@ class PyPI:
         key = self._key(url)
         if key is None:
             raise NotFound(f"{'/'.join(parts[1:3])} is not among the artifact-hosts of {self.options.name}.")
-        pieces, digests, project = key.split("/"), [], _project_of(parts[-1])
+        pieces, digests = key.split("/"), []
         lengths = [len(piece) for piece in pieces[1:-1]]
         if pieces[0] == "packages" and lengths == _BLAKE2_PATH and not parts[-1].endswith(_SIDECARS):
             # The directories that the index keeps a file in are the file's BLAKE2b digest.
@@ -147,7 +160,7 @@ class PyPI:
             url=url,
             content_type="application/octet-stream",
             digests=tuple(digests),
-            indexes=(self._page(project),) if project else (),
+            indexes=tuple(self._page(project) for project in _projects_of(parts[-1])),
         )
 
     def _address(self, parts: list[str]) -> str:
@@ -155,7 +168,9 @@ class PyPI:
         if parts[0] == "packages" and len(parts) > 1:
             return self._files + "/".join(map(quote, parts))
         if len(parts) > 3 and parts[1] in ("http", "https") and not set(parts[2]) & set("/?#@"):
-            return f"{parts[1]}://{parts[2]}/" + "/".join(map(quote, parts[3:]))
+            origin = Origin.of(f"{parts[1]}://{parts[2]}/")
+            if origin is not None:
+                return "/".join([f"{origin.scheme}://{origin.authority}", *map(quote, parts[3:])])
         raise NotFound("A file is at packages/PATH or files/SCHEME/HOST/PATH.")
 
     # Documents.
@@ -165,9 +180,18 @@ class PyPI:
         if kind.endswith("json"):
             return _decoded(source)
         if kind in (_TEXT, _HTML) and _is_simple(document):
-            name = document.partition("/")[2]
-            return read_html(source.body.decode("utf-8", "replace"), source.url, name, _normal)
+            return self._read_html(document, source)
         raise BadDocument(f"{source.url} came as {kind or 'nothing known'}, not as an index.")
+
+    def _read_html(self, document: str, source: Source) -> dict[str, Any]:
+        """Parsing HTML takes long, and what is asked for a document is mostly asked for together."""
+        before, encoded = self._last_html
+        if before is not source:
+            text, name = source.body.decode("utf-8", "replace"), document.partition("/")[2]
+            encoded = msgspec.json.encode(read_html(text, source.url, name, _normal))
+            self._last_html = source, encoded
+        found: dict[str, Any] = msgspec.json.decode(encoded)
+        return found
 
     def _checked(self, document: str, source: Source) -> dict[str, Any]:
         """A document, read; the files of a project have absolute URLs without a fragment."""
@@ -198,7 +222,7 @@ class PyPI:
             size = file.get("size")
             made[key] = Fact(url=url, digests=_digests(file["hashes"]), size=size if type(size) is int else None)
             metadata = core_metadata(file)
-            if metadata:
+            if metadata or metadata == {}:
                 parts = urlsplit(url)
                 beside = parts._replace(path=f"{parts.path}.metadata").geturl()
                 made[f"{key}.metadata"] = Fact(url=beside, digests=_digests(metadata))
@@ -222,7 +246,7 @@ class PyPI:
         for file in found["files"]:
             file["url"] = self._link(file["url"], "../../")
             if isinstance(file.get("provenance"), str):
-                file["provenance"] = self._provenance(source.url, file["provenance"])
+                file["provenance"] = self._provenance(source.url, file["provenance"], base)
         return page_to_html(found) if html else msgspec.json.encode(found)
 
     def _api(self, found: dict[str, Any], base: str) -> bytes:
@@ -236,11 +260,14 @@ class PyPI:
 
     def _key(self, url: str) -> str | None:
         """The path of a file below the mount; None for one that may not be fetched, or not be asked for."""
-        origin = Origin.of(url)
+        origin, parts = Origin.of(url), urlsplit(url)
         if origin is None or not self._origins.admits(origin):
             return None
+        if parts.query and not is_archive(parts.path):
+            # Which file it is, its query alone says.
+            return None
         try:
-            path = [quote(part) for part in segments(urlsplit(url).path, keep_slash=True) if part]
+            path = [quote(part) for part in segments(parts.path, keep_slash=True) if part]
         except BadRequest:
             return None
         own = len(self._files_path)
@@ -252,11 +279,11 @@ class PyPI:
         key = self._key(url)
         return url if key is None else up + key
 
-    def _provenance(self, page: str, link: str) -> str:
+    def _provenance(self, page: str, link: str, base: str) -> str:
         own = urljoin(self.options.url, "/integrity/")
         with contextlib.suppress(ValueError):
             url = _absolute(page, link)
-            return f"../../integrity/{url.removeprefix(own)}" if url.startswith(own) else self._link(url, "../../")
+            return f"{base}integrity/{url.removeprefix(own)}" if url.startswith(own) else self._link(url, base)
         return link
 
     def allows(self, url: str) -> bool:
@@ -356,14 +383,16 @@ def _digests(hashes: object) -> tuple[Digest, ...]:
     return tuple(found)
 
 
-def _project_of(file: str) -> str:
-    """The project that a file's name says it belongs to, or nothing."""
+def _projects_of(file: str) -> list[str]:
+    """The projects that a file's name says it may belong to, the likeliest first."""
     for sidecar in _SIDECARS:
         file = file.removesuffix(sidecar)
-    suffix = next((suffix for suffix in ARCHIVES if file.endswith(suffix)), "")
-    stem = file.removesuffix(suffix)
-    if not suffix:
-        return ""
-    # A built file names its version, its tags and so on behind the first dash; in a source archive names may hold one.
-    built = suffix in (".whl", ".egg", ".exe", ".msi", ".rpm", ".deb", ".dmg")
-    return _normal(stem.partition("-")[0] if built else stem.rpartition("-")[0])
+    suffix = next((suffix for suffix in ARCHIVES if file.lower().endswith(suffix.lower())), "")
+    stem = file[: -len(suffix)] if suffix else ""
+    # A built file names its version, its tags and so on behind the first dash. In a source archive names may hold one,
+    # and versions of the first years as well.
+    if suffix in (".whl", ".egg", ".exe", ".msi", ".rpm", ".deb", ".dmg"):
+        names = [stem.partition("-")[0]]
+    else:
+        names = [stem.rpartition("-")[0], *re.findall(r"^(.+?)-\d", stem)]
+    return list(dict.fromkeys(filter(None, map(_normal, names))))

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import html
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from html.parser import HTMLParser
 from typing import Any
 from urllib.parse import unquote, urljoin, urlsplit
 
 from regcache.errors import BadDocument
 
-__all__ = ["ARCHIVES", "core_metadata", "hashes_of", "page_to_html", "read_html", "root_to_html"]
+__all__ = ["ARCHIVES", "core_metadata", "hashes_of", "is_archive", "page_to_html", "read_html", "root_to_html"]
 
 #: How the names of package files end: what pip and setuptools install, and what was once uploaded beside it.
 ARCHIVES = (
@@ -21,6 +21,9 @@ ARCHIVES = (
     *(".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz", ".tar.xz", ".txz", ".tar.lz", ".tlz", ".tar.lzma", ".tar.Z"),
     *(".exe", ".msi", ".rpm", ".deb", ".dmg"),
 )
+_LOWER_ARCHIVES = tuple(suffix.lower() for suffix in ARCHIVES)
+#: Characters of a page within which its title is.
+_TITLE_WITHIN = 2000
 #: Hash names that clients know, in the order in which one is picked for a link's fragment.
 _HASHES = ("sha256", "sha512", "sha384", "sha224", "sha1", "md5")
 _HASH = re.compile(rf"(?:^|&)({'|'.join(_HASHES)})=([0-9A-Fa-f]+)(?=&|$)")
@@ -34,7 +37,7 @@ class _Page(HTMLParser):
         super().__init__()
         self.base = ""
         self.meta: dict[str, list[str]] = {}
-        self.links: list[tuple[dict[str, str], str]] = []
+        self.links: list[tuple[dict[str, str], list[str]]] = []
         self.asks_for_password = False
         self._open = False
 
@@ -42,7 +45,7 @@ class _Page(HTMLParser):
         fields = {name: value or "" for name, value in attrs}
         if tag == "a" and "href" in fields:
             self._open = True
-            self.links.append((fields, ""))
+            self.links.append((fields, []))
         elif tag == "base" and not self.base:
             self.base = fields.get("href", "")
         elif tag == "meta" and "name" in fields:
@@ -56,8 +59,7 @@ class _Page(HTMLParser):
 
     def handle_data(self, data: str) -> None:
         if self._open:
-            fields, text = self.links[-1]
-            self.links[-1] = (fields, text + data)
+            self.links[-1][1].append(data)
 
 
 def read_html(text: str, url: str, name: str, normal: Callable[[str], str]) -> dict[str, Any]:
@@ -74,12 +76,12 @@ def read_html(text: str, url: str, name: str, normal: Callable[[str], str]) -> d
     page.feed(text)
     page.close()
     base = _joined(url, page.base) or url
-    links = [(fields, _joined(base, fields["href"].strip()), text.strip()) for fields, text in page.links]
     if name:
-        found = [_file(fields, link) for fields, link, _ in links if _last(link).endswith(ARCHIVES)]
+        links = [(fields, _joined(base, fields["href"].strip())) for fields, _ in page.links]
+        found = [_file(fields, link) for fields, link in links if is_archive(_last(link))]
     else:
-        found = [{"name": text} for _, link, text in links if normal(text) and normal(text) == normal(_last(link))]
-    empty = _VERSION in page.meta or (not links and "links for" in text.lower())
+        found = list(_projects(page, normal))
+    empty = _VERSION in page.meta or "links for" in text[:_TITLE_WITHIN].lower()
     if page.asks_for_password or not (found or empty):
         raise BadDocument(f"{url} is an HTML page, but no index.")
     meta: dict[str, Any] = {"api-version": page.meta.get(_VERSION, ["1.0"])[0]}
@@ -95,6 +97,21 @@ def read_html(text: str, url: str, name: str, normal: Callable[[str], str]) -> d
         if _REASON in page.meta:
             made["project-status"]["reason"] = page.meta[_REASON][0]
     return made
+
+
+def _projects(page: _Page, normal: Callable[[str], str]) -> Iterator[dict[str, str]]:
+    """The links of a list of projects, or of a listing of directories: each is named as it is addressed."""
+    for fields, pieces in page.links:
+        text = "".join(pieces).strip().rstrip("/")
+        last = unquote(fields["href"].strip().partition("#")[0].partition("?")[0].rstrip("/").rpartition("/")[2])
+        named = normal(text)
+        if named and named in (last, normal(last)):
+            yield {"name": text}
+
+
+def is_archive(path: str) -> bool:
+    """Whether a path ends as the names of package files do."""
+    return path.lower().endswith(_LOWER_ARCHIVES)
 
 
 def _joined(base: str, link: str) -> str:
@@ -123,9 +140,8 @@ def _file(fields: dict[str, str], link: str) -> dict[str, Any]:
     for name in _METADATA:
         if name in fields:
             algorithm, _, value = fields[name].partition("=")
-            # Clients older than PEP 714 know the other name only.
-            told = {algorithm: value} if value else fields[name] != "false"
-            found["core-metadata"] = found["dist-info-metadata"] = told
+            # In JSON only this name: clients of 2022 and 2023 break at the other one (PEP 714).
+            found["core-metadata"] = {algorithm: value} if value else fields[name] != "false"
             break
     return found
 
@@ -157,9 +173,9 @@ def _anchor(file: dict[str, Any]) -> str:
     if yanked:
         text += _attribute("data-yanked", yanked if isinstance(yanked, str) else "")
     metadata = core_metadata(file)
-    if metadata:
-        digest = isinstance(metadata, dict) and metadata.get("sha256")
-        value = f"sha256={digest}" if digest else "true"
+    if metadata or metadata == {}:
+        digest = isinstance(metadata, dict) and next((f"{n}={metadata[n]}" for n in _HASHES if n in metadata), "")
+        value = digest or "true"
         text += "".join(_attribute(name, value) for name in _METADATA)
     if "gpg-sig" in file:
         text += _attribute("data-gpg-sig", "true" if file["gpg-sig"] else "false")

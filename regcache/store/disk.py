@@ -19,13 +19,13 @@ from typing import Any
 
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.threads import deferToThreadPool
-from twisted.logger import Logger
 from twisted.python.threadpool import ThreadPool
 from zope.interface import implementer
 
 from regcache.errors import BlobDamaged, CannotStore, ConfigError
 from regcache.http.messages import Stored
 from regcache.interfaces import IBody, IPartial, IStore
+from regcache.logs import Log
 from regcache.store.blobs import File, FileBody, Partial, blob_path, sync_directory
 from regcache.store.gather import Gathering
 from regcache.store.index import Index, connect, read_entry
@@ -34,7 +34,7 @@ from regcache.store.writer import Commit, Writer
 
 __all__ = ["DiskStore"]
 
-_log = Logger(namespace="regcache")
+_log = Log()
 _MOST_USES = 1000
 _USES_EVERY = 10.0
 _SPACE_EVERY = 5.0

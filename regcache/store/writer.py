@@ -12,17 +12,17 @@ from collections.abc import Callable
 from pathlib import Path
 
 from attrs import frozen
-from twisted.logger import Logger
 
 from regcache.errors import CannotStore
 from regcache.http.messages import Kind, Stored
+from regcache.logs import Log
 from regcache.store.blobs import blob_path, create_file, sync_directory
 from regcache.store.evict import plan
 from regcache.store.index import Index
 
 __all__ = ["Commit", "Outcome", "Writer"]
 
-_log = Logger(namespace="regcache")
+_log = Log()
 #: Seconds after which a body that no entry names is taken for an orphan.
 _ORPHAN_AGE = 2 * 86400.0
 

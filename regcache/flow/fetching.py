@@ -1,0 +1,309 @@
+"""
+Asking for index documents: one request each at a time; what comes is read before it is believed, stored and learned.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Coroutine, Iterable, Mapping
+from typing import Any
+
+from attrs import evolve, frozen
+from twisted.internet.defer import Deferred, DeferredSemaphore
+from twisted.python.failure import Failure
+
+from regcache.errors import CannotStore, NotFound, RegCacheError, TooLarge, UpstreamError
+from regcache.flow.asking import Unchanged, kept, question
+from regcache.flow.collect import collect, decoded
+from regcache.flow.context import Context
+from regcache.flow.derive import Derived, Job, PackedFact, decode_facts
+from regcache.flow.representations import Representations
+from regcache.flow.upstream import Answer, Ask, origin_of
+from regcache.flow.waiting import Outcome, spawn, within
+from regcache.http.messages import Digest, Headers, Kind, RequestHead, Stored
+from regcache.interfaces import IRegistry
+from regcache.logs import Log
+from regcache.routes import Document, Fact, Source
+
+__all__ = ["Fetching", "Fill", "key_of", "unpacked"]
+
+_log = Log()
+#: Bytes of a document that are unpacked and hashed at once; larger ones go to a thread, a few at a time.
+_AT_ONCE = 1 << 18
+_MOST_IN_THREADS = 2
+#: This many known names turning 404 within a minute, with no good answer between them, is a fault, not a withdrawal.
+_MASS = 5
+_MASS_SECONDS = 60.0
+_MOST_NAMED = 20
+_MOST_FOREIGN = 1000
+
+
+@frozen
+class Fill:
+    """
+    A request under way for a document; it belongs to nobody and ends by itself.
+
+    :ivar began: when, by the monotonic clock.
+    :ivar outcome: the entry that came of it.
+    """
+
+    began: float
+    outcome: Outcome[Stored]
+
+
+class Fetching:
+    """
+    The requests for documents, and what has come but is not stored yet.
+    """
+
+    def __init__(self, context: Context, representations: Representations) -> None:
+        self._context = context
+        self._representations = representations
+        self._fills: dict[str, Fill] = {}
+        self._withdrawals: list[tuple[float, str]] = []
+        self._unwritten: dict[str, Stored] = {}
+        self._storing: set[Outcome[None]] = set()
+        self._unpacking = DeferredSemaphore(_MOST_IN_THREADS)
+
+    async def find(self, key: str) -> Stored | None:
+        """The entry of a document, on its way to the store included."""
+        return self._unwritten.get(key) or await self._context.store.find(key)
+
+    async def find_all(self, keys: Iterable[str]) -> dict[str, Stored]:
+        """As :meth:`find`, for several, for the price of one look-up."""
+        return {**await self._context.store.find_all(list(keys)), **self._unwritten}
+
+    def stored(self) -> list[Deferred[None]]:
+        """One for each document that is being stored: fires when it is done."""
+        return [outcome.wait().addErrback(lambda _: None) for outcome in self._storing]
+
+    def fill(
+        self,
+        registry: IRegistry,
+        route: Document,
+        stored: Stored | None,
+        deadline: float,
+        request: RequestHead | None = None,
+    ) -> Fill:
+        """
+        The request that is under way for this document, or a new one.
+
+        :param request: of a client that waits for a representation, which is made together with the facts then.
+        """
+        key = key_of(registry, route)
+        fill = self._fills.get(key)
+        if fill is None:
+            fill = self._fills[key] = Fill(self._context.clock.seconds(), Outcome())
+            outcome = fill.outcome
+            asking = spawn(self._ask(registry, route, key, stored, deadline, request)).wait()
+            asking.addErrback(self._explained, key).addBoth(self._filled, key)
+            asking.addCallbacks(outcome.succeed, outcome.fail)
+        return fill
+
+    @staticmethod
+    def _explained(failure: Failure, key: str) -> Failure:
+        if failure.check(RegCacheError):
+            return failure
+        # A stored copy goes on answering all the same.
+        _log.failure("{key}: a bug ended the request to the registry.", failure=failure, key=key)
+        return Failure(UpstreamError("Its answer could not be handled."))
+
+    def _filled(self, result: object, key: str) -> object:
+        del self._fills[key]
+        return result
+
+    async def _ask(
+        self,
+        registry: IRegistry,
+        route: Document,
+        key: str,
+        stored: Stored | None,
+        deadline: float,
+        request: RequestHead | None,
+    ) -> Stored:
+        context = self._context
+        try:
+            answer = await question(context, registry, key, _ask_for(registry, route), stored, deadline)
+        except NotFound:
+            if stored is not None and self._is_mass(key):
+                context.store.update(stored)
+                raise UpstreamError("It says 404 for everything at once; that is not believed.") from None
+            raise
+        self._withdrawals.clear()
+        if isinstance(answer, Unchanged):
+            return answer.stored
+        source, digest, derived = await self._read(registry, route, answer, request)
+        entry = self._keep(registry, key, stored, answer, source, digest, derived)
+        if request is not None:
+            self._representations.made(registry, route, entry, request, derived)
+        return entry
+
+    async def _read(
+        self, registry: IRegistry, route: Document, answer: Answer, request: RequestHead | None = None
+    ) -> tuple[Source, str, Derived]:
+        """A document that has come, its digest, and the facts in it: whatever cannot be read is no document."""
+        source, digest = await self._take(answer)
+        job = Job(
+            options=registry.options,
+            document=route.key,
+            source=source,
+            facts=True,
+            representation="" if request is None else route.representation,
+            base=request.base if request is not None and route.linked else "",
+        )
+        try:
+            return source, digest, await self._context.deriver.derive(job)
+        except RegCacheError:
+            self._context.breaker.erred(origin_of(route.url), key_of(registry, route))
+            raise
+
+    def _is_mass(self, key: str) -> bool:
+        now = self._context.clock.seconds()
+        recent = [(when, name) for when, name in self._withdrawals if now - when < _MASS_SECONDS and name != key]
+        self._withdrawals = [*recent, (now, key)][-1000:]
+        if len(self._withdrawals) < _MASS:
+            return False
+        _log.error("{n} known names answered 404 within a minute; the stored copies are served.", n=len(recent) + 1)
+        for _, name in recent:
+            entry = self._context.store.peek(name)
+            if entry is not None and entry.withdrawn:
+                self._context.store.update(evolve(entry, withdrawn=0))
+        return True
+
+    async def _take(self, answer: Answer) -> tuple[Source, str]:
+        most = self._context.max_index_size
+        raw = await collect(answer, most)
+
+        def digested(most: int) -> tuple[bytes, str]:
+            body = decoded(raw, answer.coding, most)
+            return body, hashlib.sha256(body).hexdigest()
+
+        try:
+            if len(raw) > _AT_ONCE:
+                raise TooLarge()
+            body, digest = digested(_AT_ONCE)
+        except TooLarge:
+            body, digest = await self._unpacking.run(self._context.in_thread, digested, most)
+        return Source(body=body, content_type=answer.headers.get("content-type"), url=answer.url), digest
+
+    def _keep(
+        self,
+        registry: IRegistry,
+        key: str,
+        stored: Stored | None,
+        answer: Answer,
+        source: Source,
+        digest: str,
+        derived: Derived,
+    ) -> Stored:
+        now = self._context.now()
+        headers = kept(answer.headers)
+        if stored is not None and stored.digest == digest:
+            entry = evolve(stored, headers=headers, url=answer.url, validated_at=now, withdrawn=0)
+            self._context.store.update(entry)
+            return entry
+        entry = Stored(
+            key=key,
+            registry=registry.options.name,
+            kind=Kind.DOCUMENT,
+            url=answer.url,
+            headers=headers,
+            digest=digest,
+            size=len(source.body),
+            stored_at=now,
+            validated_at=now,
+        )
+        self._context.missing.drop(key)
+        self._note_foreign(key, derived.foreign)
+        facts = self._representations.learn(registry, entry, source, derived.facts)
+        self._unwritten[key] = entry
+        self._spawn(self._compare(entry, facts), key)
+        self._spawn(self._store(registry, entry, source, derived), key)
+        return entry
+
+    def _spawn(self, work: Coroutine[Any, Any, None], key: str) -> None:
+        outcome = spawn(work)
+        self._storing.add(outcome)
+        outcome.wait().addErrback(self._unstored, key).addBoth(lambda _: self._storing.discard(outcome))
+
+    def _note_foreign(self, key: str, foreign: Mapping[str, int]) -> None:
+        """Links that are left as they are lead clients past the cache: say so, once a host."""
+        known = self._context.foreign
+        new = [host for host in foreign if host not in known]
+        if new:
+            _log.warn(
+                "{key}: links to {hosts} are left as they are: not among artifact-hosts.",
+                key=key,
+                hosts=", ".join(new[:_MOST_NAMED]) + (f" and {len(new) - _MOST_NAMED} more" * (len(new) > _MOST_NAMED)),
+            )
+        for host, number in foreign.items():
+            known[host if host in known or len(known) < _MOST_FOREIGN else "others"] += number
+
+    def _unstored(self, failure: object, key: str) -> None:
+        value = getattr(failure, "value", failure)
+        _log.warn("{key}: cannot be stored: {why}", key=key, why=getattr(value, "detail", value))
+
+    async def _store(self, registry: IRegistry, entry: Stored, source: Source, derived: Derived) -> None:
+        store = self._context.store
+        try:
+            partial = store.create(expected=len(source.body))
+            try:
+                await partial.write(source.body)
+            except CannotStore:
+                partial.abort()
+                raise
+            await store.commit(partial, entry)
+        finally:
+            if self._unwritten.get(entry.key) is entry:
+                del self._unwritten[entry.key]
+            self._representations.written(registry, entry)
+        await self._representations.store_facts(registry, entry, derived.facts)
+
+    async def _compare(self, entry: Stored, facts: Mapping[str, PackedFact]) -> None:
+        """Hold what a new index says against the artifacts stored before it: what it contradicts is fetched again."""
+        store = self._context.store
+        for child in await store.children(entry.key):
+            packed = facts.get(child.key.partition("/")[2])
+            if packed is None:
+                continue
+            found = {digest.algorithm: digest for digest in child.digests}
+            strongest = Digest.strongest(digest for digest in unpacked(packed).digests if digest.algorithm in found)
+            if strongest is None:
+                continue
+            if found[strongest.algorithm] != strongest:
+                _log.error("{key}: the registry now publishes another digest; the stored copy goes.", key=child.key)
+                await store.drop(child.key)
+            elif not child.verified:
+                store.update(evolve(child, verified=True))
+
+    async def glimpse(self, registry: IRegistry, route: Document, deadline: float) -> Mapping[str, PackedFact]:
+        """
+        What a document says now, for one artifact's sake: it is not stored, since nobody may ever ask for it.
+
+        :raises regcache.errors.RegCacheError: if it cannot be had.
+        :raises TimeoutError: if it does not come in time, all of it.
+        """
+        looking = Deferred.fromCoroutine(self._look(registry, route, deadline))
+        return await within(self._context.clock, deadline, looking)
+
+    async def _look(self, registry: IRegistry, route: Document, deadline: float) -> Mapping[str, PackedFact]:
+        key = key_of(registry, route)
+        answer = await question(self._context, registry, key, _ask_for(registry, route), None, deadline)
+        assert isinstance(answer, Answer)
+        _, _, derived = await self._read(registry, route, answer)
+        return decode_facts(derived.facts)
+
+
+def key_of(registry: IRegistry, route: Document) -> str:
+    """A document's key in the store."""
+    return f"{registry.options.name}/{route.key}"
+
+
+def unpacked(fact: PackedFact) -> Fact:
+    """A fact from its stored form."""
+    url, digests, size = fact
+    return Fact(url=url, digests=tuple(Digest(*pair) for pair in digests), size=size)
+
+
+def _ask_for(registry: IRegistry, route: Document) -> Ask:
+    return Ask(url=route.url, headers=Headers.of({"accept": route.accept}), allows=registry.allows, coding="gzip")
