@@ -19,6 +19,7 @@ from regcache.values import Network
 __all__ = ["Access", "Peer"]
 
 _Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+_PORTS = {"http": 80, "https": 443}
 _LOOPBACK_NAMES = frozenset({"localhost", "localhost.localdomain", "ip6-localhost", "ip6-loopback"})
 #: Blanks, controls and what could end a quoted link do not stand in a host's name.
 _AUTHORITY = re.compile(r"[!#-;=?-\[\]_a-z~]+")
@@ -104,31 +105,33 @@ class Access:
             raise Forbidden(f"{client} is not among the allowed networks; the operator can add it with --allow.")
         return Peer(str(client), trusted)
 
-    def host(self, headers: Headers, peer: Peer, secure: bool, local: str) -> str:
+    def host(self, headers: Headers, peer: Peer, secure: bool, local: str, named: str = "") -> str:
         """
-        The scheme and authority by which the client reached us, such as ``http://localhost:8650``.
+        The scheme and authority by which the client reached us, such as ``http://localhost:8650``, in one spelling.
 
         :param local: the authority of our own side of the connection, for clients that send no Host.
+        :param named: the authority of a request target in absolute form.
         :raises regcache.errors.MisdirectedHost: if we do not answer under that name.
         """
         lines = headers.lines("host")
         if len(lines) > 1:
             raise BadRequest("It has more than one Host field.")
         forwarded = _last(headers.get("x-forwarded-host")) if peer.trusted else ""
-        authority = (forwarded or (lines[0] if lines else "") or local).strip()
-        name = _name(_host_of(authority))
+        host, port = _host_of((forwarded or named or (lines[0] if lines else "") or local).strip())
+        name = _name(host)
         if not (self._any_host or name in self._names or self._is_own_address(name, local)):
             raise MisdirectedHost(f"{name!r} is not among its names; the operator can add it with --hosts.")
         scheme = _last(headers.get("x-forwarded-proto")).lower() if peer.trusted else ""
         if scheme not in ("http", "https"):
             scheme = "https" if secure else "http"
-        return f"{scheme}://{authority}"
+        shown = f"[{name}]" if ":" in name else name
+        return f"{scheme}://{shown}" + ("" if port in (None, _PORTS[scheme]) else f":{port}")
 
     @staticmethod
     def _is_own_address(name: str, local: str) -> bool:
         """An address cannot be rebound by anybody's name server, so our own is always right."""
         address = _address(name)
-        return address is not None and (address.is_loopback or address == _address(_host_of(local)))
+        return address is not None and (address.is_loopback or address == _address(_host_of(local)[0]))
 
     def base(self, reached: str, prefix: str, registry_path: str) -> str:
         """
@@ -144,13 +147,14 @@ class Access:
 
 
 @lru_cache(256)
-def _host_of(authority: str) -> str:
-    """The host of a ``host`` or ``host:port``."""
+def _host_of(authority: str) -> tuple[str, int | None]:
+    """The host and the port of a ``host`` or ``host:port``."""
     try:
         parts = urlsplit(f"//{authority}")
-        good = parts.netloc == authority and "@" not in authority and parts.port != 0
+        port = parts.port
+        good = parts.netloc == authority and "@" not in authority and port != 0
     except ValueError:
         good = False
     if not good or not _AUTHORITY.fullmatch(authority):
         raise BadRequest("The Host field is not well formed.")
-    return parts.hostname or ""
+    return parts.hostname or "", port

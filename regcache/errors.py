@@ -8,6 +8,7 @@ the client reads, and the message given when it is raised is the rest: what happ
 from __future__ import annotations
 
 import re
+from http import HTTPStatus
 from typing import ClassVar
 
 __all__ = [
@@ -70,6 +71,11 @@ class RegCacheError(Exception):
     def __init__(self, detail: str = "") -> None:
         super().__init__(detail)
         self.detail = shown(detail)
+
+    @property
+    def reason(self) -> str:
+        """The reason phrase that goes with the status."""
+        return HTTPStatus(self.status).phrase
 
     @property
     def text(self) -> str:

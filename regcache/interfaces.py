@@ -202,14 +202,17 @@ class IStore(Interface):
         Read an entry's body. The bytes stay readable until close(), whatever becomes of the entry.
 
         :raises regcache.errors.BlobDamaged: if the blob is missing or has another size; the entry is gone then.
+        :raises regcache.errors.TooBusy: if it cannot be opened now.
         """
 
-    def create(observe: Callable[[bytes], object] = ..., expected: int | None = None) -> IPartial:
+    def create(observe: Callable[[bytes], object] = ..., expected: int | None = None, most: int = 0) -> IPartial:
         """
         A new body to write.
 
-        :param observe: given each chunk that is written, once and in order, perhaps in a thread: to hash it there.
+        :param observe: given each chunk to write, once and in order, also one that is refused then; perhaps in a
+            thread, to hash it there.
         :param expected: its length, if known.
+        :param most: bytes that it may have, 0 for any; a write that passes them fails with CannotStore.
         :raises regcache.errors.CannotStore: if it would not fit, the disk is too full, or is read-only.
         """
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from attrs import field, frozen
+from attrs import Factory, field, frozen
 
 from regcache.http.messages import Digest, Headers
 
@@ -56,7 +56,9 @@ class Document:
     :ivar vary: request fields that chose the representation, beside Accept-Encoding.
     :ivar linked: whether the representation holds absolute links, so that one is needed per base URL.
     :ivar instead: another document that serves as well if a fresh copy of it is stored.
+    :ivar spares: documents that serve, in the representation they say, when this one cannot be had.
     :ivar ttl: seconds of freshness, if not the registry's own.
+    :ivar family: the same for documents that name the same artifacts; the key, unless said otherwise.
     """
 
     key: str
@@ -67,7 +69,9 @@ class Document:
     vary: tuple[str, ...] = ()
     linked: bool = False
     instead: Document | None = None
+    spares: tuple[Document, ...] = ()
     ttl: float | None = None
+    family: str = field(default=Factory(lambda self: self.key, takes_self=True))
 
 
 @frozen(kw_only=True)
@@ -125,11 +129,9 @@ class Relay:
     A request that is passed on with its body and whose answer is never stored, such as an audit.
 
     :ivar url: where it goes.
-    :ivar offline: what is answered when the upstream cannot be asked.
     """
 
     url: str
-    offline: Local | None = None
 
 
 #: What a request can mean.

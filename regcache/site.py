@@ -9,56 +9,79 @@ from __future__ import annotations
 from typing import Any
 
 from twisted.internet.interfaces import IAddress
-from twisted.internet.protocol import connectionDone
+from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
 from twisted.web.http import HTTPChannel
-from twisted.web.resource import Resource
 from twisted.web.server import Request, Site
 
-from regcache.errors import HeadersTooLarge, PayloadTooLarge, RegCacheError
+from regcache.errors import BadRequest, HeadersTooLarge, PayloadTooLarge, RegCacheError, TargetTooLong, TooBusy
+from regcache.web import RegCacheResource
 
 __all__ = ["CacheSite"]
 
 _MOST_BODY = 8 << 20
 _MOST_HEADERS = 32768
+_LONGEST_LENGTH = 19
+#: Bytes and seconds for which what a refused client still sends is dropped, so that it gets to read the answer.
+_MOST_DROPPED, _LINGER_SECONDS = 64 << 20, 5
 
 
 def _refusal(error: RegCacheError) -> bytes:
     """A whole response, for a request that is not worth reading to its end."""
     body = error.text.encode() + b"\n"
-    head = f"HTTP/1.1 {error.status} Refused\r\nconnection: close\r\ncontent-type: text/plain\r\n"
-    return f"{head}content-length: {len(body)}\r\n\r\n".encode() + body
+    head = f"HTTP/1.1 {error.status} {error.reason}\r\nServer: regcache\r\nConnection: close\r\nX-Cache: BYPASS\r\n"
+    head += (
+        "Cache-Status: regcache; fwd=bypass\r\nContent-Type: text/plain; charset=utf-8\r\nCache-Control: no-store\r\n"
+    )
+    if error.status == 503:
+        head += "Retry-After: 5\r\n"
+    return f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
 
 
 class _BoundedRequest(Request):
-    """Refuses a body that is too large before it is read, and reads no form."""
+    """Refuses a body that is too large, or from somebody who may not ask, before it is read; reads no form."""
+
+    channel: _Channel
 
     def gotLength(self, length: int | None) -> None:
+        error: RegCacheError | None = None
         if length is not None and length > _MOST_BODY:
-            self._refuse(PayloadTooLarge(f"At most {_MOST_BODY} bytes are accepted."))
+            error = PayloadTooLarge(f"At most {_MOST_BODY} bytes are accepted.")
+        elif length != 0:
+            error = self.channel.site.judge(self)
+        if error is not None:
+            self.requestHeaders.removeHeader(b"expect")
+            self.channel.refuse(error)
             length = 0
         super().gotLength(length)  # type: ignore[no-untyped-call]
 
     def handleContentChunk(self, data: bytes) -> None:
         if self.content is not None and self.content.tell() + len(data) > _MOST_BODY:
-            self._refuse(PayloadTooLarge(f"At most {_MOST_BODY} bytes are accepted."))
-            return
-        super().handleContentChunk(data)  # type: ignore[no-untyped-call]
+            self.channel.refuse(PayloadTooLarge(f"At most {_MOST_BODY} bytes are accepted."))
+        elif not self.channel.refused:
+            super().handleContentChunk(data)  # type: ignore[no-untyped-call]
 
-    def _refuse(self, error: RegCacheError) -> None:
-        transport = self.transport
-        assert transport is not None
-        transport.write(_refusal(error))
-        transport.loseConnection()
+    def requestReceived(self, command: bytes, path: bytes, version: bytes) -> None:
+        if not self.channel.refused:
+            super().requestReceived(command, path, version)  # type: ignore[no-untyped-call]
+
+    def _handleStar(self) -> None:
+        self.channel.refuse(BadRequest("This is a cache for registries: ask for a path."))
 
 
 class _Channel(HTTPChannel):
-    """One connection: says what is wrong with a head that is too large, and can be asked to end in order."""
+    """
+    One connection: says what is wrong with a request that is not to be read, and can be asked to end in order.
+
+    :ivar refused: whether that was said; what still comes is dropped then.
+    """
 
     totalHeadersSize = _MOST_HEADERS
     site: CacheSite
+    refused = False
     #: Our own side, which Twisted would ask the system for at every request.
     _host: IAddress | None = None
+    _dropped = 0
 
     def connectionMade(self) -> None:
         super().connectionMade()  # type: ignore[no-untyped-call]
@@ -67,6 +90,39 @@ class _Channel(HTTPChannel):
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         self.site.channels.discard(self)
         super().connectionLost(reason)  # type: ignore[no-untyped-call]
+
+    def dataReceived(self, data: bytes) -> None:
+        if not self.refused:
+            super().dataReceived(data)  # type: ignore[no-untyped-call]
+            return
+        self._dropped += len(data)
+        if self._dropped > _MOST_DROPPED:
+            self.forceAbortClient()  # type: ignore[no-untyped-call]
+
+    def lineReceived(self, line: bytes) -> None:
+        if not self.refused:
+            super().lineReceived(line)  # type: ignore[no-untyped-call]
+
+    def rawDataReceived(self, data: bytes) -> None:
+        if not self.refused:
+            super().rawDataReceived(data)  # type: ignore[no-untyped-call]
+
+    def refuse(self, error: RegCacheError) -> None:
+        """
+        Answer that, and read no more requests.
+
+        A client that is still sending would not see the answer if the connection were closed under it: what it sends is
+        dropped for a moment.
+        """
+        if self.refused or self.transport is None:
+            return
+        self.refused = True
+        self.transport.write(_refusal(error))
+        self.setTimeout(_LINGER_SECONDS)  # type: ignore[no-untyped-call]
+        if hasattr(self.transport, "loseWriteConnection"):
+            self.transport.loseWriteConnection()
+        else:
+            self.transport.loseConnection()
 
     def getHost(self) -> IAddress:
         if self._host is None:
@@ -79,10 +135,31 @@ class _Channel(HTTPChannel):
         if not self.requests:
             self.loseConnection()  # type: ignore[no-untyped-call]
 
+    def headerReceived(self, line: bytes) -> bool:
+        name, _, value = line.partition(b":")
+        if name.strip().lower() == b"content-length" and len(value.strip()) > _LONGEST_LENGTH:
+            self.refuse(BadRequest("Its Content-Length is no length."))
+            return False
+        return bool(super().headerReceived(line))  # type: ignore[no-untyped-call]
+
     def lineLengthExceeded(self, line: bytes) -> None:
+        self.refuse(HeadersTooLarge("Its lines are too long.") if self.requests else TargetTooLong())
         del line
+
+    def _respondToBadRequestAndDisconnect(self) -> None:
+        too_large = self._receivedHeaderSize > self.totalHeadersSize or self._receivedHeaderCount > self.maxHeaders
+        self.refuse(HeadersTooLarge("They are too many.") if too_large else BadRequest("It is not well formed."))
+
+
+class _Refusing(Protocol):
+    """A connection that is not taken: says why at once."""
+
+    def __init__(self, error: RegCacheError) -> None:
+        self._error = error
+
+    def connectionMade(self) -> None:
         assert self.transport is not None
-        self.transport.write(_refusal(HeadersTooLarge("Its lines are too long.")))
+        self.transport.write(_refusal(self._error))
         self.transport.loseConnection()
 
 
@@ -90,6 +167,8 @@ class CacheSite(Site):
     """
     What listens on a port of our own.
 
+    :param resource: what is served.
+    :param most: connections that are held at the same time; 0 for any.
     :ivar channels: the connections that are open.
     """
 
@@ -98,9 +177,17 @@ class CacheSite(Site):
     displayTracebacks = False
     noisy = False
 
-    def __init__(self, resource: Resource, reactor: Any) -> None:
+    def __init__(self, resource: RegCacheResource, reactor: Any, most: int = 0) -> None:
         super().__init__(resource, requestFactory=_BoundedRequest, reactor=reactor)  # type: ignore[no-untyped-call]
         self.channels: set[_Channel] = set()
+        self.judge = resource.judge
+        self._most = most
+
+    def buildProtocol(self, address: Any) -> Any:
+        """Serve a new connection; past the limit it is told to come again."""
+        if self._most and len(self.channels) >= self._most:
+            return _Refusing(TooBusy(f"{self._most} connections are open."))
+        return super().buildProtocol(address)  # type: ignore[no-untyped-call]
 
     def acceptableProtocols(self) -> list[bytes]:
         """What a TLS client may choose from."""

@@ -48,6 +48,8 @@ __all__ = ["Options", "Parts", "build", "main", "makeService"]
 _log = Log()
 _PORT = 8650
 _BACKLOG = 1024
+#: Descriptors for bodies, the index, the helpers and the registries.
+_RESERVED = 512
 
 
 @implementer(IService)
@@ -170,7 +172,7 @@ class _Ports(Service):
                 raise ConfigError(f"{one.endpoint} cannot be listened on: {problem}")
 
     def _open(self, one: Listen) -> str | None:
-        site = CacheSite(self._parts.resource(one.registry), self._reactor)
+        site = CacheSite(self._parts.resource(one.registry), self._reactor, _most_connections())
         outcome: list[Any] = []
         try:
             endpoint = endpoints.serverFromString(self._reactor, _completed(one.endpoint))
@@ -271,6 +273,12 @@ def _completed(endpoint: str) -> str:
         if probe.connect_ex(path) == errno.ECONNREFUSED:
             Path(path).unlink(missing_ok=True)
     return endpoint if "mode=" in rest else f"{endpoint}:mode=600"
+
+
+def _most_connections() -> int:
+    """How many connections a port may hold, so that descriptors are left for bodies and for the registries."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return max(soft - _RESERVED, soft // 2)
 
 
 def _raise_descriptor_limit() -> None:

@@ -48,9 +48,9 @@ class _MemoryBody:
 
 @implementer(IPartial)
 class _MemoryPartial:
-    def __init__(self, observe: Callable[[bytes], object]) -> None:
+    def __init__(self, observe: Callable[[bytes], object], most: int) -> None:
         self.data = bytearray()
-        self._observe = observe
+        self._observe, self._most = observe, most
 
     @property
     def written(self) -> int:
@@ -58,6 +58,8 @@ class _MemoryPartial:
 
     def write(self, data: bytes) -> Deferred[None]:
         self._observe(data)
+        if self._most and len(self.data) + len(data) > self._most:
+            return fail(CannotStore("It has more bytes than it may."))
         self.data += data
         return succeed(None)
 
@@ -107,11 +109,14 @@ class MemoryStore:
     def create(
         self,
         observe: Callable[[bytes], object] = bool,
-        expected: int | None = None,  # noqa: ARG002
+        expected: int | None = None,
+        most: int = 0,
     ) -> IPartial:
         if self.refuses:
             raise CannotStore("It was told to refuse.")
-        return _MemoryPartial(observe)
+        if most and expected is not None and expected > most:
+            raise CannotStore("It has more bytes than it may.")
+        return _MemoryPartial(observe, most)
 
     def commit(self, partial: IPartial, entry: Stored) -> Deferred[None]:
         assert isinstance(partial, _MemoryPartial)

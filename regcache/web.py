@@ -5,7 +5,9 @@ The Resource tree: requests in, replies out. Nothing here decides anything about
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping
+from http import HTTPStatus
 from typing import Any
 
 from attrs import define, field
@@ -27,9 +29,10 @@ from regcache.errors import (
     NotStarted,
     RegCacheError,
     TargetTooLong,
+    UpstreamError,
 )
 from regcache.flow.cache import Cache
-from regcache.flow.reply import Reply, cache_status
+from regcache.flow.reply import How, Reply, cache_status
 from regcache.flow.sending import Sender, abort_client
 from regcache.flow.upstream import origin_of
 from regcache.flow.waiting import Outcome
@@ -42,6 +45,8 @@ __all__ = ["House", "RegCacheResource"]
 
 _log = Log()
 _MOST_TARGET = 8192
+#: Twisted does not know all of them.
+_PHRASES = {status.value: status.phrase.encode() for status in HTTPStatus}
 
 
 @define(eq=False)
@@ -147,6 +152,16 @@ class RegCacheResource(Resource):
         self._house = house
         self._registry = registry
 
+    def judge(self, request: Request) -> RegCacheError | None:
+        """Why whoever sends this may not; None if they may. Known before the body of the request is read."""
+        access, headers = self._house.access, _headers(request)
+        try:
+            peer = access.peer(getattr(request.getClientAddress(), "host", None) or "", headers)
+            access.host(headers, peer, request.isSecure(), _local(request))
+        except RegCacheError as error:
+            return error
+        return None
+
     def render(self, request: Request) -> int:
         """Answer, sooner or later."""
         exchange = _Exchange(self._house, request, self._registry)
@@ -189,27 +204,29 @@ class _Exchange:
 
     async def _reply(self) -> Reply:
         house, request = self._house, self._request
-        headers = _headers(request)
+        headers, target = _headers(request), request.uri.decode("latin-1")
+        named, target = _split_target(target, request.method)
+        prefix, path, query = _below_mount(request, target)
+        name, rest = (self._only, path) if self._only else _split(path)
+        # Whoever is refused is told so in its own format.
+        self._registry = house.registries.get(name)
         self._peer = house.access.peer(getattr(request.client, "host", None) or "", headers)
-        reached = house.access.host(headers, self._peer, request.isSecure(), _local(request))
+        reached = house.access.host(headers, self._peer, request.isSecure(), _local(request), named)
         if not house.running():
             raise NotStarted("Try again shortly.")
         if house.token in headers.get("via"):
             raise BadRequest("It has been here before: an upstream leads back to this cache.")
-        target = request.uri.decode("latin-1")
         if len(target) > _MOST_TARGET:
             raise TargetTooLong(f"At most {_MOST_TARGET} bytes are accepted.")
-        prefix, path, query = _below_mount(request, target)
         if not self._only and path in ("", "/"):
             return self._page(house.registries, reached, prefix)
         if not self._only and path in ("/-/health", "/-/health/live", "/-/health/ready"):
+            self._only_read()
             body = json.dumps(house.health()).encode() + b"\n"
             return Reply(status=200, headers=Headers.of({"content-type": "application/json"}), body=body)
-        name, rest = (self._only, path) if self._only else _split(path)
-        registry = house.registries.get(name)
+        registry = self._registry
         if registry is None:
             raise NotFound(f"No registry {name!r} is served here; there are: {', '.join(house.registries)}.")
-        self._registry = registry
         if rest in ("", "/") and request.method in (b"GET", b"HEAD"):
             return self._page({name: registry}, reached, prefix)
         mount = "" if self._only else f"{name}/"
@@ -224,9 +241,12 @@ class _Exchange:
         )
         return await house.cache.answer(registry, head)
 
-    def _page(self, registries: Mapping[str, IRegistry], reached: str, prefix: str) -> Reply:
+    def _only_read(self) -> None:
         if self._request.method not in (b"GET", b"HEAD"):
             raise MethodNotAllowed()
+
+    def _page(self, registries: Mapping[str, IRegistry], reached: str, prefix: str) -> Reply:
+        self._only_read()
         lines = [f"regcache {__version__}: a cache in front of package registries.", ""]
         for name, registry in registries.items():
             base = self._house.access.base(reached, prefix, "" if self._only else f"{name}/")
@@ -247,11 +267,13 @@ class _Exchange:
             fields["retry-after"] = "5"
         if error.status >= 500:
             _log.warn("{uri}: {why}", uri=self._request.uri.decode("latin-1")[:200], why=error.text)
-        return Reply(status=error.status, headers=Headers.of(fields), body=body)
+        asked = self._registry is not None and isinstance(error, UpstreamError | NotFound)
+        how = How.MISS if asked else How.BYPASS
+        return Reply(status=error.status, headers=Headers.of(fields), body=body, how=how)
 
     async def _send(self, reply: Reply) -> int:
         request = self._request
-        request.setResponseCode(reply.status)
+        request.setResponseCode(reply.status, _PHRASES.get(reply.status, b"Unknown"))
         request.defaultContentType = None
         fields = request.responseHeaders
         for name, value in reply.headers:
@@ -330,17 +352,26 @@ def _local(request: Request) -> str:
     return f"[{name}]:{port}" if ":" in name else f"{name}:{port}"
 
 
+def _split_target(target: str, method: bytes) -> tuple[str, str]:
+    """
+    The authority that a target in absolute form names, which counts more than the Host field (RFC 9112 section 3.2.2),
+    and the rest of it.
+    """
+    if target.startswith("/"):
+        return "", target
+    scheme, sep, rest = target.partition("://")
+    if not sep or scheme.lower() not in ("http", "https") or method == b"CONNECT":
+        raise BadRequest("This is a cache for registries, not a forward proxy: ask for a path.")
+    authority = re.split("[/?]", rest, maxsplit=1)[0]
+    return authority, rest[len(authority) :] if rest[len(authority) :].startswith("/") else "/" + rest[len(authority) :]
+
+
 def _below_mount(request: Request, target: str) -> tuple[str, str, str]:
     """
     The mount's path, the raw path below it, and the query.
 
     Twisted's own path segments are decoded, so the raw target is walked again by their number.
     """
-    if not target.startswith("/"):
-        scheme, sep, rest = target.partition("://")
-        if not sep or scheme.lower() not in ("http", "https") or request.method == b"CONNECT":
-            raise BadRequest("This is a cache for registries, not a forward proxy: ask for a path.")
-        target = "/" + rest.partition("/")[2]
     path, _, query = target.partition("?")
     mounted = [segment for segment in request.prepath or () if segment]
     pieces = path.split("/")

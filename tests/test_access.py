@@ -144,29 +144,34 @@ def reached(rules: Access, host: str | None, peer: Peer = STRANGER, secure: bool
 
 
 @pytest.mark.parametrize(
-    "host",
+    ("host", "shown"),
     [
         "localhost",
-        "localhost:8650",
-        "LocalHost.",
-        "ip6-localhost",
-        "127.0.0.1:8650",
-        "127.9.9.9",
-        "[::1]:8650",
-        "[0:0::1]",
-        "[::ffff:127.0.0.1]:1",
-        "10.0.0.9",
-        "10.0.0.9:80",
-        "[::ffff:10.0.0.9]",
-        "build",
-        "build.corp.example:8650",
-        "BUILD",
+        ("localhost:8650", "localhost:8650"),
+        ("LocalHost.", "localhost"),
+        ("ip6-localhost", "ip6-localhost"),
+        ("127.0.0.1:8650", "127.0.0.1:8650"),
+        ("127.0.0.1:08650", "127.0.0.1:8650"),
+        ("127.9.9.9", "127.9.9.9"),
+        ("[::1]:8650", "[::1]:8650"),
+        ("[0:0::1]", "[::1]"),
+        ("[::ffff:127.0.0.1]:1", "127.0.0.1:1"),
+        ("10.0.0.9", "10.0.0.9"),
+        ("10.0.0.9:80", "10.0.0.9"),
+        ("[::ffff:10.0.0.9]", "10.0.0.9"),
+        ("build", "build"),
+        ("build.corp.example:8650", "build.corp.example:8650"),
+        ("BUILD", "build"),
     ],
 )
-def test_own_names(host: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It answers under loopback's names, the machine's, long and short, and the address that was connected to."""
+def test_own_names(host: str, shown: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    It answers under loopback's names, the machine's, long and short, and the address that was connected to.
+
+    However they are spelled, links to it are spelled in one way.
+    """
     monkeypatch.setattr("socket.gethostname", lambda: "Build.corp.example")
-    assert reached(access(), host) == f"http://{host}"
+    assert reached(access(), host) == f"http://{shown}"
 
 
 @pytest.mark.parametrize(
@@ -196,7 +201,7 @@ def test_named_hosts(monkeypatch: pytest.MonkeyPatch) -> None:
     """Named hosts take the place of the machine's name; loopback and the public URL's host are always right."""
     monkeypatch.setattr("socket.gethostname", lambda: "build")
     rules = access(hosts=("Cache.example", "10.0.0.7", "fd00:0::7"), public_url="https://Public.example:444/x/")
-    for host in ("cache.example:1", "CACHE.example.", "10.0.0.7", "[fd00::7]:80", "localhost", "public.example"):
+    for host in ("cache.example:1", "cache.example", "10.0.0.7", "[fd00::7]:81", "localhost", "public.example"):
         assert reached(rules, host) == f"http://{host}"
     for host in ("build", "sub.cache.example"):
         with pytest.raises(MisdirectedHost):
@@ -206,7 +211,7 @@ def test_named_hosts(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_any_name() -> None:
     """With a star it answers under any name, but still only under what can be one."""
-    assert reached(access(hosts=("*",)), "anything.example:80") == "http://anything.example:80"
+    assert reached(access(hosts=("*",)), "anything.example:81") == "http://anything.example:81"
     with pytest.raises(BadRequest):
         reached(access(hosts=("*",)), "any thing")
 

@@ -15,13 +15,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from twisted.internet.defer import Deferred, maybeDeferred, succeed
+from twisted.internet.defer import Deferred, maybeDeferred
 
 from regcache.errors import CannotStore, ConfigError
 from regcache.store import disk
 from regcache.store.blobs import Partial, blob_path
 from regcache.store.disk import DiskStore
 from regcache.store.index import FORMAT
+from regcache.store.space import Space
 
 
 def opened(directory: Path, **more: Any) -> DiskStore:
@@ -89,7 +90,7 @@ def test_a_disk_that_fills_up_costs_the_copy(tmp_path: Path, monkeypatch: pytest
         return written(fd, data[: 1000 - at], at)
 
     monkeypatch.setattr(os, "pwrite", full)
-    partial = Partial(tmp_path / "1", bool, in_thread, 0)
+    partial = Partial(tmp_path / "1", bool, in_thread, Space(0, 0, int, bool))
     failures: list[Any] = []
     partial.retain()
     partial.write(b"x" * 3000).addBoth(failures.append)
@@ -102,21 +103,24 @@ def test_a_disk_that_fills_up_costs_the_copy(tmp_path: Path, monkeypatch: pytest
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_floor_of_free_space(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Below min-free nothing more is stored, and the reason names the option."""
-    store = opened(tmp_path, min_free=1 << 30)
-    monkeypatch.setattr(store, "_running", True)
-    monkeypatch.setattr(store, "_free", (1 << 30) + 100)
-    monkeypatch.setattr(store, "_write", lambda *_: succeed([]))
-    store.create(expected=100)
-    with pytest.raises(CannotStore) as caught:
-        store.create(expected=101)
-    assert "--min-free" in caught.value.detail
-    monkeypatch.setattr(store, "_max_size", 1000)
-    with pytest.raises(CannotStore) as caught:
-        store.create(expected=1001)
-    assert "--max-size" in caught.value.detail
-    let_go(store)
+def test_the_bounds() -> None:
+    """Below min-free or above max-size, with all that is under way, nothing more is stored, and room is made."""
+    made_room: list[int] = []
+    space = Space(1000, 1 << 30, lambda: 500, made_room.append)
+    space.measured((1 << 30) + 100)
+    space.take(100)
+    with pytest.raises(CannotStore, match="--min-free"):
+        space.take(1)
+    assert made_room == [1]
+    space.measured(2 << 30)
+    space.take(500)
+    assert made_room == [1, 600]
+    with pytest.raises(CannotStore, match="--max-size"):
+        space.take(401)
+    space.give_back(600)
+    space.take(1000)
+    space.measured((1 << 30) - 1)
+    assert made_room == [1, 600, 1000, 0]
 
 
 def test_a_start_does_not_look_at_every_entry(tmp_path: Path) -> None:

@@ -59,8 +59,11 @@ def weigh(
     recovered: no client waits for that.
     """
     decision = decide(stored, rules, now=context.now(), mutable=mutable, spared=False)
+    if not isinstance(decision, Revalidate):
+        return decision, False
     origin = origin_of(url)
-    if not isinstance(decision, Revalidate) or not context.breaker.spares(origin, key):
+    in_trouble = context.breaker.spares(origin, key)
+    if not in_trouble and (decision.stale or not context.breaker.is_slow(origin)):
         return decision, False
     spared = decide(stored, rules, now=context.now(), mutable=mutable, spared=True)
     return spared, context.breaker.probe(origin)
@@ -72,7 +75,8 @@ async def question(
     """
     Ask the upstream for ``key``, conditionally where something is stored.
 
-    The breaker learns how it went. A 404, 410 or 451 marks the stored entry withdrawn, or is remembered for a while.
+    The breaker learns how it went. A 404, 410 or 451 marks the stored entry withdrawn, or is remembered for a while;
+    many of them at once are not believed.
 
     :returns: a 200 whose body is to be taken, or that the stored entry holds.
     :raises regcache.errors.NotFound: if the upstream says there is none.
@@ -86,33 +90,41 @@ async def question(
         if context.breaker.broke(origin):
             _log.error("{origin} is in trouble: {why}", origin=origin, why=error.text)
         raise
-    if answer.status == 200:
+    if answer.status == 200 or (answer.status == 304 and stored is not None):
         context.breaker.succeeded(origin)
+        context.withdrawals.present(origin)
+    if answer.status == 200:
         return answer
     if answer.status == 304 and stored is not None:
-        context.breaker.succeeded(origin)
         answer.discard()
         entry = revived(stored, answer.headers, context.now())
-        context.store.update(entry)
+        context.note(entry)
         return Unchanged(entry)
     if answer.status in _GONE:
         context.breaker.succeeded(origin)
-        raise await _gone(context, registry, key, stored, answer)
+        raise await _gone(context, registry, key, stored, answer, origin)
     raise _trouble(context, origin, key, answer)
 
 
-async def _gone(context: Context, registry: IRegistry, key: str, stored: Stored | None, answer: Answer) -> NotFound:
+async def _gone(
+    context: Context, registry: IRegistry, key: str, stored: Stored | None, answer: Answer, origin: str
+) -> NotFound | UpstreamError:
     status = answer.status
     try:
         text = (await collect(answer, _MOST_ERROR_TEXT)).decode("utf-8", "replace")
     except UpstreamError:
         text = ""
-    if stored is not None:
-        context.store.update(evolve(stored, withdrawn=status, validated_at=context.now()))
-        _log.warn("{key}: withdrawn by the upstream ({status}).", key=key, status=status)
-    else:
+    if stored is None:
         until = context.clock.seconds() + registry.options.negative_ttl
         context.missing.put(key, Missing(status, until, ""), 1)
+    elif not stored.withdrawn and status == 404 and (again := context.withdrawals.gone(origin, stored)):
+        for entry in again:
+            context.note(entry)
+        _log.error("{n} known names answered 404 within a minute; the stored copies are served.", n=len(again))
+        return UpstreamError("It says 404 for everything at once; that is not believed.")
+    else:
+        context.note(evolve(stored, withdrawn=status, validated_at=context.now()))
+        _log.warn("{key}: withdrawn by the upstream ({status}).", key=key, status=status)
     plain = "" if "<" in text or "{" in text else text.strip()
     return NotFound(plain or f"The registry answered {status} for {answer.url}.")
 

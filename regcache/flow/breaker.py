@@ -35,7 +35,8 @@ class Breaker:
     row, until one success.
 
     While it is open, a probe is due every ten seconds; requests that have no stored copy are never held. An error on
-    one key alone holds that key for ten seconds.
+    one key alone holds that key for ten seconds. An origin that is merely *slow* is not waited for by requests whose
+    stored copy is fresh, for ten seconds.
 
     :ivar now: a monotonic clock, in seconds.
     """
@@ -43,6 +44,7 @@ class Breaker:
     now: Callable[[], float]
     _origins: dict[str, _Origin] = field(factory=dict)
     _held: dict[str, float] = field(factory=dict)
+    _slow: dict[str, float] = field(factory=dict)
 
     def spares(self, origin: str, key: str) -> bool:
         """Whether a request that has a stored copy should do without this origin now."""
@@ -66,6 +68,17 @@ class Breaker:
         """Whether this origin is known to be in trouble."""
         state = self._origins.get(origin)
         return state is not None and state.open
+
+    def is_slow(self, origin: str) -> bool:
+        """Whether somebody waited for this origin in vain a moment ago."""
+        until = self._slow.get(origin)
+        if until is not None and self.now() >= until:
+            del self._slow[origin]
+        return origin in self._slow
+
+    def lagged(self, origin: str) -> None:
+        """The origin took longer than a request with a fresh copy waits."""
+        self._slow[origin] = self.now() + _KEY_HOLD
 
     def succeeded(self, origin: str) -> None:
         """The origin answered: whatever was wrong with it is over."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 from attrs import evolve
 from twisted.internet.defer import Deferred, DeferredList
 
-from regcache.errors import MethodNotAllowed, NotStarted, Offline, RegCacheError, UpstreamError
+from regcache.errors import MethodNotAllowed, NotStarted, Offline, RegCacheError, TooBusy, UpstreamError
 from regcache.flow.artifacts import Artifacts
 from regcache.flow.collect import collect, decoded
 from regcache.flow.context import Context
@@ -23,7 +23,10 @@ from regcache.routes import Artifact, Document, Local, Moved, Relay, Route
 __all__ = ["Cache"]
 
 _RELAYED_FIELDS = ("content-type", "content-encoding", "accept", "npm-in-ci", "npm-command")
-_MOST_RELAYED = 64 << 20
+_MOST_RELAYED = 16 << 20
+_MOST_RELAYS = 16
+#: What an answer that is passed on may say; parts, redirects and the like mean nothing out of their place.
+_RELAYED_STATUSES = frozenset({200, 201, 202, 204})
 #: The fields that a 304 repeats (RFC 9110 section 15.4.5).
 _NOT_MODIFIED_FIELDS = frozenset({"etag", "last-modified", "cache-control", "vary", "age"})
 
@@ -40,6 +43,7 @@ class Cache:
         self._documents = Documents(context)
         self._artifacts = Artifacts(context, self._documents)
         self._stopping = False
+        self._relaying = 0
 
     async def answer(self, registry: IRegistry, request: RequestHead) -> Reply:
         """
@@ -123,27 +127,28 @@ class Cache:
         return evolve(found, body=transfer.open(), start=0, stop=part.stop - part.start, how=How.BYPASS)
 
     async def _relay(self, registry: IRegistry, route: Relay, request: RequestHead) -> Reply:
+        context = self.context
+        if context.rules.offline:
+            raise Offline("It is passed on to the registry, never stored.")
+        if self._relaying >= _MOST_RELAYS:
+            raise TooBusy(f"{_MOST_RELAYS} requests are being passed on already.")
+        self._relaying += 1
         try:
-            if self.context.rules.offline:
-                raise Offline("It is passed on to the registry, never stored.")
             fields = {name: request.headers.get(name) for name in _RELAYED_FIELDS if name in request.headers}
             ask = Ask(
                 method=request.method,
                 url=route.url,
-                headers=self.context.request_fields.replacing(fields),
+                headers=context.request_fields.replacing(fields),
                 allows=registry.allows,
                 body=request.body,
             )
-            answer = await self.context.upstream.ask(ask, self.context.rules.cold_timeout)
-            body = decoded(await collect(answer, _MOST_RELAYED), answer.coding, _MOST_RELAYED)
-        except RegCacheError:
-            if route.offline is None:
-                raise
-            local = route.offline
-            headers = local.headers.replacing({"content-type": local.content_type})
-            return Reply(status=local.status, headers=headers, body=local.body)
-        if answer.status >= 400 and route.offline is not None:
-            local = route.offline
-            return Reply(status=local.status, headers=Headers.of({"content-type": local.content_type}), body=local.body)
+            # It serves nobody to wait long for what is asked beside an install.
+            patience = context.rules.upstream_timeout
+            answer = await context.upstream.ask(ask, patience, patience)
+            raw = await collect(answer, _MOST_RELAYED)
+            body = await context.in_thread(decoded, raw, answer.coding, _MOST_RELAYED)
+        finally:
+            self._relaying -= 1
         kind = answer.headers.get("content-type") or "application/octet-stream"
-        return Reply(status=answer.status, headers=Headers.of({"content-type": kind}), body=body)
+        status = answer.status if answer.status in _RELAYED_STATUSES or answer.status >= 400 else 502
+        return Reply(status=status, headers=Headers.of({"content-type": kind}), body=body)

@@ -13,7 +13,8 @@ from twisted.internet.interfaces import IReactorTime
 from regcache.flow.breaker import Breaker
 from regcache.flow.derive import Deriver
 from regcache.flow.upstream import Upstream
-from regcache.http.messages import Headers
+from regcache.flow.withdrawals import Withdrawals
+from regcache.http.messages import Headers, Stored
 from regcache.http.policy import Rules
 from regcache.interfaces import IStore
 
@@ -88,6 +89,7 @@ class Context:
     :ivar max_file_size: bytes of an artifact to store; 0 for any.
     :ivar in_thread: runs what releases the interpreter lock beside the reactor.
     :ivar foreign: how many links were seen that lead to hosts that may not be asked, by host.
+    :ivar unwritten: documents that have come and are on their way to the store, by key.
     """
 
     store: IStore
@@ -104,7 +106,22 @@ class Context:
     breaker: Breaker = field(init=False)
     missing: Bounded[str, Missing] = field(init=False)
     foreign: Counter[str] = field(factory=Counter, init=False)
+    withdrawals: Withdrawals = field(init=False)
+    unwritten: dict[str, Stored] = field(factory=dict, init=False)
 
     def __attrs_post_init__(self) -> None:
         self.breaker = Breaker(self.clock.seconds)
         self.missing = Bounded(10_000)
+        self.withdrawals = Withdrawals(self.clock.seconds)
+
+    async def find(self, key: str) -> Stored | None:
+        """The entry of that key, on its way to the store included."""
+        return self.unwritten.get(key) or await self.store.find(key)
+
+    def note(self, entry: Stored) -> None:
+        """Replace the record of an entry, wherever it is; nothing if its body was replaced meanwhile."""
+        before = self.unwritten.get(entry.key)
+        if before is not None and before.digest == entry.digest:
+            self.unwritten[entry.key] = entry
+        elif before is None:
+            self.store.update(entry)

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from attrs import evolve
 from twisted.internet.defer import Deferred
 
-from regcache.errors import NotFound, Offline, UpstreamError, UpstreamTimeout, Withdrawn
+from regcache.errors import BlobDamaged, NotFound, Offline, RegCacheError, UpstreamError, UpstreamTimeout, Withdrawn
 from regcache.flow.asking import weigh
 from regcache.flow.context import Context
 from regcache.flow.derive import PackedFact
@@ -21,7 +21,7 @@ from regcache.flow.upstream import origin_of
 from regcache.flow.waiting import within
 from regcache.http.fields import cache_control, format_date
 from regcache.http.messages import Headers, RequestHead, Stored
-from regcache.http.policy import Fetch, Gone, Refuse, Revalidate, Rules, UseStored, age_of
+from regcache.http.policy import Fetch, Gone, Refuse, Revalidate, Rules, UseStored, age_of, decide
 from regcache.interfaces import IRegistry
 from regcache.logs import Log
 from regcache.routes import Document
@@ -56,11 +56,20 @@ class Documents:
         """
         began = self._context.clock.seconds()
         route = self._instead(registry, route)
-        stored, how = await self._current(registry, route, request)
+        spare = await self._spare(registry, route)
+        try:
+            stored, how = await self._current(registry, route, request, patient=spare is None)
+            stored, ready = await self._ready(registry, route, stored, request)
+        except (UpstreamError, Offline) as error:
+            if spare is None:
+                raise
+            route, stored, how = *spare, How.STALE
+            _log.warn("{key}: answered from {other}: {why}", key=route.key, other=stored.key, why=error.text)
+            try:
+                stored, ready = await self._ready(registry, route, stored, request)
+            except RegCacheError:
+                raise error from None
         waited = self._context.clock.seconds() - began if how is not How.HIT else None
-        ready = self._representations.at_hand(registry, route, stored, request)
-        if ready is None:
-            ready = await self._prepared(registry, route, stored, request)
         headers = {
             "content-type": route.content_type,
             "etag": ready.etag,
@@ -85,6 +94,30 @@ class Documents:
             upstream_seconds=waited,
         )
 
+    async def _spare(self, registry: IRegistry, route: Document) -> tuple[Document, Stored] | None:
+        """What can answer when the document is not to be had, and is not stored."""
+        if not route.spares or await self._context.find(key_of(registry, route)) is not None:
+            return None
+        found = [one for one in await self.stored(registry, route.spares) if not one[1].withdrawn]
+        return found[0] if found else None
+
+    async def _ready(
+        self, registry: IRegistry, route: Document, stored: Stored, request: RequestHead
+    ) -> tuple[Stored, Ready]:
+        """The representation that was asked for, of the entry or, if its body is damaged, of a new one."""
+        at_hand = self._representations.at_hand(registry, route, stored, request)
+        if at_hand is not None:
+            return stored, at_hand
+        try:
+            return stored, await self._prepared(registry, route, stored, request)
+        except BlobDamaged as error:
+            _log.error("{key}: {why} It is fetched again.", key=stored.key, why=error.text)
+        rules = rules_for(self._context.rules, registry, route.ttl)
+        if rules.offline:
+            raise Offline(f"The stored copy of {stored.key} was damaged.")
+        stored = await self._fetched(registry, route, rules, request)
+        return stored, await self._prepared(registry, route, stored, request)
+
     async def _prepared(self, registry: IRegistry, route: Document, stored: Stored, request: RequestHead) -> Ready:
         context = self._context
         preparing = Deferred.fromCoroutine(self._representations.representation(registry, route, stored, request))
@@ -93,18 +126,22 @@ class Documents:
         except TimeoutError:
             raise UpstreamTimeout(f"{route.key} is large and still being prepared; ask again.") from None
 
-    async def _current(self, registry: IRegistry, route: Document, request: RequestHead) -> tuple[Stored, How]:
+    async def _current(
+        self, registry: IRegistry, route: Document, request: RequestHead, *, patient: bool
+    ) -> tuple[Stored, How]:
         """
         The entry to answer from, asking the upstream as the rules say.
+
+        :param patient: whether nothing else could answer.
 
         :raises regcache.errors.RegCacheError: if there is none to be had.
         """
         context, key = self._context, key_of(registry, route)
         rules = rules_for(context.rules, registry, route.ttl)
-        stored = await self._fetching.find(key)
+        stored = await self._context.find(key)
         decision, probing = weigh(context, stored, rules, key, route.url, mutable=True)
         if probing:
-            self._fetching.fill(registry, route, stored, rules.upstream_timeout)
+            self._fetching.fill(registry, route, stored, rules.cold_timeout)
         if isinstance(decision, UseStored) and not decision.stale and self._insists(request) and not rules.offline:
             decision = Revalidate(rules.upstream_timeout)
         if isinstance(decision, UseStored):
@@ -115,6 +152,10 @@ class Documents:
         if isinstance(decision, Refuse):
             raise Offline(f"{key} was never asked for while the cache was online.")
         if isinstance(decision, Fetch):
+            if not patient:
+                rules = evolve(rules, cold_timeout=rules.upstream_timeout)
+                if context.breaker.spares(origin_of(route.url), key):
+                    raise UpstreamError(f"{origin_of(route.url)} is in trouble.")
             return await self._fetched(registry, route, rules, request), How.MISS
         assert stored is not None
         return await self._revalidated(registry, route, rules, decision, stored, request)
@@ -124,7 +165,7 @@ class Documents:
         missing = self._context.missing.get(key)
         if missing is not None and self._context.clock.seconds() < missing.until:
             raise NotFound(missing.text or f"The registry answered {missing.status} for {route.url}.")
-        fill = self._fetching.fill(registry, route, None, rules.cold_timeout, request)
+        fill = self._fetching.fill(registry, route, None, self._context.rules.cold_timeout, request)
         try:
             return await within(self._context.clock, rules.cold_timeout, fill.outcome.wait())
         except TimeoutError:
@@ -140,7 +181,7 @@ class Documents:
         request: RequestHead,
     ) -> tuple[Stored, How]:
         context = self._context
-        fill = self._fetching.fill(registry, route, stored, rules.upstream_timeout, request)
+        fill = self._fetching.fill(registry, route, stored, rules.cold_timeout, request)
         left = decision.wait - (context.clock.seconds() - fill.began)
         try:
             found = await within(context.clock, max(left, 0), fill.outcome.wait())
@@ -148,6 +189,8 @@ class Documents:
         except NotFound:
             raise
         except (TimeoutError, UpstreamError) as error:
+            if isinstance(error, TimeoutError):
+                self._lagged(route, decision)
             if stored.withdrawn:
                 raise Withdrawn(f"It answered {stored.withdrawn} for {route.url}.") from None
             if not decision.stale:
@@ -155,6 +198,14 @@ class Documents:
             why = error.text if isinstance(error, UpstreamError) else "The registry is slow."
             _log.warn("{key}: answered from a stale copy: {why}", key=stored.key, why=why)
             return stored, How.STALE
+
+    def _lagged(self, route: Document, decision: Revalidate) -> None:
+        """The upstream took too long: others with a stored copy need not wait as well."""
+        origin = origin_of(route.url)
+        if not decision.stale:
+            self._context.breaker.lagged(origin)
+        elif self._context.breaker.broke(origin):
+            _log.error("{origin} is in trouble: it gave no whole answer in time.", origin=origin)
 
     def _insists(self, request: RequestHead) -> bool:
         if not self._context.revalidate_on_request:
@@ -167,13 +218,10 @@ class Documents:
         other = route.instead
         if other is None:
             return route
-        stored = self._context.store.peek(key_of(registry, other))
-        rules = rules_for(self._context.rules, registry, other.ttl)
-        fresh = min(rules.ttl, rules.ttl if rules.refresh_after is None else rules.refresh_after)
-        own = self._context.store.peek(key_of(registry, route))
-        if stored is None or stored.withdrawn:
-            return route
-        if age_of(stored, self._context.now()) >= fresh and not (rules.offline and own is None):
+        key, rules = key_of(registry, other), rules_for(self._context.rules, registry, other.ttl)
+        stored = self._context.unwritten.get(key) or self._context.store.peek(key)
+        decision = decide(stored, rules, now=self._context.now(), mutable=True, spared=False)
+        if not isinstance(decision, UseStored) or decision.stale:
             return route
         return evolve(route, key=other.key, url=other.url, accept=other.accept, instead=None)
 
@@ -189,7 +237,7 @@ class Documents:
         """
         context = self._context
         rules = rules_for(context.rules, registry, route.ttl)
-        stored = await self._fetching.find(key_of(registry, route))
+        stored = await self._context.find(key_of(registry, route))
         if rules.offline:
             raise Offline("")
         fill = self._fetching.fill(registry, route, stored, rules.cold_timeout)
@@ -209,10 +257,11 @@ class Documents:
         return await self._fetching.glimpse(registry, route, rules.cold_timeout)
 
     async def stored(self, registry: IRegistry, routes: Iterable[Document]) -> list[tuple[Document, Stored]]:
-        """Those of some documents that are stored, however old, in their order."""
+        """Those of some documents that are stored, however old, the newest first."""
         keys = {key_of(registry, route): route for route in routes}
-        found = await self._fetching.find_all(keys)
-        return [(route, found[key]) for key, route in keys.items() if key in found]
+        found = {**await self._context.store.find_all(list(keys)), **self._context.unwritten}
+        there = [(route, found[key]) for key, route in keys.items() if key in found]
+        return sorted(there, key=lambda one: one[1].validated_at, reverse=True)
 
     async def facts(self, registry: IRegistry, route: Document, stored: Stored) -> Mapping[str, PackedFact]:
         """

@@ -5,14 +5,14 @@ Asking for index documents: one request each at a time; what comes is read befor
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Coroutine, Iterable, Mapping
+from collections.abc import Coroutine, Mapping
 from typing import Any
 
 from attrs import evolve, frozen
 from twisted.internet.defer import Deferred, DeferredSemaphore
 from twisted.python.failure import Failure
 
-from regcache.errors import CannotStore, NotFound, RegCacheError, TooLarge, UpstreamError
+from regcache.errors import CannotStore, RegCacheError, TooLarge, UpstreamError
 from regcache.flow.asking import Unchanged, kept, question
 from regcache.flow.collect import collect, decoded
 from regcache.flow.context import Context
@@ -31,9 +31,6 @@ _log = Log()
 #: Bytes of a document that are unpacked and hashed at once; larger ones go to a thread, a few at a time.
 _AT_ONCE = 1 << 18
 _MOST_IN_THREADS = 2
-#: This many known names turning 404 within a minute, with no good answer between them, is a fault, not a withdrawal.
-_MASS = 5
-_MASS_SECONDS = 60.0
 _MOST_NAMED = 20
 _MOST_FOREIGN = 1000
 
@@ -60,18 +57,8 @@ class Fetching:
         self._context = context
         self._representations = representations
         self._fills: dict[str, Fill] = {}
-        self._withdrawals: list[tuple[float, str]] = []
-        self._unwritten: dict[str, Stored] = {}
         self._storing: set[Outcome[None]] = set()
         self._unpacking = DeferredSemaphore(_MOST_IN_THREADS)
-
-    async def find(self, key: str) -> Stored | None:
-        """The entry of a document, on its way to the store included."""
-        return self._unwritten.get(key) or await self._context.store.find(key)
-
-    async def find_all(self, keys: Iterable[str]) -> dict[str, Stored]:
-        """As :meth:`find`, for several, for the price of one look-up."""
-        return {**await self._context.store.find_all(list(keys)), **self._unwritten}
 
     def stored(self) -> list[Deferred[None]]:
         """One for each document that is being stored: fires when it is done."""
@@ -122,18 +109,11 @@ class Fetching:
         request: RequestHead | None,
     ) -> Stored:
         context = self._context
-        try:
-            answer = await question(context, registry, key, _ask_for(registry, route), stored, deadline)
-        except NotFound:
-            if stored is not None and self._is_mass(key):
-                context.store.update(stored)
-                raise UpstreamError("It says 404 for everything at once; that is not believed.") from None
-            raise
-        self._withdrawals.clear()
+        answer = await question(context, registry, key, _ask_for(registry, route), stored, deadline)
         if isinstance(answer, Unchanged):
             return answer.stored
         source, digest, derived = await self._read(registry, route, answer, request)
-        entry = self._keep(registry, key, stored, answer, source, digest, derived)
+        entry = self._keep(registry, route, stored, answer, source, digest, derived)
         if request is not None:
             self._representations.made(registry, route, entry, request, derived)
         return entry
@@ -157,19 +137,6 @@ class Fetching:
             self._context.breaker.erred(origin_of(route.url), key_of(registry, route))
             raise
 
-    def _is_mass(self, key: str) -> bool:
-        now = self._context.clock.seconds()
-        recent = [(when, name) for when, name in self._withdrawals if now - when < _MASS_SECONDS and name != key]
-        self._withdrawals = [*recent, (now, key)][-1000:]
-        if len(self._withdrawals) < _MASS:
-            return False
-        _log.error("{n} known names answered 404 within a minute; the stored copies are served.", n=len(recent) + 1)
-        for _, name in recent:
-            entry = self._context.store.peek(name)
-            if entry is not None and entry.withdrawn:
-                self._context.store.update(evolve(entry, withdrawn=0))
-        return True
-
     async def _take(self, answer: Answer) -> tuple[Source, str]:
         most = self._context.max_index_size
         raw = await collect(answer, most)
@@ -189,18 +156,18 @@ class Fetching:
     def _keep(
         self,
         registry: IRegistry,
-        key: str,
+        route: Document,
         stored: Stored | None,
         answer: Answer,
         source: Source,
         digest: str,
         derived: Derived,
     ) -> Stored:
-        now = self._context.now()
+        now, key = self._context.now(), key_of(registry, route)
         headers = kept(answer.headers)
         if stored is not None and stored.digest == digest:
             entry = evolve(stored, headers=headers, url=answer.url, validated_at=now, withdrawn=0)
-            self._context.store.update(entry)
+            self._context.note(entry)
             return entry
         entry = Stored(
             key=key,
@@ -216,8 +183,8 @@ class Fetching:
         self._context.missing.drop(key)
         self._note_foreign(key, derived.foreign)
         facts = self._representations.learn(registry, entry, source, derived.facts)
-        self._unwritten[key] = entry
-        self._spawn(self._compare(entry, facts), key)
+        self._context.unwritten[key] = entry
+        self._spawn(self._compare(f"{registry.options.name}/{route.family}", facts), key)
         self._spawn(self._store(registry, entry, source, derived), key)
         return entry
 
@@ -254,23 +221,26 @@ class Fetching:
                 raise
             await store.commit(partial, entry)
         finally:
-            if self._unwritten.get(entry.key) is entry:
-                del self._unwritten[entry.key]
+            latest = self._context.unwritten.get(entry.key)
+            if latest is not None and latest.digest == entry.digest:
+                del self._context.unwritten[entry.key]
+                if latest is not entry:
+                    store.update(latest)
             self._representations.written(registry, entry)
         await self._representations.store_facts(registry, entry, derived.facts)
 
-    async def _compare(self, entry: Stored, facts: Mapping[str, PackedFact]) -> None:
+    async def _compare(self, family: str, facts: Mapping[str, PackedFact]) -> None:
         """Hold what a new index says against the artifacts stored before it: what it contradicts is fetched again."""
         store = self._context.store
-        for child in await store.children(entry.key):
-            packed = facts.get(child.key.partition("/")[2])
+        for child in await store.children(family):
+            packed = facts.get(child.key.partition("/")[2]) if child.kind is Kind.ARTIFACT else None
             if packed is None:
                 continue
-            found = {digest.algorithm: digest for digest in child.digests}
-            strongest = Digest.strongest(digest for digest in unpacked(packed).digests if digest.algorithm in found)
+            fact, found = unpacked(packed), {digest.algorithm: digest for digest in child.digests}
+            strongest = Digest.strongest(digest for digest in fact.digests if digest.algorithm in found)
             if strongest is None:
                 continue
-            if found[strongest.algorithm] != strongest:
+            if found[strongest.algorithm] not in fact.digests:
                 _log.error("{key}: the registry now publishes another digest; the stored copy goes.", key=child.key)
                 await store.drop(child.key)
             elif not child.verified:

@@ -6,8 +6,11 @@ import hashlib
 from typing import Any
 
 from regcache.http.messages import Digest
+from regcache.interfaces import IPartial
 
-__all__ = ["Hashing"]
+__all__ = ["Hashing", "rehashed"]
+
+_PIECE = 1 << 18
 
 
 def _new_hash(algorithm: str) -> Any:
@@ -30,3 +33,15 @@ class Hashing:
     def digests(self) -> tuple[Digest, ...]:
         """The digests of all that was fed."""
         return tuple(Digest(name, made.hexdigest()) for name, made in self._hashes.items())
+
+
+async def rehashed(partial: IPartial, size: int, algorithm: str) -> Digest:
+    """One more digest of a body that has been written."""
+    made, at = _new_hash(algorithm), 0
+    while at < size:
+        piece = partial.read(at, _PIECE)
+        if not isinstance(piece, bytes):
+            piece = await piece
+        made.update(piece)
+        at += len(piece)
+    return Digest(algorithm, made.hexdigest())

@@ -4,17 +4,19 @@ What is known about an artifact, how to find out, and whether a body agrees with
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import contextlib
+from collections.abc import Iterable, Mapping
 
-from regcache.errors import BadDocument, CutShort, DigestMismatch, RegCacheError
+from regcache.errors import BadDocument, CutShort, DigestMismatch, NotFound, RegCacheError, UpstreamError
+from regcache.flow.derive import PackedFact
 from regcache.flow.documents import Documents
 from regcache.flow.fetching import unpacked
 from regcache.flow.upstream import Answer
-from regcache.http.messages import Digest
+from regcache.http.messages import Digest, Headers, Stored
 from regcache.interfaces import IRegistry
 from regcache.routes import Artifact, Document, Fact
 
-__all__ = ["Proofs", "accept", "verify"]
+__all__ = ["Proofs", "accept", "uncomputed", "verify"]
 
 
 class Proofs:
@@ -24,54 +26,63 @@ class Proofs:
         self._documents = documents
 
     async def stored(self, registry: IRegistry, route: Artifact) -> Fact | None:
-        """What the stored documents say, without asking anybody."""
-        return (await self._look(registry, route))[0]
-
-    async def _look(self, registry: IRegistry, route: Artifact) -> tuple[Fact | None, list[Document]]:
-        """What the stored documents say, and which they are."""
+        """What the stored documents say, the newest of them first, without asking anybody."""
         named = [*route.indexes, *([route.proof] if route.proof else [])]
-        found = await self._documents.stored(registry, named)
-        for document, stored in found:
-            facts = await self._documents.facts(registry, document, stored)
-            if route.key in facts:
-                return unpacked(facts[route.key]), []
-        return None, [document for document, _ in found]
+        for document, stored in await self._documents.stored(registry, named):
+            # One that cannot be read says nothing; it is fetched again when it is asked for.
+            with contextlib.suppress(RegCacheError):
+                facts = await self._documents.facts(registry, document, stored)
+                if route.key in facts:
+                    return unpacked(facts[route.key])
+        return None
 
-    async def locate(self, registry: IRegistry, route: Artifact) -> tuple[Fact | None, bool]:
+    async def asked_again(self, registry: IRegistry, route: Artifact) -> Fact | None:
+        """What the stored index says once it has been revalidated; None if none is stored, or it cannot be asked."""
+        for document, _ in await self._documents.stored(registry, route.indexes):
+            with contextlib.suppress(RegCacheError, TimeoutError):
+                return _named(await self._documents.refreshed(registry, document), route)
+        return None
+
+    async def prove(self, registry: IRegistry, route: Artifact, known: Fact | None) -> Fact | None:
         """
-        What is known about the artifact, and whether its index is stored.
+        The cheapest proof that can be had beside the artifact; None if its index names none.
 
-        A file that the stored index does not name revalidates that index once.
+        :param known: what is known without a proof.
+        :raises regcache.errors.UpstreamError: if nobody could be asked.
         """
-        fact, silent = await self._look(registry, route)
-        if fact is not None:
-            return fact, True
-        for document in route.indexes:
-            if document in silent:
-                return await self._fact_from(registry, route, document), True
-        return None, False
-
-    async def prove(self, registry: IRegistry, route: Artifact) -> Fact | None:
-        """The cheapest proof that can be had beside the artifact, or None."""
-        fact = await self._glimpsed(registry, route, route.proof) if route.proof else None
+        fact = None
+        if route.proof is not None:
+            with contextlib.suppress(RegCacheError, TimeoutError):
+                fact = _named(await self._documents.glimpse(registry, route.proof), route)
         for document in route.indexes[:1] if route.proof else route.indexes:
             if fact is None:
-                fact = await self._fact_from(registry, route, document)
-        return fact
+                fact = await self._from_index(registry, route, document)
+        return known if fact is None else fact
 
-    async def _glimpsed(self, registry: IRegistry, route: Artifact, document: Document) -> Fact | None:
+    async def _from_index(self, registry: IRegistry, route: Artifact, document: Document) -> Fact | None:
         try:
-            facts = await self._documents.glimpse(registry, document)
-        except (RegCacheError, TimeoutError):
+            return _named(await self._documents.refreshed(registry, document), route)
+        except NotFound:
             return None
-        return unpacked(facts[route.key]) if route.key in facts else None
+        except (RegCacheError, TimeoutError) as error:
+            raise UpstreamError(getattr(error, "detail", "") or "Its index does not come in time.") from None
 
-    async def _fact_from(self, registry: IRegistry, route: Artifact, document: Document) -> Fact | None:
-        try:
-            facts = await self._documents.refreshed(registry, document)
-        except (RegCacheError, TimeoutError):
-            return None
-        return unpacked(facts[route.key]) if route.key in facts else None
+
+def _named(facts: Mapping[str, PackedFact], route: Artifact) -> Fact | None:
+    return unpacked(facts[route.key]) if route.key in facts else None
+
+
+def _published(route: Artifact, fact: Fact | None) -> list[Digest]:
+    """The published digests of the strongest algorithm among them."""
+    told = (*route.digests, *(fact.digests if fact is not None else ()))
+    strongest = Digest.strongest(told)
+    return [digest for digest in told if strongest is not None and digest.algorithm == strongest.algorithm]
+
+
+def uncomputed(route: Artifact, fact: Fact | None, digests: Iterable[Digest]) -> str:
+    """The algorithm of the strongest published digest, if that is not among those computed; else nothing."""
+    published = _published(route, fact)
+    return published[0].algorithm if published and all(d.algorithm != published[0].algorithm for d in digests) else ""
 
 
 def verify(route: Artifact, fact: Fact | None, size: int, digests: Iterable[Digest], url: str) -> bool:
@@ -84,28 +95,36 @@ def verify(route: Artifact, fact: Fact | None, size: int, digests: Iterable[Dige
     if fact is not None and fact.size is not None and fact.size != size:
         raise DigestMismatch(f"{url} has {size} bytes; {fact.size} were published.")
     found = {digest.algorithm: digest for digest in digests}
-    published = (*route.digests, *(fact.digests if fact is not None else ()))
-    strongest = Digest.strongest(digest for digest in published if digest.algorithm in found)
+    told = (*route.digests, *(fact.digests if fact is not None else ()))
+    strongest = Digest.strongest(digest for digest in told if digest.algorithm in found)
     if strongest is None:
         return False
-    if found[strongest.algorithm] != strongest:
-        raise DigestMismatch(
-            f"{url}: {strongest.algorithm} is {found[strongest.algorithm].value}, published was {strongest.value}."
-        )
+    own = found[strongest.algorithm]
+    if own not in told:
+        # Of several digests of one algorithm any will do (W3C SRI section 3.3.4).
+        raise DigestMismatch(f"{url}: {own.algorithm} is {own.value}, published was {strongest.value}.")
     return True
 
 
-def accept(route: Artifact, fact: Fact | None, size: int, digests: Iterable[Digest], answer: Answer) -> bool:
+def accept(
+    route: Artifact, fact: Fact | None, size: int, digests: Iterable[Digest], answer: Answer, stored: Stored | None
+) -> bool:
     """
     Whether what came is proven; what is not may still be taken, unless it looks like something else.
 
+    :param stored: what was stored for it before, if anything.
     :raises regcache.errors.UpstreamError: if it is not to be taken.
     """
     if verify(route, fact, size, digests, answer.url):
         return True
     if answer.coding:
         raise CutShort(f"It came in the content coding {answer.coding!r}, which was not asked for.")
-    if route.content_type and answer.headers.get("content-type").partition(";")[0].strip().lower() == "text/html":
+    elsewhere = bool(route.content_type) or (stored is not None and not _is_html(stored.headers))
+    if elsewhere and _is_html(answer.headers):
         # A login or an error, with 200 and in place of a package.
         raise BadDocument(f"{answer.url} came as a web page.")
     return False
+
+
+def _is_html(headers: Headers) -> bool:
+    return headers.get("content-type").partition(";")[0].strip().lower() == "text/html"

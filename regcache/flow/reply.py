@@ -5,11 +5,12 @@ from __future__ import annotations
 import enum
 
 from attrs import evolve, frozen
+from zope.interface import implementer
 
 from regcache.http.messages import Headers
 from regcache.interfaces import IBody
 
-__all__ = ["How", "Reply", "cache_status"]
+__all__ = ["How", "Reply", "Unknown", "cache_status"]
 
 
 class How(enum.Enum):
@@ -20,6 +21,20 @@ class How(enum.Enum):
     STALE = "STALE"
     REVALIDATED = "REVALIDATED"
     BYPASS = "BYPASS"
+
+
+@implementer(IBody)
+class Unknown:
+    """The body of an answer to HEAD, when nobody has said how long it is."""
+
+    size = None
+
+    def read(self, offset: int, length: int) -> bytes:
+        del offset, length
+        return b""
+
+    def close(self) -> None:
+        """Nothing was open."""
 
 
 @frozen(kw_only=True)

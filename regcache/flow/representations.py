@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from attrs import frozen
 from twisted.internet.defer import Deferred
 
-from regcache.errors import UpstreamError
+from regcache.errors import BlobDamaged
 from regcache.flow.context import Bounded, Context
 from regcache.flow.derive import SMALL, Derived, Job, PackedFact, decode_facts
 from regcache.flow.reading import read_all
@@ -187,7 +187,8 @@ class Representations:
         if source is None:
             body = await read_all(self._context.store, stored)
             if body is None:
-                raise UpstreamError("The stored copy is damaged and was dropped; ask again.")
+                await self._context.store.drop(stored.key)
+                raise BlobDamaged(f"{stored.key} cannot be read.")
             source = Source(body=body, content_type=stored.headers.get("content-type"), url=stored.url)
         job = Job(
             options=registry.options,

@@ -90,6 +90,9 @@ class Sender:
             while not (self._paused or self._over):
                 left = _PIECE if self._stop is None else min(_PIECE, self._stop - self._at)
                 piece = self._read(left)
+                if piece is None and self._reading is None:
+                    # It came while it was asked for.
+                    continue
                 if piece is None:
                     return
                 if not piece:

@@ -21,7 +21,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from zope.interface import implementer
 
-from regcache.errors import CannotStore, CutShort, RegCacheError, TooBusy, UpstreamError
+from regcache.errors import CannotStore, CutShort, RegCacheError, UpstreamError
 from regcache.flow.hashing import Hashing
 from regcache.flow.upstream import Answer
 from regcache.flow.waiting import Outcome, spawn
@@ -36,17 +36,26 @@ _log = Log()
 HOLD_BACK = 8192
 _MOST_PENDING = 1 << 20
 _WINDOW = 1 << 20
+_PIECE = 1 << 16
 _STALLED_SECONDS = 10.0
 _ORPHAN_SECONDS = 60.0
 
 
 @implementer(IBody)
 class _Reader:
-    """One client's view of a transfer."""
+    """
+    One client's view of a transfer.
+
+    :ivar position: what it has asked for last.
+    :ivar before: the same, when the window was last found full.
+    :ivar lost: whether it was left behind.
+    """
 
     def __init__(self, transfer: Transfer) -> None:
         self.transfer = transfer
         self.position = 0
+        self.before = 0
+        self.lost = False
         self.closed = False
 
     @property
@@ -100,7 +109,7 @@ class Transfer:
         self._flow: Any = None
         self._timer: IDelayedCall | None = None
         self._window: deque[bytes] = deque()
-        self._window_start = 0
+        self._window_start = self._window_end = 0
         self._held = 0
 
     @property
@@ -139,6 +148,7 @@ class Transfer:
         self.head.succeed(answer)
         self._flow.start()
         self._wake()
+        self._mind_orphan()
 
     def fail(self, error: RegCacheError) -> None:
         """There will be no (more) body."""
@@ -179,13 +189,15 @@ class Transfer:
             length = min(length, self.mark - offset)
             if self._partial is not None and offset < self._partial.written:
                 return self._partial.read(offset, min(length, self._partial.written - offset))
-            return self._read_window(offset, length)
+            return self._read_window(reader, offset, length)
         if self.complete:
             return b""
         if self.error is not None:
             raise self.error
         if self.relaying:
             self._trim()
+            if offset < self.mark:
+                return self.read(reader, offset, length)
         return Deferred.fromCoroutine(self._read_later(reader, offset, length))
 
     async def _read_later(self, reader: _Reader, offset: int, length: int) -> bytes:
@@ -202,10 +214,16 @@ class Transfer:
         if self._ended is not None or self.complete or self.error is not None or self._readers:
             if self.relaying:
                 self._trim()
-            return
-        if self.relaying:
+        elif self.relaying:
             self.fail(CutShort("Nobody was left to read it."))
-        elif self.total is None and self._flow is not None:
+        else:
+            self._mind_orphan()
+
+    def _mind_orphan(self) -> None:
+        """A body that nobody reads goes on for a while only, if there is no telling how long it is."""
+        under_way = self._flow is not None and self._ended is None and self.error is None
+        if under_way and not self._readers and self.total is None and not self.relaying:
+            self._rest()
             self._timer = self._clock.callLater(_ORPHAN_SECONDS, self._orphaned)
 
     def _orphaned(self) -> None:
@@ -247,7 +265,7 @@ class Transfer:
             self._busy = True
             if self.relaying:
                 self._hashing.feed(data)
-                self._window.append(data)
+                self._let_through(data)
                 self._written(None)
             else:
                 assert self._partial is not None
@@ -272,12 +290,12 @@ class Transfer:
             return
         _log.warn("{key}: cannot be stored: {why}", key=self.key, why=error.detail)
         self._relay(self._partial.written)
-        self._window.append(data[self._partial.written - before :])
+        self._let_through(data[self._partial.written - before :])
         self._written(None)
 
     def _advance(self) -> None:
         stored = self._partial.written if self._partial is not None else 0
-        end = self._window_start + sum(map(len, self._window)) if self.relaying else stored
+        end = self._window_end if self.relaying else stored
         mark = max(end - self._held, self.mark)
         if mark != self.mark:
             self.mark = mark
@@ -318,13 +336,18 @@ class Transfer:
 
     def _relay(self, offset: int) -> None:
         self.relaying = True
-        self._window_start = offset
+        self._window_start = self._window_end = offset
+
+    def _let_through(self, data: bytes) -> None:
+        # In pieces, so that one that all have read makes room, however much came at once.
+        self._window.extend(data[at : at + _PIECE] for at in range(0, len(data), _PIECE))
+        self._window_end += len(data)
 
     def _window_full(self) -> bool:
-        return sum(map(len, self._window)) >= _WINDOW
+        return self._window_end - self._window_start >= _WINDOW
 
-    def _read_window(self, offset: int, length: int) -> bytes | Deferred[bytes]:
-        if offset < self._window_start:
+    def _read_window(self, reader: _Reader, offset: int, length: int) -> bytes | Deferred[bytes]:
+        if reader.lost or offset < self._window_start:
             raise CutShort("This reader was too slow for a body that could not be stored.")
         start = self._window_start
         for chunk in self._window:
@@ -335,29 +358,31 @@ class Transfer:
 
     def _trim(self) -> None:
         """Forget what every reader has read, and let more in."""
-        lowest = min((reader.position for reader in self._readers), default=self._window_start)
+        moving = [reader.position for reader in self._readers if not reader.lost]
+        lowest = min(moving, default=self._window_start)
         while self._window and self._window_start + len(self._window[0]) <= lowest:
             self._window_start += len(self._window.popleft())
         self._go_on()
 
     def _drop_stalled(self) -> None:
-        """The window is full and nobody moved for a while: those furthest behind have stalled."""
+        """The window has been full for a while: whoever took nothing meanwhile is left behind, if others wait."""
         self._timer = None
         if not self._window_full() or self.complete:
             return
-        lowest = self._window_start + len(self._window[0])
-        stalled = [reader for reader in self._readers if reader.position < lowest]
-        if stalled and len(stalled) < len(self._readers):
-            self._window_start += len(self._window.popleft())
+        there = [reader for reader in self._readers if not reader.lost]
+        stalled = [reader for reader in there if reader.position < self.mark and reader.position == reader.before]
+        if len(stalled) < len(there):
+            for reader in stalled:
+                reader.lost = True
             self._wake()
-            self._go_on()
-        elif stalled:
-            self.fail(TooBusy("Its only reader stopped reading."))
+        self._trim()
 
     def _regulate(self) -> None:
         """Pause the upstream while the disk or the window is behind."""
         full = self._pending_size >= _MOST_PENDING or (self.relaying and self._window_full())
         if self.relaying and full and self._timer is None:
+            for reader in self._readers:
+                reader.before = reader.position
             self._timer = self._clock.callLater(_STALLED_SECONDS, self._drop_stalled)
         elif self.relaying and not full:
             self._rest()

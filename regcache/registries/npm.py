@@ -11,6 +11,7 @@ from typing import Any
 from urllib.parse import parse_qsl, unquote, urlencode, urlsplit
 
 import msgspec
+from attrs import evolve
 from zope.interface import implementer
 
 from regcache.errors import BadDocument, MethodNotAllowed, NotFound
@@ -70,7 +71,7 @@ class Npm:
 
     default_url = "https://registry.npmjs.org/"
     option_names: tuple[str, ...] = ()
-    version = 2
+    version = 3
     algorithms = ("sha512", "sha1")
 
     def __init__(self, options: RegistryOptions) -> None:
@@ -85,6 +86,9 @@ class Npm:
             return self._api(request, "/".join(parts[1:]))
         if request.method not in ("GET", "HEAD"):
             raise MethodNotAllowed(_READ_ONLY)
+        if parts[-2:-1] == ["-"] and parts[-1].endswith(".tgz"):
+            # A lock file made elsewhere keeps the path that its registry was mounted at.
+            parts = parts[-4:] if parts[-4:-3] and parts[-4].startswith("@") else parts[-3:]
         if parts and parts[0].startswith("@") and "/" not in parts[0]:
             parts[:2] = ["/".join(parts[:2])]
         if not parts or not _NAME.fullmatch(parts[0]):
@@ -103,6 +107,13 @@ class Npm:
         raise NotFound("That is no address of a registry.")
 
     def _full(self, name: str) -> Document:
+        return evolve(self._bare(name), spares=(evolve(self._bare_abbreviated(name), representation="full"),))
+
+    def _abbreviated(self, name: str) -> Document:
+        full = evolve(self._bare(name), representation="abbreviated")
+        return evolve(self._bare_abbreviated(name), instead=full, spares=(full,))
+
+    def _bare(self, name: str) -> Document:
         return Document(
             key=f"packument/{name}",
             url=self.options.url + quote(name),
@@ -111,25 +122,27 @@ class Npm:
             content_type=_FULL,
             vary=("Accept",),
             linked=True,
+            family=f"package/{name}",
         )
 
-    def _packument(self, name: str, request: RequestHead) -> Document:
-        full = self._full(name)
-        if negotiate(request.headers.get("accept"), [_FULL, _ABBREVIATED]) != _ABBREVIATED:
-            return full
-        return self._abbreviated(name)
-
-    def _abbreviated(self, name: str) -> Document:
-        full = self._full(name)
-        return Document(
+    def _bare_abbreviated(self, name: str) -> Document:
+        return evolve(
+            self._bare(name),
             key=f"abbreviated/{name}",
-            url=full.url,
             accept=_ASK_ABBREVIATED,
             representation="abbreviated",
             content_type=_ABBREVIATED,
-            vary=("Accept",),
-            linked=True,
-            instead=full,
+        )
+
+    def _packument(self, name: str, request: RequestHead) -> Document:
+        if negotiate(request.headers.get("accept"), [_FULL, _ABBREVIATED]) == _ABBREVIATED:
+            return self._abbreviated(name)
+        return self._full(name)
+
+    def _parts(self, name: str, representation: str) -> tuple[Document, ...]:
+        """The documents that a part of a packument can be taken from."""
+        return tuple(
+            evolve(one, representation=representation) for one in (self._bare(name), self._bare_abbreviated(name))
         )
 
     def _manifest(self, name: str, version: str) -> Document:
@@ -140,6 +153,7 @@ class Npm:
             representation="manifest",
             content_type=_FULL,
             linked=True,
+            spares=self._parts(name, f"manifest {version}"),
         )
 
     def _tarball(self, name: str, file: str) -> Artifact:
@@ -156,8 +170,7 @@ class Npm:
 
     def _api(self, request: RequestHead, path: str) -> Route:
         if request.method == "POST" and path.startswith(_SECURITY) and path.removeprefix(_SECURITY) in _AUDITS:
-            offline = Local(status=200, content_type=_FULL, body=b"{}") if path.endswith("/bulk") else None
-            return Relay(url=f"{self.options.url}-/{path}", offline=offline)
+            return Relay(url=f"{self.options.url}-/{path}")
         if request.method not in ("GET", "HEAD"):
             raise MethodNotAllowed(_READ_ONLY)
         if path == "ping":
@@ -170,7 +183,8 @@ class Npm:
             return self._as_is(path, path)
         package = re.fullmatch(r"package/(.+)/dist-tags", path)
         if package and _NAME.fullmatch(package[1]):
-            return self._as_is(path, f"package/{quote(package[1])}/dist-tags")
+            tags = self._as_is(path, f"package/{quote(package[1])}/dist-tags")
+            return evolve(tags, spares=self._parts(package[1], "dist-tags"))
         if path.startswith(_ATTESTATIONS) and _NAME.fullmatch(path.removeprefix(_ATTESTATIONS).rpartition("@")[0]):
             return self._as_is(path, _ATTESTATIONS + quote(path.removeprefix(_ATTESTATIONS)))
         raise NotFound("This cache does not serve that part of a registry.")
@@ -189,10 +203,7 @@ class Npm:
 
     def _read(self, document: str, source: Source) -> dict[str, Any]:
         kind, _, name = document.partition("/")
-        try:
-            found = msgspec.json.decode(source.body)
-        except (msgspec.DecodeError, UnicodeDecodeError):
-            raise BadDocument(f"{source.url} is not JSON.") from None
+        found = _decoded(source)
         if not isinstance(found, dict):
             raise BadDocument(f"{source.url} describes nothing.")
         if kind == "-":
@@ -206,6 +217,21 @@ class Npm:
         if not isinstance(content, dict) and not unpublished:
             raise BadDocument(f"{source.url} describes no versions.")
         return found
+
+    @staticmethod
+    def _part(document: str, found: dict[str, Any], representation: str) -> dict[str, Any]:
+        """The part of a packument that is wanted; the whole document unless the representation names one."""
+        name, _, version = representation.partition(" ")
+        tags = found.get("dist-tags")
+        tags = tags if isinstance(tags, dict) else {}
+        if name == "dist-tags":
+            return tags
+        if not version:
+            return found
+        manifest = (found.get("versions") or {}).get(tags.get(version, version))
+        if not isinstance(manifest, dict):
+            raise BadDocument(f"{document} has no version {version}.")
+        return manifest
 
     def _tarballs(self, document: str, found: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any], str, str | None]]:
         """Of each version: its conventional file, ``dist``, its link, and where that may be asked for, if it may."""
@@ -256,7 +282,8 @@ class Npm:
             there = attestations.get("url") if isinstance(attestations, dict) else None
             if isinstance(attestations, dict) and isinstance(there, str) and there.startswith(own):
                 attestations["url"] = f"{base}-/{_ATTESTATIONS}{there.removeprefix(own)}"
-        return msgspec.json.encode(_abbreviated(found) if representation == "abbreviated" else found)
+        part = self._part(document, found, representation)
+        return _encoded(_abbreviated(part) if representation == "abbreviated" else part)
 
     def allows(self, url: str) -> bool:
         return self._origins.allows(url)
@@ -271,6 +298,23 @@ class Npm:
             f"yarn config set registry {base}",
             f"pnpm config set registry {base}",
         ]
+
+
+def _decoded(source: Source) -> Any:
+    try:
+        return msgspec.json.decode(source.body)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        # Half a surrogate pair is what JavaScript reads and writes, and what others refuse.
+        with contextlib.suppress(ValueError, RecursionError):
+            return json.loads(source.body)
+    raise BadDocument(f"{source.url} is not JSON.")
+
+
+def _encoded(found: dict[str, Any]) -> bytes:
+    try:
+        return msgspec.json.encode(found)
+    except UnicodeEncodeError:
+        return json.dumps(found, separators=(",", ":")).encode()
 
 
 def _digests(dist: Mapping[str, Any]) -> tuple[Digest, ...]:

@@ -8,11 +8,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import Deferred, fail, succeed
 from zope.interface import implementer
 
 from regcache.errors import BlobDamaged, CannotStore
 from regcache.interfaces import IBody, IPartial
+from regcache.store.space import Space
 
 __all__ = ["File", "FileBody", "Partial", "blob_path", "create_file", "sync_directory"]
 
@@ -103,12 +104,25 @@ class Partial:
     """
     A body being written: held in memory while it is small, so that it costs one job of the writer; else in a file.
 
+    :param room: what has been taken of the room for it.
+    :param most: bytes that it may have; 0 for any.
     :ivar path: the file, which need not be there yet.
     :ivar held: the body, or the beginning of it that is not known to be in the file.
     """
 
-    def __init__(self, path: Path, observe: Callable[[bytes], object], in_thread: InThread, most_held: int) -> None:
+    def __init__(
+        self,
+        path: Path,
+        observe: Callable[[bytes], object],
+        in_thread: InThread,
+        space: Space,
+        *,
+        room: int = 0,
+        most: int = 0,
+        most_held: int = 0,
+    ) -> None:
         self.path = path
+        self._space, self._room, self._most = space, room, most
         self.written = 0
         self.held = b""
         self._observe = observe
@@ -126,6 +140,11 @@ class Partial:
         return None if self._file is None else self._file.fd
 
     def write(self, data: bytes) -> Deferred[None]:
+        try:
+            self._take_room(self.written + len(data))
+        except CannotStore:
+            self._observe(data)
+            return fail()
         if self._file is None and self.written + len(data) <= self._most_held:
             self._observe(data)
             self.held += data
@@ -134,6 +153,13 @@ class Partial:
         assert not self._busy
         self._busy = True
         return self._in_thread(self._append, data).addBoth(self._rested).addCallback(self._appended)
+
+    def _take_room(self, size: int) -> None:
+        if self._most and size > self._most:
+            raise CannotStore(f"It has more than {self._most} bytes (--max-file-size).")
+        if size > self._room:
+            self._space.take(size - self._room)
+            self._room = size
 
     def _rested(self, result: Any) -> Any:
         self._busy = False
@@ -172,6 +198,8 @@ class Partial:
 
     def end(self) -> None:
         """Its file has another name now, or none; the descriptor goes with the last reader."""
+        if not self._over:
+            self._space.give_back(self._room)
         self._over = True
         self._close_if_unused()
 

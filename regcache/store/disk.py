@@ -7,6 +7,7 @@ thread, one after the other, so that a body is never unlinked while another comm
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import itertools
 import os
@@ -22,7 +23,7 @@ from twisted.internet.threads import deferToThreadPool
 from twisted.python.threadpool import ThreadPool
 from zope.interface import implementer
 
-from regcache.errors import BlobDamaged, CannotStore, ConfigError
+from regcache.errors import BlobDamaged, CannotStore, ConfigError, TooBusy
 from regcache.http.messages import Stored
 from regcache.interfaces import IBody, IPartial, IStore
 from regcache.logs import Log
@@ -30,6 +31,7 @@ from regcache.store.blobs import File, FileBody, Partial, blob_path, sync_direct
 from regcache.store.gather import Gathering
 from regcache.store.index import Index, connect, read_entry
 from regcache.store.records import Records
+from regcache.store.space import Space
 from regcache.store.writer import Commit, Writer
 
 __all__ = ["DiskStore"]
@@ -47,6 +49,10 @@ _SELECT = (
     "SELECT key, registry, kind, parent, source, url, headers, digest, size, digests, verified, stored_at,"
     " validated_at, withdrawn FROM entries WHERE key IN ("
 )
+
+
+#: What keeps a file from being opened and says nothing about it.
+_NOT_NOW = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EINTR, errno.EAGAIN})
 
 
 def _nothing(_data: bytes) -> None:
@@ -85,6 +91,8 @@ class DiskStore:
         self._directory = Path(directory).absolute()
         self._reactor = reactor
         self._max_size, self._min_free, self._now, self._steps = max_size, min_free, now, steps
+        self._space = Space(max_size, min_free, lambda: self._writer.index.allocated, self._make_room)
+        self._evicting = False
         self._files = ThreadPool(0, 4, "regcache-files")
         self._writing = ThreadPool(0, 1, "regcache-writer")
         self._records = Records()
@@ -94,7 +102,6 @@ class DiskStore:
         self._commits = Gathering(reactor, lambda batch: self._write(self._writer.commit, batch), self._committed)
         self._running = False
         self._closing = False
-        self._free: int | None = None
         self._timers: list[Any] = []
         self._lock = -1
         self._writer: Writer
@@ -170,6 +177,7 @@ class DiskStore:
         self._files.start()
         self._writing.start()
         self._running = True
+        self._measure()
         self._later(_SPACE_EVERY, self._measure)
         self._later(_USES_EVERY, self._flush_uses)
         self._later(_BACKUP_EVERY, self._back_up)
@@ -216,10 +224,8 @@ class DiskStore:
         self._timers.append(self._reactor.callLater(seconds, again))
 
     def _measure(self) -> None:
-        def measured(free: int) -> None:
-            self._free = free
-
-        self._in_thread(lambda: shutil.disk_usage(self._directory).free).addCallbacks(measured, lambda _: None)
+        measuring = self._in_thread(lambda: shutil.disk_usage(self._directory).free)
+        measuring.addCallbacks(self._space.measured, lambda _: None)
 
     # Looking up.
 
@@ -257,7 +263,10 @@ class DiskStore:
         try:
             fd = os.open(blob_path(self._directory / "blobs", entry.digest), os.O_RDONLY | os.O_CLOEXEC)
         except OSError as error:
-            self.drop(entry.key)
+            if error.errno in _NOT_NOW:
+                raise TooBusy(f"{error.strerror}.") from None
+            if error.errno == errno.ENOENT:
+                self.drop(entry.key)
             raise BlobDamaged(f"{entry.key}: {error.strerror}.") from None
         if os.fstat(fd).st_size != entry.size:
             os.close(fd)
@@ -267,20 +276,37 @@ class DiskStore:
 
     # Writing.
 
-    def create(self, observe: Callable[[bytes], object] = _nothing, expected: int | None = None) -> IPartial:
-        self._see_that_it_fits(expected or 0)
+    def create(
+        self, observe: Callable[[bytes], object] = _nothing, expected: int | None = None, most: int = 0
+    ) -> IPartial:
+        self._see_that_it_runs()
+        room = expected or 0
+        if most and room > most:
+            raise CannotStore(f"It has {room} bytes; at most {most} are stored (--max-file-size).")
+        self._space.take(room)
         # While the disk is behind, bodies do not gather in memory.
-        most_held = 0 if self._commits.waiting_bytes > _MOST_WAITING else _MOST_HELD
-        return Partial(self._new_path(), observe, self._in_thread, most_held)
+        held = 0 if self._commits.waiting_bytes > _MOST_WAITING else _MOST_HELD
+        return Partial(self._new_path(), observe, self._in_thread, self._space, room=room, most=most, most_held=held)
 
-    def _see_that_it_fits(self, size: int) -> None:
+    def _see_that_it_runs(self) -> None:
         if not self._running:
             raise CannotStore("The cache is stopped.")
-        if self._max_size and size > self._max_size:
-            raise CannotStore(f"It has {size} bytes; the cache holds {self._max_size} (--max-size).")
-        if self._free is not None and self._free - size < self._min_free:
-            self._write(self._writer.evict, size).addCallbacks(self._evicted, lambda _: None)
-            raise CannotStore(f"The disk has only {self._free} bytes free (--min-free is {self._min_free}).")
+
+    def _make_room(self, size: int) -> None:
+        """Evict beside what goes on, once at a time."""
+        if not self._evicting and self._running:
+            self._evicting = True
+            making = self._write(self._writer.evict, size).addBoth(self._rested)
+            making.addCallbacks(self._made_room, self._failed)
+
+    def _rested(self, result: Any) -> Any:
+        self._evicting = False
+        return result
+
+    def _made_room(self, keys: list[str]) -> None:
+        self._evicted(keys)
+        if keys:
+            self._measure()
 
     def _new_path(self) -> Path:
         return self._directory / "partial" / next(self._names)
@@ -314,10 +340,15 @@ class DiskStore:
 
     def put(self, entry: Stored, body: bytes) -> Deferred[None]:
         try:
-            self._see_that_it_fits(len(body))
+            self._see_that_it_runs()
+            self._space.take(len(body))
         except CannotStore:
             return fail()
-        return self._commits.add(Commit(self._new_path(), entry, body))
+        return self._commits.add(Commit(self._new_path(), entry, body)).addBoth(self._put_down, len(body))
+
+    def _put_down(self, result: Any, size: int) -> Any:
+        self._space.give_back(size)
+        return result
 
     def _committed(self, entries: list[Stored], dropped: list[str]) -> None:
         for entry in entries:

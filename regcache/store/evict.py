@@ -15,7 +15,7 @@ _LOW = 0.95
 Oldest = Callable[[Kind, int], list[tuple[str, int]]]
 
 
-def plan(oldest: Oldest, *, allocated: int, max_size: int, wanted_free: int, going: bool) -> list[str]:
+def plan(oldest: Oldest, *, allocated: int, room: int, max_size: int, wanted_free: int, going: bool) -> list[str]:
     """
     The keys to drop next, a bounded batch; none when there is room.
 
@@ -24,12 +24,13 @@ def plan(oldest: Oldest, *, allocated: int, max_size: int, wanted_free: int, goi
 
     :param oldest: gives the least recently used entries of a kind, with their allocated bytes.
     :param allocated: bytes in use.
+    :param room: bytes that are to come.
     :param max_size: bytes allowed; 0 for any.
     :param wanted_free: bytes by which the disk is too full; negative if it is not.
     :param going: whether this is the continuation of an eviction, which goes below the cap.
     """
     cap = int(max_size * _LOW) if going else max_size
-    excess = max(allocated - cap if max_size else 0, wanted_free)
+    excess = max(allocated + room - cap if max_size else 0, wanted_free)
     chosen: list[str] = []
     for kind in (Kind.DERIVED, Kind.ARTIFACT, Kind.DOCUMENT):
         if excess <= 0 or len(chosen) >= _BATCH:

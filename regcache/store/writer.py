@@ -172,7 +172,7 @@ class Writer:
 
     def evict(self, room: int) -> list[str]:
         """
-        Make room: below the size cap, and above the floor of free space with ``room`` bytes to spare.
+        Make room for ``room`` bytes: below the size cap, and above the floor of free space.
 
         :returns: the keys that went.
         """
@@ -182,6 +182,7 @@ class Writer:
             batch = plan(
                 self.index.oldest,
                 allocated=self.index.allocated,
+                room=room,
                 max_size=self._max_size,
                 wanted_free=self._min_free + room - free,
                 going=bool(gone),

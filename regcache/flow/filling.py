@@ -1,0 +1,282 @@
+"""
+Filling the cache with artifacts: one upstream request each at a time, verified, stored, and shared while it lasts.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from attrs import evolve, frozen
+
+from regcache.errors import (
+    CannotStore,
+    CutShort,
+    DigestMismatch,
+    NotFound,
+    RegCacheError,
+    UpstreamError,
+    UpstreamStatus,
+)
+from regcache.flow.asking import Unchanged, kept, question
+from regcache.flow.context import Context
+from regcache.flow.documents import Documents
+from regcache.flow.hashing import Hashing, rehashed
+from regcache.flow.proofs import Proofs, accept, uncomputed, verify
+from regcache.flow.transfer import Transfer
+from regcache.flow.upstream import Answer, Ask
+from regcache.flow.waiting import Outcome, spawn
+from regcache.http.messages import STRENGTH, Headers, Kind, Stored
+from regcache.interfaces import IPartial, IRegistry
+from regcache.logs import Log
+from regcache.routes import Artifact, Fact
+
+__all__ = ["Fill", "Filling"]
+
+_log = Log()
+
+
+@frozen
+class Fill:
+    """
+    A request under way for an artifact.
+
+    :ivar began: when, by the monotonic clock.
+    :ivar unchanged: known when the upstream vouched for the stored copy instead of sending a body.
+    """
+
+    transfer: Transfer
+    began: float
+    unchanged: Outcome[Stored]
+
+
+class Filling:
+    """
+    The requests for artifacts.
+
+    One full request per artifact at a time: ``_fills`` holds it from before it is sent until the body's entry can be
+    found in the store, so that whoever asks in between joins it.
+    """
+
+    def __init__(self, context: Context, documents: Documents) -> None:
+        self.proofs = Proofs(documents)
+        self._context = context
+        self._fills: dict[str, Fill] = {}
+        self._transfers: set[Transfer] = set()
+
+    @property
+    def transfers(self) -> list[Transfer]:
+        """The bodies under way."""
+        return list(self._transfers)
+
+    def under_way(self, key: str) -> Fill | None:
+        """The fill that a request for this artifact would join."""
+        fill = self._fills.get(key)
+        return fill if fill is not None and fill.transfer.joinable else None
+
+    def fill(self, registry: IRegistry, route: Artifact, stored: Stored | None) -> Fill:
+        """The fill under way for this artifact if it can still be joined, or a new one."""
+        key = f"{registry.options.name}/{route.key}"
+        fill = self.under_way(key)
+        if fill is None:
+            fill = Fill(Transfer(self._context.clock, key), self._context.clock.seconds(), Outcome())
+            self._fills[key] = fill
+            self._transfers.add(fill.transfer)
+            fill.transfer.done.wait().addErrback(lambda _: None).addCallback(self._filled, key, fill)
+            work = _Work(self._context, self.proofs, registry, route, fill, stored)
+            spawn(work.run()).wait().addErrback(self._broken, fill.transfer)
+        return fill
+
+    def _filled(self, _result: object, key: str, fill: Fill) -> None:
+        self._transfers.discard(fill.transfer)
+        if self._fills.get(key) is fill:
+            del self._fills[key]
+
+    @staticmethod
+    def _broken(failure: Any, transfer: Transfer) -> None:
+        error = failure.value
+        if not isinstance(error, RegCacheError):
+            _log.failure("{key}: a bug ended the fetch.", failure=failure, key=transfer.key)
+            error = UpstreamError("It could not be fetched.")
+        transfer.fail(error)
+
+
+class _Work:
+    """One artifact's way from the upstream into the store."""
+
+    def __init__(
+        self,
+        context: Context,
+        proofs: Proofs,
+        registry: IRegistry,
+        route: Artifact,
+        fill: Fill,
+        stored: Stored | None,
+    ) -> None:
+        self._context, self._proofs, self._registry, self._route = context, proofs, registry, route
+        self._fill, self._transfer, self._stored = fill, fill.transfer, stored
+        self._proof: Outcome[Fact | None] = Outcome()
+
+    async def run(self) -> None:
+        """Ask, and let the body flow; it goes on by itself then."""
+        route = self._route
+        fact = await self._proofs.stored(self._registry, route)
+        if fact is None and not route.digests:
+            fact = await self._proofs.asked_again(self._registry, route)
+        if route.digests or (fact is not None and fact.digests) or not (route.proof or route.indexes):
+            self._proof.succeed(fact)
+        else:
+            self._proof = spawn(self._proofs.prove(self._registry, route, fact))
+        answer = await self._ask(fact, self._stored)
+        if isinstance(answer, Unchanged) and not await self._still_good(answer.stored):
+            answer = await self._ask(fact, None)
+        if isinstance(answer, Unchanged):
+            latest = self._context.store.peek(answer.stored.key)
+            self._fill.unchanged.succeed(answer.stored if latest is None else latest)
+            self._transfer.fail(CutShort("The stored copy holds."))
+        else:
+            self._flow(answer)
+
+    async def _ask(self, fact: Fact | None, stored: Stored | None) -> Answer | Unchanged:
+        registry, route, context = self._registry, self._route, self._context
+        url = fact.url if fact is not None and registry.allows(fact.url) else route.url
+        ask = Ask(url=url, headers=Headers.of({"accept": route.accept}), allows=registry.allows, artifact=True)
+        key, deadline = self._transfer.key, context.rules.cold_timeout
+        try:
+            return await question(context, registry, key, ask, stored, deadline)
+        except (NotFound, UpstreamStatus) as error:
+            told = await self._told(error)
+            if told is None or told.url == url or not registry.allows(told.url):
+                raise
+            context.missing.drop(key)
+            return await question(context, registry, key, evolve(ask, url=told.url), stored, deadline)
+
+    async def _told(self, error: RegCacheError) -> Fact | None:
+        """
+        What its index says of an artifact that is not where its address tells.
+
+        :raises regcache.errors.UpstreamError: if that is not known, so that "there is none" is not known either.
+        """
+        try:
+            if self._route.digests and self._route.indexes:
+                return await self._proofs.prove(self._registry, self._route, None)
+            return await self._proof.wait()
+        except RegCacheError as why:
+            if not isinstance(error, NotFound):
+                return None
+            self._context.missing.drop(self._transfer.key)
+            raise UpstreamError(f"It is not at its usual place, and its index cannot be asked: {why.detail}") from None
+
+    async def _still_good(self, stored: Stored) -> bool:
+        """Whether what the upstream has not changed is what its index says by now; without a proof it may be."""
+        if stored.verified:
+            return True
+        try:
+            proven = verify(self._route, await self._proof.wait(), stored.size, stored.digests, stored.url)
+        except DigestMismatch as error:
+            await self._drop(error)
+            return False
+        except RegCacheError:
+            return True
+        if proven:
+            self._context.store.update(evolve(stored, verified=True))
+        return True
+
+    async def _drop(self, error: RegCacheError) -> None:
+        _log.error("{key}: the stored copy goes: {why}", key=self._transfer.key, why=error.detail)
+        await self._context.store.drop(self._transfer.key)
+
+    # The body.
+
+    def _flow(self, answer: Answer) -> None:
+        algorithms = {"sha256", *(digest.algorithm for digest in self._route.digests)}
+        if not self._route.digests:
+            algorithms.update(self._registry.algorithms)
+        if self._proof.known:
+            self._proof.wait().addCallbacks(
+                lambda fact: algorithms.update(d.algorithm for d in (fact.digests if fact is not None else ())),
+                lambda _: None,
+            )
+        hashing = Hashing(algorithms)
+        partial = self._partial(answer, hashing)
+        if partial is None:
+            # What passes through cannot be read again, should another digest turn out to be published.
+            hashing = Hashing(set(STRENGTH))
+
+        async def check(size: int) -> bool:
+            return await self._accepted(answer, hashing, partial, size)
+
+        async def commit(finished: IPartial, proven: bool) -> None:
+            entry = self._entry(answer, hashing, finished.written, proven)
+            self._context.missing.drop(entry.key)
+            await self._context.store.commit(finished, entry)
+            await self._look_again(entry)
+
+        self._transfer.begin(answer, partial, hashing, check, commit)
+
+    def _partial(self, answer: Answer, hashing: Hashing) -> IPartial | None:
+        try:
+            most = self._context.max_file_size
+            return self._context.store.create(hashing.feed, expected=answer.length, most=most)
+        except CannotStore as error:
+            _log.warn("{key}: passed on without being stored: {why}", key=self._transfer.key, why=error.detail)
+            return None
+
+    async def _accepted(self, answer: Answer, hashing: Hashing, partial: IPartial | None, size: int) -> bool:
+        """
+        Whether a body that has come whole is proven, by what is known now.
+
+        :raises regcache.errors.UpstreamError: if it is not to be taken.
+        """
+        fact = await self._latest()
+        algorithm = uncomputed(self._route, fact, hashing.digests())
+        if algorithm and (partial is None or self._transfer.relaying):
+            raise DigestMismatch(f"{answer.url}: its {algorithm} could not be computed while it passed through.")
+        digests = hashing.digests()
+        if algorithm and partial is not None:
+            digests = (*digests, await rehashed(partial, size, algorithm))
+        try:
+            return accept(self._route, fact, size, digests, answer, self._stored)
+        except DigestMismatch:
+            # Where a file can be published anew, the index that is stored may be older than what came.
+            newer = await self._proofs.asked_again(self._registry, self._route)
+            if newer is None or newer == fact:
+                raise
+            return accept(self._route, newer, size, digests, answer, self._stored)
+
+    async def _latest(self) -> Fact | None:
+        try:
+            proof = await self._proof.wait()
+        except RegCacheError:
+            proof = None
+        stored = await self._proofs.stored(self._registry, self._route)
+        return stored if stored is not None and stored.digests else proof or stored
+
+    async def _look_again(self, entry: Stored) -> None:
+        """An entry can be found now: hold it against what an index may have said since it was accepted."""
+        fact = await self._proofs.stored(self._registry, self._route)
+        try:
+            proven = verify(self._route, fact, entry.size, entry.digests, entry.url)
+        except DigestMismatch as error:
+            await self._drop(error)
+            return
+        if proven and not entry.verified:
+            self._context.store.update(evolve(entry, verified=True))
+
+    def _entry(self, answer: Answer, hashing: Hashing, size: int, proven: bool) -> Stored:
+        """The record of a body that was accepted."""
+        now, digests, route = self._context.now(), hashing.digests(), self._route
+        name = self._registry.options.name
+        return Stored(
+            key=self._transfer.key,
+            registry=name,
+            kind=Kind.ARTIFACT,
+            parent=f"{name}/{route.indexes[0].family}" if route.indexes else "",
+            url=answer.url,
+            headers=kept(answer.headers),
+            digest=next(digest.value for digest in digests if digest.algorithm == "sha256"),
+            size=size,
+            digests=digests,
+            verified=proven,
+            stored_at=now,
+            validated_at=now,
+        )

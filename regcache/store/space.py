@@ -1,0 +1,57 @@
+"""How much may still be written: the cap on the cache, the floor of the disk, and what is under way."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from regcache.errors import CannotStore
+
+__all__ = ["Space"]
+
+
+class Space:
+    """
+    Room for bodies, counted before they are written, so that no number of them under way passes a bound.
+
+    :param max_size: bytes for the whole cache; 0 for any.
+    :param min_free: bytes of the file system to leave free.
+    :param allocated: says how many bytes the stored bodies take.
+    :param make_room: told, without waiting, how many bytes are to come.
+    """
+
+    def __init__(
+        self, max_size: int, min_free: int, allocated: Callable[[], int], make_room: Callable[[int], object]
+    ) -> None:
+        self._max_size, self._min_free = max_size, min_free
+        self._allocated, self._make_room = allocated, make_room
+        self._under_way = 0
+        self._free: int | None = None
+        self._since = 0
+
+    def measured(self, free: int) -> None:
+        """So many bytes of the file system are free now."""
+        self._free, self._since = free, 0
+        if free < self._min_free:
+            self._make_room(0)
+
+    def take(self, size: int) -> None:
+        """
+        So many more bytes are to be written.
+
+        :raises regcache.errors.CannotStore: if they may not be; nothing is taken then.
+        """
+        coming = self._under_way + size
+        if self._max_size and coming > self._max_size:
+            raise CannotStore(f"{coming} bytes are under way; the cache holds {self._max_size} (--max-size).")
+        left = None if self._free is None else self._free - self._since - size
+        if left is not None and left < self._min_free:
+            self._make_room(size)
+            raise CannotStore(f"The disk has only {self._free} bytes free (--min-free is {self._min_free}).")
+        if self._max_size and self._allocated() + coming > self._max_size:
+            self._make_room(coming)
+        self._under_way += size
+        self._since += size
+
+    def give_back(self, size: int) -> None:
+        """So many of the bytes taken are stored by now, or gone."""
+        self._under_way -= size
