@@ -105,7 +105,7 @@ class _Channel(HTTPChannel):
 
     def rawDataReceived(self, data: bytes) -> None:
         if not self.refused:
-            super().rawDataReceived(data)  # type: ignore[no-untyped-call]
+            super().rawDataReceived(data)
 
     def refuse(self, error: RegCacheError) -> None:
         """

@@ -80,12 +80,21 @@ class MemoryStore:
     :ivar entries: what is stored, by key.
     :ivar blobs: the bodies, by their SHA-256.
     :ivar refuses: set it to make every attempt to store fail, as a full disk would.
+    :ivar holds: while set, what is committed cannot be found yet; :meth:`release` makes it so.
     """
 
     def __init__(self) -> None:
         self.entries: dict[str, Stored] = {}
         self.blobs: dict[str, bytes] = {}
         self.refuses = False
+        self.holds = False
+        self._held: list[tuple[Stored, bytes, Deferred[None]]] = []
+
+    def release(self) -> None:
+        """What was held can be found now, and what comes from now on at once."""
+        self.holds, held, self._held = False, self._held, []
+        for entry, body, waiter in held:
+            self.put(entry, body).chainDeferred(waiter)
 
     def peek(self, key: str) -> Stored | None:
         return self.entries.get(key)
@@ -125,6 +134,10 @@ class MemoryStore:
     def put(self, entry: Stored, body: bytes) -> Deferred[None]:
         if self.refuses:
             return fail(CannotStore("It was told to refuse."))
+        if self.holds:
+            waiter: Deferred[None] = Deferred()
+            self._held.append((entry, body, waiter))
+            return waiter
         self.blobs[entry.digest] = body
         self.entries[entry.key] = entry
         return succeed(None)
@@ -150,27 +163,32 @@ class Page:
     What an upstream answers at one URL.
 
     :ivar cut: how many bytes of the body come before the connection is lost; None for all.
+    :ivar hangs: whether nothing more happens then, instead.
+    :ivar unannounced: whether the length of the body is not told.
     """
 
     body: bytes = b""
     status: int = 200
     headers: dict[str, str] = field(factory=dict)
     cut: int | None = None
+    hangs: bool = False
+    unannounced: bool = False
 
 
 @implementer(IResponse)
 class _FakeResponse:
-    def __init__(self, page: Page) -> None:
+    def __init__(self, page: Page, method: str) -> None:
         self.status = page.status
-        self.length: int | None = len(page.body)
+        self.length: int | None = None if page.unannounced else len(page.body)
         self.headers = Headers.of(page.headers)
-        self._page = page
+        self._page = evolve(page, body=b"", cut=None) if method == "HEAD" else page
 
     def deliver(self, receiver: IReceiver) -> None:
         page = self._page
         if page.body:
             receiver.received(page.body[: page.cut])
-        receiver.ended(None if page.cut is None else CutShort("It was cut."), certain=page.cut is None)
+        if not page.hangs:
+            receiver.ended(None if page.cut is None else CutShort("It was cut."), certain=page.cut is None)
 
     def pause(self) -> None:
         """Nothing: all has been sent already."""
@@ -184,6 +202,7 @@ class FakeUpstream:
     The world beyond the cache: pages by URL, and the requests that came for them.
 
     :ivar pages: what is there; any other URL answers 404.
+    :ivar heads: what HEAD is answered, where that is not what GET is.
     :ivar down: while set, nobody can be connected to.
     :ivar hangs: while set, requests wait; :meth:`release` answers them.
     :ivar asked: each request's method, URL and header fields.
@@ -191,10 +210,11 @@ class FakeUpstream:
 
     def __init__(self) -> None:
         self.pages: dict[str, Page] = {}
+        self.heads: dict[str, Page] = {}
         self.down = False
         self.hangs = False
         self.asked: list[tuple[str, str, Headers]] = []
-        self._waiting: list[tuple[Deferred[IResponse], str]] = []
+        self._waiting: list[tuple[Deferred[IResponse], str, str]] = []
 
     def request(self, method: str, url: str, headers: Headers, body: bytes = b"") -> Deferred[IResponse]:
         del body
@@ -202,17 +222,19 @@ class FakeUpstream:
         if self.down:
             return fail(ConnectFailed("It is down."))
         waiting: Deferred[IResponse] = Deferred()
-        self._waiting.append((waiting, url))
+        self._waiting.append((waiting, method, url))
         if not self.hangs:
             self.release()
         return waiting
 
-    def release(self) -> None:
-        """Answer whoever waits."""
-        waiting, self._waiting = self._waiting, []
-        for deferred, url in waiting:
+    def release(self, only: str = "") -> None:
+        """Answer whoever waits, or those who wait for one URL."""
+        waiting = [one for one in self._waiting if only in ("", one[2])]
+        self._waiting = [one for one in self._waiting if one not in waiting]
+        for deferred, method, url in waiting:
+            page = self.pages.get(url, Page(status=404))
             if not deferred.called:
-                deferred.callback(_FakeResponse(self.pages.get(url, Page(status=404))))
+                deferred.callback(_FakeResponse(self.heads.get(url, page) if method == "HEAD" else page, method))
 
     def urls(self) -> list[str]:
         """What was asked for, in order."""

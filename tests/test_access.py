@@ -146,7 +146,7 @@ def reached(rules: Access, host: str | None, peer: Peer = STRANGER, secure: bool
 @pytest.mark.parametrize(
     ("host", "shown"),
     [
-        "localhost",
+        ("localhost", "localhost"),
         ("localhost:8650", "localhost:8650"),
         ("LocalHost.", "localhost"),
         ("ip6-localhost", "ip6-localhost"),

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import os
 import shutil
 import tempfile
 from pathlib import Path
@@ -14,7 +16,7 @@ from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import TestCase
 
-from regcache.errors import BlobDamaged
+from regcache.errors import BlobDamaged, CannotStore, TooBusy
 from regcache.flow.reading import read_all
 from regcache.http.messages import Digest, Headers, Kind, Stored
 from regcache.interfaces import IStore
@@ -246,6 +248,70 @@ class OnDisk(Contract, TestCase):
         self.assertIsNone(store.peek("npm/a"))
         await keep(store, BODY, entry_for(BODY))
         self.assertEqual(await read_all(store, entry_for(BODY)), BODY)
+
+    async def test_damage_within_the_index_does_not_reach_its_backup(self) -> None:
+        """The backup stays as it was, and the next start goes on with it."""
+        for number in range(300):
+            await self.store.put(entry_for(BODY, f"npm/{number}"), BODY)
+        store = await self.restarted()
+        backup = (self.directory / "index.backup.sqlite3").read_bytes()
+        await store.stop()
+        (self.directory / "index.backup.sqlite3").write_bytes(backup)
+        index = self.directory / "index.sqlite3"
+        pages = bytearray(index.read_bytes())
+        for at in range(4096 * 3, len(pages) - 4096, 4096):
+            pages[at : at + 64] = bytes(64)
+        index.write_bytes(pages)
+        store = self.started()
+        self.assertIsNone(store.peek("npm/7"))
+        await store.stop()
+        self.assertEqual((self.directory / "index.backup.sqlite3").read_bytes(), backup)
+        store = self.started()
+        self.assertEqual(store.peek("npm/7"), entry_for(BODY, "npm/7"))
+
+    async def test_a_body_that_cannot_be_opened_now_is_not_lost(self) -> None:
+        """Out of descriptors: an error for now, and the entry stays."""
+        await keep(self.store, BODY, entry_for(BODY))
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr(os, "open", lambda *_: (_ for _ in ()).throw(OSError(errno.EMFILE, "Too many open files")))
+            with pytest.raises(TooBusy):
+                self.store.open(entry_for(BODY))
+        self.assertEqual(self.store.peek("npm/a"), entry_for(BODY))
+        self.assertEqual(await read_all(self.store, entry_for(BODY)), BODY)
+
+    async def test_bounds_hold_for_bodies_of_unknown_length(self) -> None:
+        """What turns out larger than allowed is refused while it comes, and takes nothing else with it."""
+        store = await self.restarted(max_size=1_000_000)
+        await keep(store, BODY, entry_for(BODY))
+        partial = store.create(most=200_000)
+        await partial.write(b"x" * 199_999)
+        with pytest.raises(CannotStore, match="max-file-size"):
+            await partial.write(b"xx")
+        partial.abort()
+        partial, other = store.create(), store.create()
+        await partial.write(b"x" * 600_000)
+        with pytest.raises(CannotStore, match="max-size"):
+            await other.write(b"x" * 600_000)
+        partial.abort()
+        other.abort()
+        await store.create(expected=900_000).write(b"x" * 900_000)
+        self.assertEqual(store.peek("npm/a"), entry_for(BODY))
+
+    async def test_what_waits_is_written_at_the_stop(self) -> None:
+        """A commit under way when the store stops is there after the next start."""
+        waiting = Deferred.fromCoroutine(keep(self.store, BODY, entry_for(BODY)))
+        store = await self.restarted()
+        await waiting
+        self.assertEqual(await read_all(store, entry_for(BODY)), BODY)
+
+    async def test_the_last_of_two_commits_counts(self) -> None:
+        """Of two bodies for one entry in one transaction the later stays, and the other leaves nothing behind."""
+        done = [Deferred.fromCoroutine(keep(self.store, body, entry_for(body))) for body in (b"one", b"two")]
+        for each in done:
+            await each
+        self.assertEqual(await read_all(self.store, entry_for(b"two")), b"two")
+        self.assertEqual(self.store.usage()[1], 1)
+        self.assertEqual(len(list((self.directory / "blobs").rglob("*/*"))), 1)
 
     async def test_orphans_are_swept_when_they_are_old(self) -> None:
         """A body that no entry names goes after two days; one that is named stays."""

@@ -39,16 +39,22 @@ class _Collector:
             self.flow.stop(TooLarge(f"{self._answer.url} has more than {self._most} bytes."))
 
     def ended(self, error: UpstreamError | None, certain: bool) -> None:
-        del certain  # what is collected is parsed, which finds a cut
         if self._over:
             return
         length = self._answer.length
+        if error is None and not certain and self._may_be_cut():
+            error = CutShort(f"{self._answer.url} came without a length, and without an end.")
         if error is None and length is not None and length != self._size:
             error = CutShort(f"{self._size} of {length} bytes of {self._answer.url} came.")
         if error is not None:
             self.result.errback(error)
         else:
             self.result.callback(b"".join(self._chunks))
+
+    def _may_be_cut(self) -> bool:
+        """Whether a cut would go unnoticed: all that is collected but HTML has an end that its parser looks for."""
+        kind = self._answer.headers.get("content-type").lower()
+        return "html" in kind and not self._answer.coding and b"</html>" not in b"".join(self._chunks)[-1024:].lower()
 
 
 async def collect(answer: Answer, most: int) -> bytes:

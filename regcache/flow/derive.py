@@ -213,7 +213,7 @@ class _Helper(ProcessProtocol):
                 return
             made = msgspec.msgpack.decode(memoryview(self._received)[_LENGTH : _LENGTH + size].tobytes(), type=Derived)
             del self._received[: _LENGTH + size]
-            result = self._next().result
+            result, self._overdue = self._next().result, False
             self._watch()
             if made.error:
                 result.errback(BadDocument(made.error))
@@ -229,14 +229,16 @@ class _Helper(ProcessProtocol):
         self._running = False
         jobs = [self._next() for _ in range(len(self._jobs))]
         self._watch()
-        if jobs and self._overdue and not self._stopped:
+        overdue, self._overdue = self._overdue, False
+        if jobs and overdue and not self._stopped:
             jobs.pop(0).result.errback(BadDocument("Reading it takes longer than any sound document of its size."))
         elif jobs and not self._stopped:
             _log.error("The helper process ended: {why}; it is started again.", why=reason.getErrorMessage())
-        self._overdue = False
-        for sent in jobs:
+        for number, sent in enumerate(jobs):
+            # The first may be what it died of; those that only waited behind it lose nothing.
+            first = number == 0 and not overdue
             if sent.again and not self._stopped:
-                self.send(sent.data, sent.result, again=False)
+                self.send(sent.data, sent.result, again=not first)
             else:
                 sent.result.errback(UpstreamError("The document could not be processed."))
 

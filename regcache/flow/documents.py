@@ -98,8 +98,10 @@ class Documents:
         """What can answer when the document is not to be had, and is not stored."""
         if not route.spares or await self._context.find(key_of(registry, route)) is not None:
             return None
-        found = [one for one in await self.stored(registry, route.spares) if not one[1].withdrawn]
-        return found[0] if found else None
+        for spare, stored in await self.stored(registry, route.spares):
+            if not stored.withdrawn:
+                return _as(spare, route), stored
+        return None
 
     async def _ready(
         self, registry: IRegistry, route: Document, stored: Stored, request: RequestHead
@@ -223,7 +225,7 @@ class Documents:
         decision = decide(stored, rules, now=self._context.now(), mutable=True, spared=False)
         if not isinstance(decision, UseStored) or decision.stale:
             return route
-        return evolve(route, key=other.key, url=other.url, accept=other.accept, instead=None)
+        return _as(other, route)
 
     def stored_soon(self) -> list[Deferred[None]]:
         """One for each document that is being stored: fires when it is done."""
@@ -270,6 +272,13 @@ class Documents:
         :raises regcache.errors.RegCacheError: if it cannot be read any more.
         """
         return await self._representations.facts(registry, route, stored)
+
+
+def _as(other: Document, route: Document) -> Document:
+    """Another document in place of a route: answered as the route says, derived as the other does."""
+    return evolve(
+        route, key=other.key, url=other.url, accept=other.accept, representation=other.representation, instead=None
+    )
 
 
 def _slow(route: Document) -> UpstreamError:

@@ -151,7 +151,8 @@ class Exchange:
             return
         if not self.status:
             error: UpstreamError | None = explained(reason, self._host)
-        elif self.length is None and "transfer-encoding" not in self.headers and reason.check(*_CLOSED):
+        elif self.length is None and "transfer-encoding" not in self.headers and reason.check(neterror.ConnectionDone):
+            # Only an orderly close may be the end of such a body.
             error = None
         else:
             error = CutShort(f"{self._host} closed the connection.")

@@ -202,7 +202,7 @@ class PyPI:
             good = True
         else:
             entries = found.get("projects" if document == "simple" else "files")
-            named = document == "simple" or isinstance(found.get("name"), str)
+            named = document == "simple" or _normal(str(found.get("name"))) == document.partition("/")[2]
             good = named and isinstance(found.get("meta"), dict) and isinstance(entries, list)
         if not good:
             raise BadDocument(f"{source.url} is not an index.")

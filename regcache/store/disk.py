@@ -32,7 +32,7 @@ from regcache.store.gather import Gathering
 from regcache.store.index import Index, connect, read_entry
 from regcache.store.records import Records
 from regcache.store.space import Space
-from regcache.store.writer import Commit, Writer
+from regcache.store.writer import SUSPECT, Commit, Writer
 
 __all__ = ["DiskStore"]
 
@@ -40,7 +40,7 @@ _log = Log()
 _MOST_USES = 1000
 _USES_EVERY = 10.0
 _SPACE_EVERY = 5.0
-_BACKUP_EVERY = 86400.0
+_FIRST_BACKUP, _BACKUP_EVERY = 600.0, 86400.0
 _SWEEP_EVERY = 60.0
 #: Bytes up to which a body stays in memory until the writer takes it, and of all that wait for the writer.
 _MOST_HELD = 1 << 17
@@ -156,19 +156,23 @@ class DiskStore:
         os.pwrite(self._lock, f"{os.getpid()}\n".encode(), 0)
 
     def _open_index(self) -> None:
-        path = self._directory / "index.sqlite3"
+        path, suspect = self._directory / "index.sqlite3", self._directory / SUSPECT
         try:
+            if suspect.exists():
+                raise sqlite3.DatabaseError("it was found so before")
             index = _index_at(path)
         except sqlite3.DatabaseError as error:
             aside = path.with_name(f"index.damaged-{int(self._now())}.sqlite3")
             _log.error("The index is damaged ({why}); it is set aside as {aside}.", why=str(error), aside=aside.name)
             for suffix in ("-wal", "-shm"):
                 Path(f"{path}{suffix}").unlink(missing_ok=True)
-            path.rename(aside)
+            if path.exists():
+                path.rename(aside)
             backup = path.with_name("index.backup.sqlite3")
             if backup.exists():
                 shutil.copy(backup, path)
             index = _index_at(path)
+            suspect.unlink(missing_ok=True)
         self._writer = Writer(index, self._directory, self._max_size, self._min_free, self._now, self._steps)
         self._reader = connect(path, readonly=True)
 
@@ -178,6 +182,8 @@ class DiskStore:
         self._writing.start()
         self._running = True
         self._measure()
+        # It reads the whole index: not while a build may be waiting for the service to come back.
+        self._timers.append(self._reactor.callLater(_FIRST_BACKUP, self._back_up))
         self._later(_SPACE_EVERY, self._measure)
         self._later(_USES_EVERY, self._flush_uses)
         self._later(_BACKUP_EVERY, self._back_up)
@@ -202,6 +208,8 @@ class DiskStore:
         return self._commits.drain().addCallback(self._close).addBoth(self._stopped)
 
     def _close(self, _none: object) -> Deferred[None]:
+        # Whoever closes last takes the log into the index.
+        self._reader.close()
         closed = self._write(self._writer.close)
         self._closing = True
         return closed
@@ -210,7 +218,6 @@ class DiskStore:
         # Joining is safe: the last job of the writer has just ended, and no request is left that could add one.
         self._writing.stop()
         self._files.stop()
-        self._reader.close()
         os.close(self._lock)
         return result
 
@@ -249,7 +256,8 @@ class DiskStore:
     def _look_up(self, keys: Sequence[str]) -> dict[str, Stored]:
         try:
             rows = self._reader.execute(_SELECT + ", ".join("?" * len(keys)) + ")", keys).fetchall()
-        except sqlite3.Error:
+        except sqlite3.Error as error:
+            _log.error("The index cannot be read: {why}", why=str(error))
             return {}
         found = {entry.key: entry for entry in map(read_entry, rows)}
         for key in keys:

@@ -12,7 +12,7 @@ import msgspec
 from regcache.errors import ConfigError
 from regcache.http.messages import Digest, Headers, Kind, Stored
 
-__all__ = ["FORMAT", "Index", "Row", "connect", "read_entry"]
+__all__ = ["FORMAT", "Index", "Row", "connect", "is_sound", "read_entry"]
 
 #: The version of the store's layout. An older program refuses a newer store.
 FORMAT = 1
@@ -55,6 +55,12 @@ def connect(path: Path, *, readonly: bool = False) -> sqlite3.Connection:
     connection.execute("PRAGMA journal_mode=WAL")
     connection.execute("PRAGMA synchronous=NORMAL")
     return connection
+
+
+def is_sound(connection: sqlite3.Connection) -> bool:
+    """Whether SQLite finds nothing wrong in it; reads all of it."""
+    row = connection.execute("PRAGMA quick_check(1)").fetchone()
+    return bool(row) and row[0] == "ok"
 
 
 def _row(entry: Stored) -> Row:

@@ -18,11 +18,13 @@ from regcache.http.messages import Kind, Stored
 from regcache.logs import Log
 from regcache.store.blobs import blob_path, create_file, sync_directory
 from regcache.store.evict import plan
-from regcache.store.index import Index
+from regcache.store.index import Index, is_sound
 
-__all__ = ["Commit", "Outcome", "Writer"]
+__all__ = ["SUSPECT", "Commit", "Outcome", "Writer"]
 
 _log = Log()
+#: The name of a file that says that the index was found damaged.
+SUSPECT = "index.suspect"
 #: Seconds after which a body that no entry names is taken for an orphan.
 _ORPHAN_AGE = 2 * 86400.0
 
@@ -216,16 +218,29 @@ class Writer:
         self.index.connection.close()
 
     def back_up(self) -> None:
-        """Write a copy of the index, whole or not at all."""
+        """
+        Write a copy of the index, whole or not at all.
+
+        A copy of an index that is damaged takes the place of nothing; the next start begins with the one before.
+        """
         backup = self._directory / "index.backup.sqlite3"
         fresh = backup.with_suffix(".new")
         try:
             fresh.unlink(missing_ok=True)
-            target = sqlite3.connect(fresh)
-            with target:
+            with contextlib.closing(sqlite3.connect(fresh)) as target:
                 self.index.connection.backup(target)
-            target.close()
-            fresh.chmod(0o600)
-            os.replace(fresh, backup)
-        except (sqlite3.Error, OSError) as error:
+                sound = is_sound(target)
+            if sound:
+                fresh.chmod(0o600)
+                os.replace(fresh, backup)
+            else:
+                fresh.unlink()
+        except sqlite3.DatabaseError as error:
+            sound = isinstance(error, sqlite3.OperationalError)
             _log.warn("The index could not be backed up: {why}", why=str(error))
+        except OSError as error:
+            sound = True
+            _log.warn("The index could not be backed up: {why}", why=str(error))
+        if not sound:
+            _log.error("The index is damaged; the next start replaces it by its last good copy.")
+            (self._directory / SUSPECT).touch(mode=0o600)
