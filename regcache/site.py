@@ -14,7 +14,15 @@ from twisted.python.failure import Failure
 from twisted.web.http import HTTPChannel
 from twisted.web.server import Request, Site
 
-from regcache.errors import BadRequest, HeadersTooLarge, PayloadTooLarge, RegCacheError, TargetTooLong, TooBusy
+from regcache.errors import (
+    BadRequest,
+    HeadersTooLarge,
+    MethodNotAllowed,
+    PayloadTooLarge,
+    RegCacheError,
+    TargetTooLong,
+    TooBusy,
+)
 from regcache.web import RegCacheResource
 
 __all__ = ["CacheSite"]
@@ -33,6 +41,8 @@ def _refusal(error: RegCacheError) -> bytes:
     head += (
         "Cache-Status: regcache; fwd=bypass\r\nContent-Type: text/plain; charset=utf-8\r\nCache-Control: no-store\r\n"
     )
+    if isinstance(error, MethodNotAllowed):
+        head += f"Allow: {error.allow}\r\n"
     if error.status == 503:
         head += "Retry-After: 5\r\n"
     return f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
@@ -45,10 +55,10 @@ class _BoundedRequest(Request):
 
     def gotLength(self, length: int | None) -> None:
         error: RegCacheError | None = None
-        if length is not None and length > _MOST_BODY:
-            error = PayloadTooLarge(f"At most {_MOST_BODY} bytes are accepted.")
-        elif length != 0:
+        if length != 0:
             error = self.channel.site.judge(self)
+        if error is None and length is not None and length > _MOST_BODY:
+            error = self._too_large()
         if error is not None:
             self.requestHeaders.removeHeader(b"expect")
             self.channel.refuse(error)
@@ -57,9 +67,14 @@ class _BoundedRequest(Request):
 
     def handleContentChunk(self, data: bytes) -> None:
         if self.content is not None and self.content.tell() + len(data) > _MOST_BODY:
-            self.channel.refuse(PayloadTooLarge(f"At most {_MOST_BODY} bytes are accepted."))
+            self.channel.refuse(self._too_large())
         elif not self.channel.refused:
             super().handleContentChunk(data)  # type: ignore[no-untyped-call]
+
+    def _too_large(self) -> RegCacheError:
+        if self.channel.command != b"POST":
+            return MethodNotAllowed("Publishing goes to the registry itself.")
+        return PayloadTooLarge(f"At most {_MOST_BODY} bytes are accepted.")
 
     def requestReceived(self, command: bytes, path: bytes, version: bytes) -> None:
         if not self.channel.refused:
@@ -128,6 +143,11 @@ class _Channel(HTTPChannel):
         if self._host is None:
             self._host = super().getHost()  # type: ignore[no-untyped-call]
         return self._host
+
+    @property
+    def command(self) -> bytes:
+        """The method of the request that is being read."""
+        return getattr(self, "_command", b"")
 
     def drain(self) -> None:
         """End now if idle, else after the response that is under way."""

@@ -25,9 +25,9 @@ from regcache.flow.derive import InlineDeriver
 from regcache.flow.reply import Reply
 from regcache.flow.upstream import Upstream
 from regcache.http.messages import Digest, Headers, RequestHead, Stored
+from regcache.http.origins import Origins
 from regcache.http.policy import Rules
 from regcache.interfaces import IBody, IPartial, IReceiver, IRegistry, IResponse, IStore, IUpstream
-from regcache.registries.origins import Origins
 from regcache.routes import Artifact, Document, Fact, Facts, RegistryOptions, Route, Source
 
 __all__ = ["FakeRegistry", "FakeUpstream", "Kit", "MemoryStore", "Page", "make_cache"]

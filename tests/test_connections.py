@@ -378,6 +378,16 @@ class Responses(Case):
         for answer in (OK, OK + b"Content-Length: 3\r\n\r\nab", OK + b"Transfer-Encoding: chunked\r\n\r\n5\r\nab"):
             await self.refused(answer, "closed the connection", close=True)
 
+    async def test_a_reset_is_no_end(self) -> None:
+        """Where only the close tells that a body is whole, it has to be an orderly one."""
+
+        def answer(connection: Served, _number: int) -> None:
+            connection.transport.write(OK + b"Connection: close\r\n\r\nabc")
+            reactor.callLater(0.05, connection.transport.abortConnection)
+
+        with pytest.raises(CutShort):
+            await self.get(await self.serve(answer))
+
     async def test_a_body_waits_for_its_taker(self) -> None:
         """Nothing is read before it is wanted, nor while there is a pause, and all of it comes in the end."""
         size = 30 << 20

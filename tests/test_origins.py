@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from regcache.errors import ConfigError
-from regcache.registries.origins import Origin, Origins
+from regcache.http.origins import Origin, Origins
 
 UPSTREAM = "https://index.example/simple/"
 

@@ -74,6 +74,14 @@ REFUSED = {
     "an upload": (get("/pypi/legacy/", "Content-Length: 0", method="POST"), {405}),
     "an unknown registry": (get("/maven2/x"), {404}),
     "no request at all": (b"\x16\x03\x01\x02\x00\x01\x00\r\n\r\n", {400}),
+    "a foreign name in the target": (get("http://evil.test/pypi/simple/alpha/"), {421}),
+    "no path": (get("*", method="OPTIONS"), {400}),
+    "a length of many digits": (get("/npm/x", "Content-Length: " + "9" * 5000, method="POST"), {400}),
+    "a large publication": (get("/npm/left", "Content-Length: 99999999", method="PUT"), {405}),
+    "a body from nowhere": (get("/npm/x", "Host: evil.test", "Content-Length: 9", method="POST"), {421}),
+    "a NUL in a field": (get("/npm/x", "X: a\x00b"), {400}),
+    "a query that is none": (get("/pypi/simple/alpha/?a|\\"), {400}),
+    "a port with zeros of a foreign host": (get("/pypi/files/http/127.0.0.1:022/x"), {403, 404}),
 }
 
 
@@ -82,8 +90,38 @@ def test_what_is_refused(service: Running, registry: Origin, case: str) -> None:
     """A 4xx, and nothing went upstream."""
     raw, statuses = REFUSED[case]
     registry.asked.clear()
-    assert send(service, raw)[0] in statuses
+    status, fields, body = send(service, raw)
+    assert status in statuses
+    assert fields["x-cache"] in ("BYPASS", "MISS")
+    assert len(body) > 20, "nobody can tell what is wrong"
     assert registry.asked == []
+
+
+def test_a_body_that_turns_out_too_large(service: Running, registry: Origin) -> None:
+    """It is refused once, whatever still comes, and no part of it goes anywhere."""
+    registry.asked.clear()
+    head = get("/npm/-/npm/v1/security/audits", "Transfer-Encoding: chunked", method="POST")
+    chunks = b"800000\r\n" + b"x" * 0x800000 + b"\r\n" + b"1\r\ny\r\n" * 2000 + b"0\r\n\r\n"
+    parts = urlsplit(service.url)
+    with socket.create_connection((parts.hostname or "", parts.port or 80), timeout=20) as client:
+        client.sendall(head + chunks + get("/npm/left"))
+        received = b""
+        while piece := client.recv(1 << 16):
+            received += piece
+    assert received.count(b"HTTP/1.1 ") == received.count(b"HTTP/1.1 413 ") == 1
+    assert registry.asked == []
+
+
+@pytest.mark.parametrize("name", ["If-Modified-Since", "If-Unmodified-Since", "If-Range", "Range"])
+def test_conditions_that_are_nonsense(service: Running, name: str) -> None:
+    """They are passed over, and leave nothing open."""
+    send(service, get("/npm/left/-/left-1.0.0.tgz"))
+    fds = Path(f"/proc/{service.process.pid}/fd")
+    before = len(list(fds.iterdir())) if fds.exists() else 0
+    for value in ("Mon, 01 Jan 2024 00:00:00 +" + "9" * 400, "Fri, 31 Dec 9999 23:59:59 -9999", "bytes=0-", "\xff"):
+        raw = get("/npm/left/-/left-1.0.0.tgz", f"{name}: {value}", "Range: bytes=0-1", "Connection: close")
+        assert send(service, raw)[0] in (200, 206, 304, 412)
+    assert not before or len(list(fds.iterdir())) <= before + 1
 
 
 def test_errors_are_for_people(service: Running) -> None:

@@ -27,8 +27,8 @@ from zope.interface import implementer
 
 from regcache.errors import BadRequest, ConnectFailed, CutShort, ForbiddenOrigin, UpstreamError
 from regcache.http.messages import Headers
+from regcache.http.origins import Origin
 from regcache.interfaces import IReceiver, IResponse
-from regcache.registries.origins import Origin
 
 __all__ = ["Connection", "Exchange", "Owner", "Stale", "Where", "explained", "place_of", "written"]
 

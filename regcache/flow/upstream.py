@@ -19,8 +19,8 @@ from regcache.errors import CutShort, ForbiddenOrigin, TooBusy, UpstreamError, U
 from regcache.flow.waiting import within
 from regcache.http.fields import hop_by_hop
 from regcache.http.messages import Headers
+from regcache.http.origins import Origin
 from regcache.interfaces import IReceiver, IResponse, IUpstream
-from regcache.registries.origins import Origin
 
 __all__ = ["Answer", "Ask", "Flow", "Upstream", "origin_of"]
 

@@ -21,8 +21,8 @@ __all__ = ["STRENGTH", "Digest", "Headers", "Kind", "RequestHead", "Stored"]
 #: Digest algorithms that count as proof, strongest first.
 STRENGTH = ("sha512", "sha384", "sha256", "blake2b_256", "sha1", "md5")
 
-#: What a query may consist of (RFC 3986 section 3.4, and what browsers send unescaped).
-_QUERY = re.compile(r'[!"$-;=?-~]*')
+#: What a query may consist of (RFC 3986 section 3.4, and what browsers send unescaped that all read alike).
+_QUERY = re.compile(r'[!"$-;=?-\[\]-~]*')
 _HEX = re.compile("[0-9a-f]*")
 _HEX_LENGTH = {"sha512": 128, "sha384": 96, "sha256": 64, "blake2b_256": 64, "sha1": 40, "md5": 32}
 

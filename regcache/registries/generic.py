@@ -6,9 +6,9 @@ from zope.interface import implementer
 
 from regcache.errors import BadDocument, MethodNotAllowed
 from regcache.http.messages import RequestHead
+from regcache.http.origins import Origins
 from regcache.http.paths import quote, segments
 from regcache.interfaces import IRegistry
-from regcache.registries.origins import Origins
 from regcache.routes import Artifact, Facts, RegistryOptions, Route, Source
 
 __all__ = ["Generic"]

@@ -17,9 +17,9 @@ from zope.interface import implementer
 from regcache.errors import BadDocument, MethodNotAllowed, NotFound
 from regcache.http.fields import negotiate, parse_sri
 from regcache.http.messages import Digest, RequestHead
+from regcache.http.origins import Origin, Origins
 from regcache.http.paths import quote, segments
 from regcache.interfaces import IRegistry
-from regcache.registries.origins import Origin, Origins
 from regcache.routes import Artifact, Document, Fact, Facts, Local, RegistryOptions, Relay, Route, Source
 
 __all__ = ["Npm"]

@@ -17,9 +17,9 @@ from zope.interface import implementer
 from regcache.errors import BadDocument, BadRequest, MethodNotAllowed, NotAcceptable, NotFound
 from regcache.http.fields import negotiate
 from regcache.http.messages import STRENGTH, Digest, RequestHead
+from regcache.http.origins import Origin, Origins
 from regcache.http.paths import quote, segments
 from regcache.interfaces import IRegistry
-from regcache.registries.origins import Origin, Origins
 from regcache.registries.simplehtml import (
     ARCHIVES,
     core_metadata,

@@ -1,0 +1,121 @@
+"""The helper processes that read documents."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from typing import Any
+
+import pytest
+from twisted.internet import reactor
+from twisted.internet.defer import Deferred
+from twisted.trial.unittest import TestCase
+
+from regcache.errors import BadDocument, TooBusy, UpstreamError
+from regcache.flow import derive
+from regcache.flow.derive import SMALL, Job, ProcessDeriver, decode_facts
+from regcache.routes import RegistryOptions, Source
+
+OPTIONS = RegistryOptions(name="pypi", type="pypi", url="http://index.test/simple/")
+JSON, HTML = "application/vnd.pypi.simple.v1+json", "text/html"
+
+
+def job(body: bytes, kind: str = JSON, **more: Any) -> Job:
+    """A project's page to be read."""
+    source = Source(body=body, content_type=kind, url="http://index.test/simple/demo/")
+    return Job(options=OPTIONS, document="simple/demo", source=source, facts=True, **more)
+
+
+def page(number: int) -> bytes:
+    """A page of so many files."""
+    files = [{"filename": f"demo-{n}.zip", "url": f"demo-{n}.zip", "hashes": {}} for n in range(number)]
+    return json.dumps({"meta": {"api-version": "1.0"}, "name": "demo", "files": files}).encode()
+
+
+class Processes(TestCase):
+    """Real processes."""
+
+    def setUp(self) -> None:
+        self.deriver = ProcessDeriver(reactor)
+        self.addCleanup(self.deriver.stop)
+
+    def pid(self, which: str = "_usual") -> int:
+        """Of a helper that runs."""
+        pid: int = getattr(self.deriver, which).transport.pid
+        return pid
+
+    async def test_what_is_small_needs_no_process(self) -> None:
+        """It is read here; but HTML, whatever its size, is not."""
+        made = await self.deriver.derive(job(page(3), representation="html"))
+        assert len(decode_facts(made.facts)) == 3
+        assert b"demo-2.zip" in made.plain
+        assert not self.deriver._usual._running
+        await self.deriver.derive(job(b'<a href="demo-1.zip">x</a>', HTML))
+        assert self.deriver._usual._running
+
+    async def test_in_order(self) -> None:
+        """Each answer to its own question, the errors too."""
+        asked = [self.deriver.derive(job(page(number) + b" " * SMALL)) for number in (1, 2, 3)]
+        bad = self.deriver.derive(job(b"{}" + b" " * SMALL))
+        assert [len(decode_facts((await one).facts)) for one in asked] == [1, 2, 3]
+        with pytest.raises(BadDocument):
+            await bad
+
+    async def test_what_takes_too_long(self) -> None:
+        """It fails, and what waits behind it does not."""
+        await self.deriver.derive(job(page(1) + b" " * SMALL))
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr(derive, "_JOB_SECONDS", 2)
+            os.kill(self.pid(), signal.SIGSTOP)
+            stuck = self.deriver.derive(job(page(1) + b" " * SMALL))
+            behind = [self.deriver.derive(job(page(number) + b" " * SMALL)) for number in (1, 2)]
+            with pytest.raises(BadDocument, match="longer"):
+                await stuck
+            patched.undo()
+            assert [len(decode_facts((await one).facts)) for one in behind] == [1, 2]
+
+    async def test_the_largest_hold_nobody_up(self) -> None:
+        """They have a process of their own."""
+        large = self.deriver.derive(job(page(1) + b" " * (4 << 20)))
+        await self.deriver.derive(job(page(1) + b" " * SMALL))
+        assert self.pid() != self.pid("_large")
+        await large
+
+    async def test_a_process_that_dies(self) -> None:
+        """The job is done by another; one that kills two of them is given up, those behind it are not."""
+        await self.deriver.derive(job(page(1) + b" " * SMALL))
+        os.kill(self.pid(), signal.SIGSTOP)
+        asked = [self.deriver.derive(job(page(number) + b" " * SMALL)) for number in (1, 2)]
+        before = self.pid()
+        os.kill(before, signal.SIGKILL)
+        while self.pid() == before:
+            await turn()
+        os.kill(self.pid(), signal.SIGKILL)
+        with pytest.raises(UpstreamError):
+            await asked[0]
+        assert len(decode_facts((await asked[1]).facts)) == 2
+
+    async def test_what_waits_is_bounded(self) -> None:
+        """Beyond that the cache is busy."""
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr(derive, "_MOST_WAITING", 10_000)
+            first = self.deriver.derive(job(page(1) + b" " * 20_000))
+            with pytest.raises(TooBusy):
+                await self.deriver.derive(job(page(1) + b" " * 20_000))
+            await first
+
+    async def test_after_the_stop(self) -> None:
+        """Jobs under way fail, and no more are taken."""
+        waiting = self.deriver.derive(job(page(1) + b" " * SMALL))
+        self.deriver.stop()
+        for each in (waiting, self.deriver.derive(job(page(1)))):
+            with pytest.raises(UpstreamError):
+                await each
+
+
+def turn() -> Deferred[None]:
+    """Let everybody else have a turn."""
+    waiting: Deferred[None] = Deferred()
+    reactor.callLater(0.01, waiting.callback, None)
+    return waiting
