@@ -5,16 +5,19 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Mapping, Sequence
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TextIO
 
+from OpenSSL import SSL
+from twisted.internet.endpoints import serverFromString
+from twisted.logger import LoggingFile
 from twisted.python import usage
 
 from regcache import registries
 from regcache._version import __version__
-from regcache.config import OPTIONS, Config, load
+from regcache.config import OPTIONS, Config, load, warnings
 from regcache.errors import ConfigError
 
-__all__ = ["Options", "stop"]
+__all__ = ["Options", "check_endpoint", "stop"]
 
 
 def stop(error: ConfigError | str) -> NoReturn:
@@ -22,13 +25,36 @@ def stop(error: ConfigError | str) -> NoReturn:
     End the program with one line for a person, and status 1.
 
     The line goes to the real standard error: once ``twistd`` has started, it logs what is written to ``sys.stderr``.
+    That has to do where there is nobody at the other end.
     """
     line = f"regcache: {error.detail if isinstance(error, ConfigError) else error}\n"
-    if sys.__stderr__ is not None:
-        sys.__stderr__.write(line)
-    if sys.stderr is not sys.__stderr__:
-        sys.stderr.write(line)
+    stream: Any = sys.stderr
+    if isinstance(stream, LoggingFile) and sys.__stderr__ is not None and not _leads_nowhere(sys.__stderr__):
+        stream = sys.__stderr__
+    if stream is not None:
+        stream.write(line)
+        stream.flush()
     raise SystemExit(1)
+
+
+def _leads_nowhere(stream: TextIO) -> bool:
+    """Whether a stream is closed, or that of a program in the background."""
+    try:
+        return os.path.samestat(os.fstat(stream.fileno()), os.stat(os.devnull))
+    except (OSError, ValueError):
+        return True
+
+
+def check_endpoint(endpoint: str) -> None:
+    """
+    See that an endpoint can be understood.
+
+    :raises regcache.errors.ConfigError: if it cannot.
+    """
+    try:
+        serverFromString(None, endpoint)
+    except (ValueError, KeyError, TypeError, OSError, IndexError, SSL.Error) as error:
+        raise ConfigError(f"--listen {endpoint}: {error} (it should be like tcp:8650:interface=127.0.0.1)") from None
 
 
 def _help(option: Any) -> str:
@@ -45,6 +71,8 @@ class Options(usage.Options):
     :ivar config: the configuration, once parsed.
     """
 
+    #: By what it is run, for the help.
+    program = "twistd -n regcache"
     longdesc = "A caching reverse proxy for package registries."
     optParameters = [
         [option.name, None, None, _help(option)] for option in OPTIONS if not (option.flag or option.many)
@@ -57,6 +85,10 @@ class Options(usage.Options):
         super().__init__()  # type: ignore[no-untyped-call]
         self.said: dict[str, str | list[str]] = {}
         self.config: Config
+
+    def getSynopsis(self) -> str:
+        """The first line of the help."""
+        return f"Usage: {self.program} [options]"
 
     def opt_listen(self, endpoint: str) -> None:
         """A Twisted endpoint, or NAME@ENDPOINT for one registry at the root of its own port. May be repeated;
@@ -98,9 +130,16 @@ class Options(usage.Options):
             self.config = load(self.said, environ, lambda kind: registries.factory(kind).option_names)
             for options in self.config.registries:
                 registries.make(options)
+            for one in self.config.listen:
+                check_endpoint(one.endpoint)
         except ConfigError as error:
             stop(error)
+        for warning in warnings(self.config, environ, self.said):
+            sys.stderr.write(f"regcache: warning: {warning}\n")
         if self["check-config"]:
             names = ", ".join(options.name for options in self.config.registries)
-            sys.stdout.write(f"The configuration is sound: {names}, cache in {self.config.cache_dir}.\n")
+            ports = ", ".join(one.endpoint for one in self.config.listen) or "port 8650 on loopback"
+            allowed = ", ".join(map(str, self.config.allow))
+            told = f"{names}; on {ports}; for {allowed}; cache in {self.config.cache_dir}"
+            sys.stdout.write(f"The configuration is sound: {told}.\n")
             raise SystemExit(0)

@@ -5,7 +5,6 @@ Putting the parts together: the service tree, for ``twistd``, for the console sc
 from __future__ import annotations
 
 import errno
-import os
 import resource
 import secrets
 import signal
@@ -28,7 +27,7 @@ from regcache import registries
 from regcache._version import __version__
 from regcache.access import Access
 from regcache.accesslog import AccessLog
-from regcache.config import Config, Listen, warnings
+from regcache.config import Config, Listen
 from regcache.errors import ConfigError
 from regcache.flow.cache import Cache
 from regcache.flow.connections import Connections
@@ -38,7 +37,7 @@ from regcache.flow.upstream import Upstream
 from regcache.http.messages import Headers
 from regcache.http.policy import Rules
 from regcache.logs import Log
-from regcache.options import Options, stop
+from regcache.options import Options, check_endpoint, stop
 from regcache.site import CacheSite
 from regcache.store.disk import DiskStore
 from regcache.web import House, RegCacheResource
@@ -169,16 +168,18 @@ class _Ports(Service):
         for one in self._config.listen or default:
             problem = self._open(one)
             if problem is not None and (explicit or not self._ports):
-                raise ConfigError(f"{one.endpoint} cannot be listened on: {problem}")
+                told = f"{one.endpoint} cannot be listened on: {problem}"
+                raise ConfigError(f"{told}; end what uses it, or choose another with --listen.")
 
     def _open(self, one: Listen) -> str | None:
         site = CacheSite(self._parts.resource(one.registry), self._reactor, _most_connections())
         outcome: list[Any] = []
+        check_endpoint(one.endpoint)
         try:
             endpoint = endpoints.serverFromString(self._reactor, _completed(one.endpoint))
             endpoint.listen(site).addBoth(outcome.append)
-        except (ValueError, KeyError, TypeError, OSError, IndexError) as error:
-            return f"{error} (it should be like tcp:8650:interface=127.0.0.1)"
+        except (ValueError, OSError) as error:
+            return str(error)
         result = outcome[0] if outcome else None
         if result is None or not hasattr(result, "stopListening"):
             value = getattr(result, "value", result)
@@ -199,7 +200,9 @@ class _Ports(Service):
             if not hasattr(host, "port"):
                 self._say(f"regcache: listening on {one.endpoint}")
                 continue
-            name = f"[{host.host}]" if ":" in host.host else host.host
+            # An address that stands for all of them leads nowhere.
+            name = socket.gethostname() if host.host in ("0.0.0.0", "::", "") else host.host
+            name = f"[{name}]" if ":" in name else name
             scheme = "https" if one.endpoint.startswith("ssl:") else "http"
             for registry in [one.registry] if one.registry else list(made):
                 path = "" if one.registry else f"{registry}/"
@@ -330,8 +333,6 @@ def makeService(options: Options) -> MultiService:
     if not reactor.getDelayedCalls():
         setattr(reactor, "seconds", time.monotonic)  # noqa: B010
     config = options.config
-    for warning in warnings(config, os.environ, options.said):
-        sys.stderr.write(f"regcache: warning: {warning}\n")
     _raise_descriptor_limit()
     parts = build(reactor, config)
     reactor.addSystemEventTrigger("before", "shutdown", _heed_impatience, reactor, parts.service)
@@ -348,7 +349,8 @@ def main(arguments: list[str] | None = None) -> None:
         _print(f"regcache {__version__}")
         return
     if given[0] != "serve":
-        stop(f"there is no command {given[0]!r}; there is: serve.")
+        stop(f"there is no command {given[0]!r}; there is 'serve', and options stand behind it.")
+    Options.program = "regcache serve"
     from twisted.scripts.twistd import run
 
     sys.argv = ["twistd", "-n", "--pidfile=", "regcache", *given[1:]]

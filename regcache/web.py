@@ -111,17 +111,19 @@ class House:
         size, entries = self.cache.context.store.usage() if self.running() else (0, 0)
         breaker = self.cache.context.breaker
 
-        upstreams = {
-            name: "in trouble" if breaker.is_open(origin_of(registry.options.url)) else "ok"
-            for name, registry in self.registries.items()
-        }
+        def upstream(registry: IRegistry) -> str:
+            if self.config.offline:
+                return "not asked"
+            return "in trouble" if breaker.is_open(origin_of(registry.options.url)) else "ok"
+
         return {
             "status": "ok" if self.running() else "stopped",
             "version": __version__,
             "bytes": size,
             "entries": entries,
             "requests": {how.value: number for how, number in self.log.counts.items()},
-            "upstreams": upstreams,
+            "offline": self.config.offline,
+            "upstreams": {name: upstream(registry) for name, registry in self.registries.items()},
             "foreign_links": dict(self.cache.context.foreign),
         }
 

@@ -559,6 +559,9 @@ def test_command_line(monkeypatch: pytest.MonkeyPatch) -> None:
         ["--registries", "pipy"],
         ["--config", "/nowhere.toml"],
         ["--offline=1"],
+        ["--listen", "tcp:abc"],
+        ["--listen", "tcq:8650"],
+        ["--listen", "ssl:8650:privateKey=/nowhere.pem"],
     ],
 )
 def test_wrong_command_lines(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
@@ -581,7 +584,8 @@ def test_check_config(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
         Options().parseOptions(["--check-config", "--cache-dir", "/x", "--registries", "npm"])
     assert caught.value.code == 0
-    assert capsys.readouterr().out == "The configuration is sound: npm, cache in /x.\n"
+    told = "npm; on port 8650 on loopback; for 127.0.0.0/8, ::1/128; cache in /x"
+    assert capsys.readouterr().out == f"The configuration is sound: {told}.\n"
 
 
 def test_every_option_is_one_of_the_command_line() -> None:

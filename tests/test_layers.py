@@ -35,6 +35,7 @@ LEVELS = {
     "regcache.options": 5,
     "regcache.tap": 5,
     "regcache.testing": 5,
+    "regcache.__main__": 6,
     "regcache": 6,
 }
 #: What reaches out of the process, or differs from one call to the next.

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from attrs import evolve
 from twisted.internet import reactor
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, gatherResults
 from twisted.trial.unittest import TestCase
 
 from regcache.errors import BlobDamaged, CannotStore, TooBusy
@@ -251,8 +251,7 @@ class OnDisk(Contract, TestCase):
 
     async def test_damage_within_the_index_does_not_reach_its_backup(self) -> None:
         """The backup stays as it was, and the next start goes on with it."""
-        for number in range(300):
-            await self.store.put(entry_for(BODY, f"npm/{number}"), BODY)
+        await gatherResults([self.store.put(entry_for(BODY, f"npm/{number}"), BODY) for number in range(300)])
         store = await self.restarted()
         backup = (self.directory / "index.backup.sqlite3").read_bytes()
         await store.stop()

@@ -78,7 +78,7 @@ class Artifacts:
         if probing:
             self._filling.fill(registry, route, stored)
         if isinstance(decision, Refuse):
-            raise Offline(f"{key} was never asked for while the cache was online.")
+            raise Offline(f"{route.url} was never asked for while the cache was online.")
         if isinstance(decision, Gone):
             raise Withdrawn(f"It answered {decision.status} for {route.url}.")
         reply = None

@@ -152,7 +152,7 @@ class Documents:
         if isinstance(decision, Gone):
             raise Withdrawn(f"It answered {decision.status} for {route.url}.")
         if isinstance(decision, Refuse):
-            raise Offline(f"{key} was never asked for while the cache was online.")
+            raise Offline(f"{route.url} was never asked for while the cache was online.")
         if isinstance(decision, Fetch):
             if not patient:
                 rules = evolve(rules, cold_timeout=rules.upstream_timeout)

@@ -293,10 +293,15 @@ class Npm:
         return _FULL, json.dumps({"error": text}).encode()
 
     def client_lines(self, base: str) -> list[str]:
+        host = urlsplit(base).hostname or ""
+        plain = ""
+        if base.startswith("http:"):
+            plain = f""" && yarn config set -H unsafeHttpWhitelist --json '["{host}"]'"""
         return [
             f"npm config set registry {base}",
-            f"yarn config set registry {base}",
             f"pnpm config set registry {base}",
+            f"yarn config set registry {base}   # Yarn 1",
+            f"yarn config set -H npmRegistryServer {base}{plain}   # Yarn 2 and later",
         ]
 
 

@@ -297,7 +297,7 @@ class PyPI:
         return [
             f"pip config set global.index-url {base}simple/",
             f"export UV_DEFAULT_INDEX={base}simple/",
-            f"poetry source add --priority=primary regcache {base}simple/",
+            f"poetry source add --priority=primary regcache {base}simple/ && poetry lock",
         ]
 
 

@@ -1,0 +1,8 @@
+"""``python -m regcache`` is the console script."""
+
+from __future__ import annotations
+
+from regcache.tap import main
+
+if __name__ == "__main__":
+    main()
