@@ -1,5 +1,5 @@
 """
-The least that a program of Twisted and treq can do for a lockfile's tarballs, as a measure for what regcache adds.
+The least that a program of Twisted's own client can do for a lockfile's tarballs, as a measure for what regcache adds.
 
 It asks for each tarball and its small manifest together, holds both in memory, checks and stores nothing.
 """
@@ -9,11 +9,9 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-from treq.client import HTTPClient
-from treq.content import content
 from twisted.internet import endpoints, reactor
 from twisted.internet.defer import Deferred
-from twisted.web.client import Agent, HTTPConnectionPool
+from twisted.web.client import Agent, HTTPConnectionPool, readBody
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Request, Site
 
@@ -27,7 +25,7 @@ class Relay(Resource):
         super().__init__()  # type: ignore[no-untyped-call]
         pool = HTTPConnectionPool(reactor)
         pool.maxPersistentPerHost = 32
-        self._client = HTTPClient(Agent(reactor, pool=pool))
+        self._agent = Agent(reactor, pool=pool)
         self._upstream = upstream
 
     def render_GET(self, request: Request) -> int:
@@ -35,11 +33,14 @@ class Relay(Resource):
         Deferred.fromCoroutine(self._answer(request))
         return NOT_DONE_YET
 
+    def _get(self, path: str) -> Deferred[bytes]:
+        asked: Deferred[Any] = self._agent.request(b"GET", (self._upstream + path).encode())
+        return asked.addCallback(readBody)
+
     async def _answer(self, request: Request) -> None:
         path = request.path.decode().lstrip("/")
-        manifest: Deferred[Any] = self._client.get(f"{self._upstream}{path.partition('/')[0]}/1.0.0")
-        manifest.addCallback(content)
-        body = await content(await self._client.get(self._upstream + path))
+        manifest = self._get(f"{path.partition('/')[0]}/1.0.0")
+        body = await self._get(path)
         await manifest
         request.setHeader("content-length", str(len(body)))
         request.write(body)
