@@ -31,6 +31,7 @@ __all__ = [
     "Offline",
     "PayloadTooLarge",
     "RegCacheError",
+    "RequestTimeout",
     "TargetTooLong",
     "TooBusy",
     "TooLarge",
@@ -124,6 +125,12 @@ class NotAcceptable(RegCacheError):
     """None of the media types that the client accepts can be made here."""
 
     status = 406
+
+
+class RequestTimeout(RegCacheError):
+    """The request did not come whole in time."""
+
+    status = 408
 
 
 class PayloadTooLarge(RegCacheError):

@@ -20,6 +20,7 @@ from regcache.errors import (
     MethodNotAllowed,
     PayloadTooLarge,
     RegCacheError,
+    RequestTimeout,
     TargetTooLong,
     TooBusy,
 )
@@ -97,6 +98,7 @@ class _Channel(HTTPChannel):
     #: Our own side, which Twisted would ask the system for at every request.
     _host: IAddress | None = None
     _dropped = 0
+    _begun = False
 
     def connectionMade(self) -> None:
         super().connectionMade()  # type: ignore[no-untyped-call]
@@ -113,6 +115,22 @@ class _Channel(HTTPChannel):
         self._dropped += len(data)
         if self._dropped > _MOST_DROPPED:
             self.forceAbortClient()  # type: ignore[no-untyped-call]
+
+    def resetTimeout(self) -> None:
+        """Idle time ends where a request begins; that has to come whole within the same time, however it trickles."""
+        if not self._begun:
+            self._begun = True
+            super().resetTimeout()  # type: ignore[no-untyped-call]
+
+    def allContentReceived(self) -> None:
+        self._begun = False
+        super().allContentReceived()  # type: ignore[no-untyped-call]
+
+    def timeoutConnection(self) -> None:
+        if self._begun and not self.refused:
+            self.refuse(RequestTimeout(f"It may take {self.timeOut} s."))
+        else:
+            super().timeoutConnection()  # type: ignore[no-untyped-call]
 
     def lineReceived(self, line: bytes) -> None:
         if not self.refused:

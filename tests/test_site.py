@@ -1,0 +1,58 @@
+"""A port's patience, by a clock of the test's own."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import pytest
+from twisted.internet.task import Clock
+from twisted.internet.testing import StringTransportWithDisconnection
+
+from regcache.site import CacheSite
+from regcache.web import RegCacheResource
+
+
+class Nothing:
+    """In place of the cache: no request is to reach it."""
+
+    def judge(self, _request: object) -> None:
+        """Everybody may ask."""
+
+
+def connected() -> tuple[Any, Any, Clock]:
+    """A connection, its transport, and the clock it goes by."""
+    clock = Clock()
+    site = CacheSite(cast(RegCacheResource, Nothing()), clock)
+    channel: Any = site.buildProtocol(None)
+    transport = StringTransportWithDisconnection()
+    setattr(transport, "protocol", channel)  # noqa: B010
+    channel.makeConnection(transport)
+    return channel, transport, clock
+
+
+@pytest.mark.parametrize(
+    "drops",
+    [[b"G"], [b"GET / HTTP/1.1\r\n", b"X-Filler: x\r\n"], [b"POST / HTTP/1.1\r\nContent-Length: 5000\r\n\r\n", b"x"]],
+)
+def test_a_request_that_trickles_ends_in_time(drops: list[bytes]) -> None:
+    """However often a little more comes."""
+    channel, transport, clock = connected()
+    channel.dataReceived(drops[0])
+    for _ in range(5):
+        clock.advance(9)
+        channel.dataReceived(drops[-1])
+    assert transport.value() == b""
+    clock.advance(9)
+    channel.dataReceived(drops[-1])
+    clock.advance(9)
+    assert transport.value().startswith(b"HTTP/1.1 408 Request Timeout\r\n")
+    clock.pump([5, 20])
+    assert not transport.connected
+
+
+def test_an_idle_connection_ends_in_time() -> None:
+    """Without a word, since nothing was asked."""
+    _, transport, clock = connected()
+    clock.advance(61)
+    assert not transport.connected
+    assert transport.value() == b""
