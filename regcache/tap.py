@@ -5,6 +5,7 @@ Putting the parts together: the service tree, for ``twistd``, for the console sc
 from __future__ import annotations
 
 import errno
+import gc
 import resource
 import secrets
 import signal
@@ -290,6 +291,17 @@ def _raise_descriptor_limit() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
+def _collect_seldom() -> None:
+    """
+    Look for garbage less often: at Python's own pace it took a tenth of the work of a miss.
+
+    What stands now stands to the end, and is not looked through again.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(10_000, 10, 10)
+
+
 class _Started(_InOrder):
     """The whole service: opens what can fail before the reactor runs, where a failure can still end the program."""
 
@@ -312,6 +324,7 @@ class _Started(_InOrder):
             super().startService()  # type: ignore[no-untyped-call]
         except ConfigError as error:
             stop(error)
+        _collect_seldom()
 
 
 def _heed_impatience(reactor: Any, service: CacheService) -> None:
