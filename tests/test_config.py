@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from regcache import registries, values
 from regcache.config import OPTIONS, REGISTRY_KEYS, Config, Listen, default_cache_dir, load, warnings
 from regcache.errors import ConfigError
-from regcache.options import Options
+from regcache.options import Options, check_endpoint
 from regcache.routes import RegistryOptions
 
 ROOT = Path(__file__).parent.parent
@@ -417,6 +417,18 @@ def test_wrong_ports(text: str, wanted: str, toml: Any) -> None:
     assert wanted in complaint(toml(f'listen = ["{text}"]'))
 
 
+@pytest.mark.parametrize("text", ["systemd:domain=INET:index=0", "systemd:domain=INET:name=regcache.socket"])
+def test_ports_that_systemd_did_not_hand_over(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever runs the unit's command line by hand is told what is missing, not what went wrong in looking for it."""
+    for name in ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"):
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(ConfigError) as caught:
+        check_endpoint(text)
+    assert text in caught.value.detail
+    assert "systemd handed over no such socket" in caught.value.detail
+    assert "tcp:" not in caught.value.detail
+
+
 # Values.
 
 SIZES = st.tuples(
@@ -610,6 +622,16 @@ def test_documentation(path: str) -> None:
     """The documentation lists every option as the help does, in its order, and no other."""
     found = [line for line in (ROOT / path).read_text("utf-8").splitlines() if line.startswith("| `--")]
     assert found == described()
+
+
+def test_the_page_and_the_readme_give_the_same_lines() -> None:
+    """Every client whose set-up is a command stands in both, with the same command."""
+    text = (ROOT / "README.md").read_text("utf-8")
+    table = text.partition("| client | set-up |")[2].partition("\n\n")[0]
+    commands = set(re.findall(r"^\|[^|]+\| `(.+)` \|$", table, re.MULTILINE))
+    made = [registries.make(RegistryOptions(name=name, type=name)) for name in ("npm", "pypi")]
+    lines = [line for one in made for line in one.client_lines(f"http://127.0.0.1:8650/{one.options.name}/")]
+    assert commands == {line.partition("   #")[0] for line in lines}
 
 
 def test_documentation_of_tables() -> None:

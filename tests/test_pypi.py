@@ -246,6 +246,13 @@ def test_nothing_there(path: str) -> None:
         route(path)
 
 
+@pytest.mark.parametrize("path", ["/demo/", "/pypi/simple/demo/", "/simple/demo/x"])
+def test_an_address_beside_the_index_says_where_it_is(path: str) -> None:
+    """Whoever left out ``simple/``, or has it at the wrong place, reads the address to put in."""
+    with pytest.raises(NotFound, match=r"its pages are at http://localhost/simple/"):
+        route(path)
+
+
 @pytest.mark.parametrize(
     "path",
     [

@@ -302,6 +302,7 @@ class Npm:
             f"pnpm config set registry {base}",
             f"yarn config set registry {base}   # Yarn 1",
             f"yarn config set -H npmRegistryServer {base}{plain}   # Yarn 2 and later",
+            f"export COREPACK_NPM_REGISTRY={base}",
         ]
 
 

@@ -80,7 +80,7 @@ class PyPI:
         if request.method not in ("GET", "HEAD"):
             raise MethodNotAllowed("Uploading goes to the index itself.")
         if not raw:
-            raise NotFound("The index is at simple/.")
+            raise _not_found(request)
         if raw[0] == "simple" and len(raw) <= 2:
             return self._simple(raw[1:], request)
         if raw[0] in ("packages", "files"):
@@ -91,7 +91,7 @@ class PyPI:
             raw = raw[1:]
         if raw[-1] == "json" and len(raw) in (2, 3):
             return self._json_api(raw[:-1])
-        raise NotFound("That is no address of a package index.")
+        raise _not_found(request)
 
     def _simple(self, rest: list[str], request: RequestHead) -> Route:
         name = _normal(rest[0]) if rest else ""
@@ -298,7 +298,13 @@ class PyPI:
             f"pip config set global.index-url {base}simple/",
             f"export UV_DEFAULT_INDEX={base}simple/",
             f"poetry source add --priority=primary regcache {base}simple/ && poetry lock",
+            f"pdm config pypi.url {base}simple/",
         ]
+
+
+def _not_found(request: RequestHead) -> NotFound:
+    """What is beside the index; most who come there left out ``simple/``."""
+    return NotFound(f"That is no address of a package index; its pages are at {request.base}simple/.")
 
 
 def _kind(source: Source) -> str:
