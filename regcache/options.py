@@ -56,7 +56,7 @@ def check_endpoint(endpoint: str) -> None:
     except LookupError:
         # Twisted looks it up among the descriptors that systemd handed over.
         raise ConfigError(f"--listen {endpoint}: systemd handed over no such socket; start its .socket unit") from None
-    except (ValueError, TypeError, OSError, SSL.Error) as error:
+    except (AttributeError, OSError, SSL.Error, TypeError, ValueError) as error:
         raise ConfigError(f"--listen {endpoint}: {error} (it should be like tcp:8650:interface=127.0.0.1)") from None
 
 

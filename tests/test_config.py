@@ -574,6 +574,7 @@ def test_command_line(monkeypatch: pytest.MonkeyPatch) -> None:
         ["--listen", "tcp:abc"],
         ["--listen", "tcq:8650"],
         ["--listen", "ssl:8650:privateKey=/nowhere.pem"],
+        ["--listen", "ssl:8650:sslmethod=foo"],
     ],
 )
 def test_wrong_command_lines(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
