@@ -20,6 +20,22 @@ from regcache.errors import ConfigError
 __all__ = ["Options", "check_endpoint", "stop"]
 
 
+class _Stop(SystemExit, Exception):
+    """
+    The end of the program, with status 1.
+
+    An ordinary exception as well: ``twistd`` tells only of those to whoever waits for the program to go into the
+    background, who would wait for ever else, and removes the pidfile only then.
+    """
+
+    def __init__(self, told: str) -> None:
+        super().__init__(1)
+        self._told = told
+
+    def __str__(self) -> str:
+        return self._told
+
+
 def stop(error: ConfigError | str) -> NoReturn:
     """
     End the program with one line for a person, and status 1.
@@ -27,14 +43,14 @@ def stop(error: ConfigError | str) -> NoReturn:
     The line goes to the real standard error: once ``twistd`` has started, it logs what is written to ``sys.stderr``.
     That has to do where there is nobody at the other end.
     """
-    line = f"regcache: {error.detail if isinstance(error, ConfigError) else error}\n"
+    told = error.detail if isinstance(error, ConfigError) else error
     stream: Any = sys.stderr
     if isinstance(stream, LoggingFile) and sys.__stderr__ is not None and not _leads_nowhere(sys.__stderr__):
         stream = sys.__stderr__
     if stream is not None:
-        stream.write(line)
+        stream.write(f"regcache: {told}\n")
         stream.flush()
-    raise SystemExit(1)
+    raise _Stop(told)
 
 
 def _leads_nowhere(stream: TextIO) -> bool:

@@ -82,7 +82,6 @@ class CacheService(Service):
             log=AccessLog(reactor, config.access_log, config.access_log_hits, self._in_thread),
             token=token,
         )
-        self._opened = False
 
     def _in_thread(self, work: Callable[..., Any], *args: Any) -> Deferred[Any]:
         return deferToThreadPool(self._reactor, self._threads, work, *args)
@@ -119,15 +118,9 @@ class CacheService(Service):
         _log.warn("The grace period is over; what is still under way is cut.")
         self.hurry()
 
-    def open(self) -> None:
-        """Take the cache directory, before the reactor runs, so that what is wrong with it is said at once."""
-        if not self._opened:
-            self.house.log.open()
-            self.store.open_directory()
-            self._opened = True
-
     def startService(self) -> None:
-        self.open()
+        self.house.log.open()
+        self.store.open_directory()
         self.store.start()
         self._threads.start()
         self._connections.start()
@@ -146,7 +139,6 @@ class CacheService(Service):
         yield Deferred.fromCoroutine(self.house.log.stop())
         self._threads.stop()
         yield self.store.stop()
-        self._opened = False
 
 
 class _Ports(Service):
@@ -291,7 +283,11 @@ def _raise_descriptor_limit() -> None:
 
 
 class _Started(_InOrder):
-    """The whole service: opens what can fail before the reactor runs, where a failure can still end the program."""
+    """
+    The whole service: opens what can fail before the reactor runs, where a failure can still end the program.
+
+    Of that only the ports may need privileges.
+    """
 
     def __init__(self, parts: Parts, ports: _Ports) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -301,13 +297,13 @@ class _Started(_InOrder):
 
     def privilegedStartService(self) -> None:
         try:
-            self._parts.service.open()
             self._ports.listen()
         except ConfigError as error:
             stop(error)
         super().privilegedStartService()  # type: ignore[no-untyped-call]
 
     def startService(self) -> None:
+        # Not before: only now is the process that of the user who will write there.
         try:
             super().startService()  # type: ignore[no-untyped-call]
         except ConfigError as error:
