@@ -7,7 +7,6 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn, TextIO
 
-from OpenSSL import SSL
 from twisted.internet.endpoints import serverFromString
 from twisted.logger import LoggingFile
 from twisted.python import usage
@@ -69,7 +68,17 @@ def check_endpoint(endpoint: str) -> None:
     """
     try:
         serverFromString(None, endpoint)
-    except (ValueError, KeyError, TypeError, OSError, IndexError, SSL.Error) as error:
+    except LookupError:
+        raise ConfigError(
+            f"--listen {endpoint}: no such socket was handed over; systemd hands over those of a .socket."
+        ) from None
+    except TypeError:
+        like = "tcp:8650:interface=127.0.0.1, and a colon within a part like \\:"
+        raise ConfigError(
+            f"--listen {endpoint}: it has a part too many, or an unknown one; it should be like {like}"
+        ) from None
+    except Exception as error:
+        # Every type of endpoint is a plugin, and reads its text and its files in its own way.
         raise ConfigError(f"--listen {endpoint}: {error} (it should be like tcp:8650:interface=127.0.0.1)") from None
 
 

@@ -265,8 +265,11 @@ def _completed(endpoint: str) -> str:
         return endpoint
     path = rest.partition(":")[0].removeprefix("address=")
     with socket.socket(socket.AF_UNIX) as probe:
-        if probe.connect_ex(path) == errno.ECONNREFUSED:
+        # So is a file refused that is none.
+        if Path(path).is_socket() and probe.connect_ex(path) == errno.ECONNREFUSED:
             Path(path).unlink(missing_ok=True)
+            # Its number may be that of another process by now: in a container it always is.
+            Path(f"{path}.lock").unlink(missing_ok=True)
     return endpoint if "mode=" in rest else f"{endpoint}:mode=600"
 
 

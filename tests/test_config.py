@@ -562,6 +562,10 @@ def test_command_line(monkeypatch: pytest.MonkeyPatch) -> None:
         ["--listen", "tcp:abc"],
         ["--listen", "tcq:8650"],
         ["--listen", "ssl:8650:privateKey=/nowhere.pem"],
+        ["--listen", f"ssl:8650:privateKey={__file__}"],
+        ["--listen", "systemd:domain=INET:index=0"],
+        ["--listen", "tcp:8650:interface=::1"],
+        ["--listen", "tcp:8650:interfaces=127.0.0.1"],
     ],
 )
 def test_wrong_command_lines(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:

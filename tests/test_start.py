@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Callable
@@ -61,3 +64,26 @@ def test_only_the_ports_are_opened_with_privileges(tmp_path: Path, monkeypatch: 
         makeService(parsed).privilegedStartService()  # type: ignore[no-untyped-call]
     assert opened
     assert not (tmp_path / "cache").exists()
+
+
+def test_a_file_in_the_place_of_a_socket_is_left_alone(tmp_path: Path) -> None:
+    """What is no socket is somebody's file: it is said to be in the way."""
+    path = tmp_path / "precious"
+    path.write_text("text")
+    ended = started("-n", "--pidfile=", *options(tmp_path, "--listen", f"unix:{path}"))
+    assert ended.returncode == 1
+    assert ended.stderr.startswith(f"regcache: unix:{path} cannot be listened on: ")
+    assert path.read_text() == "text"
+
+
+def test_a_socket_of_a_service_that_was_killed_makes_room(start: Callable[..., Running], tmp_path: Path) -> None:
+    """Also if the number of its process is in use again, which Twisted's lock beside the socket goes by."""
+    path = tmp_path / "sock"
+    with socket.socket(socket.AF_UNIX) as left:
+        left.bind(str(path))
+    Path(f"{path}.lock").symlink_to(str(os.getpid()))
+    service = start("--listen", f"unix:{path}")
+    with socket.socket(socket.AF_UNIX) as client:
+        client.connect(str(path))
+    service.process.send_signal(signal.SIGTERM)
+    service.process.wait(timeout=20)
