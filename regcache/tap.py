@@ -5,6 +5,7 @@ Putting the parts together: the service tree, for ``twistd``, for the console sc
 from __future__ import annotations
 
 import errno
+import os
 import resource
 import secrets
 import signal
@@ -176,6 +177,9 @@ class _Ports(Service):
         if result is None or not hasattr(result, "stopListening"):
             value = getattr(result, "value", result)
             return str(getattr(value, "socketError", value))
+        problem = _mistaken(result)
+        if problem is not None:
+            return problem
         self._ports.append((one, result))
         self._sites.append(site)
         return None
@@ -271,6 +275,19 @@ def _completed(endpoint: str) -> str:
             # Its number may be that of another process by now: in a container it always is.
             Path(f"{path}.lock").unlink(missing_ok=True)
     return endpoint if "mode=" in rest else f"{endpoint}:mode=600"
+
+
+def _mistaken(port: Any) -> str | None:
+    """
+    What is wrong with a socket that was handed over, if it is not what the endpoint says.
+
+    Twisted would take one kind of address for another, and nobody would be known by his own.
+    """
+    if not isinstance(getattr(port, "socket", None), socket.socket):
+        return None
+    with socket.socket(fileno=os.dup(port.fileno())) as handed:
+        found = handed.family
+    return None if found == port.socket.family else f"the socket is one of domain={found.name.removeprefix('AF_')}"
 
 
 def _most_connections() -> int:
