@@ -287,6 +287,10 @@ def test_certificates(tmp_path: Path) -> None:
         ("[ttl]\nx = 1", "ttl: "),
         ("ttl = ", "is not TOML"),
         ("ttl = 1\nttl = 2", "is not TOML"),
+        (f"hosts = {'[' * 5000}", "is not TOML"),
+        ("access-log = false", "access-log: it wants text"),
+        ("cache-dir = ['/a', '/b']", "cache-dir: it wants text"),
+        ('cache-dir = "/a\\u0000b"', "cache-dir: '/a\\x00b' is not right; it wants text without NUL"),
     ],
 )
 def test_wrong_files(text: str, wanted: str, toml: Any) -> None:
@@ -301,6 +305,23 @@ def test_unreadable_files(tmp_path: Path) -> None:
     (tmp_path / "x").write_bytes(b"\xff\xfe")
     for path in (tmp_path / "none", tmp_path, tmp_path / "x"):
         assert complaint({"config": str(path)}).startswith(str(path))
+
+
+def test_a_mark_at_the_beginning(tmp_path: Path) -> None:
+    """Some editors put a byte order mark before the text."""
+    (tmp_path / "x").write_bytes(b"\xef\xbb\xbfttl = 90\n")
+    assert configured({"config": str(tmp_path / "x")}).ttl == 90
+
+
+def test_paths_are_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They mean the same wherever a supervisor goes afterwards; without a working directory only absolute ones do."""
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    assert configured({"access-log": "x.log"}).access_log == str(tmp_path / "gone" / "x.log")
+    (tmp_path / "gone").rmdir()
+    for name in ("cache-dir", "access-log"):
+        assert "absolute" in complaint({name: "x"})
+    assert configured({"access-log": "-", "cache-dir": "/x"}).access_log == "-"
 
 
 # Registries.
