@@ -48,9 +48,8 @@ class Line:
         when = datetime.fromtimestamp(self.when, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
         waited = "-" if self.upstream_seconds is None else f"{self.upstream_seconds:.3f}"
         client = self.client or "unix"
-        target = shown(self.target).replace("\\", "\\\\").replace('"', '\\"')
-        request = f'"{self.method} {target}"'
-        return f"{when} {client} {request} {self.status} {self.sent} {self.how.value} {waited} {self.seconds:.3f}"
+        request = shown(f"{self.method} {self.target}").replace("\\", "\\\\").replace('"', '\\"')
+        return f'{when} {client} "{request}" {self.status} {self.sent} {self.how.value} {waited} {self.seconds:.3f}'
 
 
 def _appending(name: str, _flags: int) -> int:

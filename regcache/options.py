@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from collections.abc import Mapping, Sequence
@@ -16,7 +17,7 @@ from regcache._version import __version__
 from regcache.config import OPTIONS, Config, load, warnings
 from regcache.errors import ConfigError
 
-__all__ = ["Options", "check_endpoint", "stop"]
+__all__ = ["Options", "check_endpoint", "stop", "tell"]
 
 
 class _Stop(SystemExit, Exception):
@@ -46,10 +47,16 @@ def stop(error: ConfigError | str) -> NoReturn:
     stream: Any = sys.stderr
     if isinstance(stream, LoggingFile) and sys.__stderr__ is not None and not _leads_nowhere(sys.__stderr__):
         stream = sys.__stderr__
-    if stream is not None:
-        stream.write(f"regcache: {told}\n")
-        stream.flush()
+    tell(stream, f"regcache: {told}")
     raise _Stop(told)
+
+
+def tell(stream: TextIO | None, line: str) -> None:
+    """Write a line to a stream; where that is closed or full, nobody reads it, which is no reason to fail."""
+    if stream is not None:
+        with contextlib.suppress(OSError):
+            stream.write(f"{line}\n")
+            stream.flush()
 
 
 def _leads_nowhere(stream: TextIO) -> bool:
@@ -160,11 +167,11 @@ class Options(usage.Options):
         except ConfigError as error:
             stop(error)
         for warning in warnings(self.config, environ, self.said):
-            sys.stderr.write(f"regcache: warning: {warning}\n")
+            tell(sys.stderr, f"regcache: warning: {warning}")
         if self["check-config"]:
             names = ", ".join(options.name for options in self.config.registries)
             ports = ", ".join(one.endpoint for one in self.config.listen) or "port 8650 on loopback"
             allowed = ", ".join(map(str, self.config.allow))
             told = f"{names}; on {ports}; for {allowed}; cache in {self.config.cache_dir}"
-            sys.stdout.write(f"The configuration is sound: {told}.\n")
+            tell(sys.stdout, f"The configuration is sound: {told}.")
             raise SystemExit(0)

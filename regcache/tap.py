@@ -38,7 +38,7 @@ from regcache.flow.upstream import Upstream
 from regcache.http.messages import Headers
 from regcache.http.policy import Rules
 from regcache.logs import Log
-from regcache.options import Options, check_endpoint, stop
+from regcache.options import Options, check_endpoint, stop, tell
 from regcache.site import CacheSite
 from regcache.store.disk import DiskStore
 from regcache.web import House, RegCacheResource
@@ -337,8 +337,7 @@ def _heed_impatience(reactor: Any, service: CacheService) -> None:
 
 
 def _print(line: str) -> None:
-    sys.stdout.write(line + "\n")
-    sys.stdout.flush()
+    tell(sys.stdout, line)
 
 
 def makeService(options: Options) -> MultiService:

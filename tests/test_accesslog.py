@@ -41,6 +41,7 @@ def test_a_line() -> None:
 def test_nobody_writes_a_line_of_their_own(target: str) -> None:
     """What a client asked for stays within its quotes, in one line of ASCII or of Latin letters."""
     text = line(target=target).text()
+    assert line(method=target, target="").text() == text.replace("GET ", "").replace('" 200 5 M', ' " 200 5 M')
     assert len(text.splitlines()) == 1
     assert text.isprintable()
     inside = text.removeprefix('1970-01-01T00:00:00.000Z ::1 "').removesuffix('" 200 5 MISS 0.250 0.500')

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import io
 import ipaddress
+import os
 import re
 from collections.abc import Collection, Mapping
 from pathlib import Path
@@ -611,6 +614,28 @@ def test_check_config(capsys: pytest.CaptureFixture[str]) -> None:
     assert caught.value.code == 0
     told = "npm; on port 8650 on loopback; for 127.0.0.0/8, ::1/128; cache in /x"
     assert capsys.readouterr().out == f"The configuration is sound: {told}.\n"
+
+
+class Full(io.StringIO):
+    """A stream whose disk is full."""
+
+    def write(self, _text: str) -> int:
+        """As it does then."""
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+@pytest.mark.parametrize("stream", [None, Full()], ids=["closed", "full"])
+def test_nobody_reads_what_is_said(stream: Full | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stream that is closed or full keeps no configuration from being used."""
+    monkeypatch.setattr("sys.stderr", stream)
+    monkeypatch.setattr("sys.stdout", stream)
+    options = Options()
+    options.parseOptions(["--cache-dir", "/x", "--listen", "tcp:0"])
+    assert options.config.listen == (Listen("tcp:0"),)
+    for arguments, status in ((["--check-config", "--cache-dir", "/x"], 0), (["--ttl", "soon"], 1)):
+        with pytest.raises(SystemExit) as caught:
+            Options().parseOptions(arguments)
+        assert caught.value.code == status
 
 
 def test_every_option_is_one_of_the_command_line() -> None:
