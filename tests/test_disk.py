@@ -98,7 +98,7 @@ def test_a_backup_for_which_there_is_no_room_is_not_lost(tmp_path: Path, monkeyp
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     with monkeypatch.context() as patched:
-        patched.setattr(disk.shutil, "copy", half)
+        patched.setattr("shutil.copy", half)
         with pytest.raises(ConfigError, match=r"No space left.*--cache-dir"):
             opened(tmp_path)
     assert (tmp_path / "index.sqlite3").read_text() == "no index"

@@ -57,11 +57,11 @@ def test_only_the_ports_are_opened_with_privileges(tmp_path: Path, monkeypatch: 
 
     monkeypatch.setattr(endpoints, "serverFromString", endpoint)
     monkeypatch.setattr(reactor, "addSystemEventTrigger", lambda *_: None)
-    monkeypatch.setattr(reactor, "seconds", reactor.seconds)  # type: ignore[attr-defined]
+    monkeypatch.setattr(reactor, "seconds", reactor.seconds)
     parsed = Options()
     parsed.parseOptions(options(tmp_path, "--listen", LOOPBACK)[1:])
     with pytest.raises(SystemExit):
-        makeService(parsed).privilegedStartService()  # type: ignore[no-untyped-call]
+        makeService(parsed).privilegedStartService()
     assert opened
     assert not (tmp_path / "cache").exists()
 
