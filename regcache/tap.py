@@ -48,6 +48,8 @@ __all__ = ["Options", "Parts", "build", "main", "makeService"]
 _log = Log()
 _PORT = 8650
 _BACKLOG = 1024
+#: What a machine says that does not have an address.
+_ABSENT = frozenset({errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT})
 #: Descriptors for bodies, the index, the helpers and the registries.
 _RESERVED = 512
 
@@ -160,11 +162,12 @@ class _Ports(Service):
         default = (Listen(f"tcp:{_PORT}:interface=127.0.0.1"), Listen(f"tcp:{_PORT}:interface=\\:\\:1"))
         for one in self._config.listen or default:
             problem = self._open(one)
-            if problem is not None and (explicit or not self._ports):
+            absent = isinstance(problem, OSError) and problem.errno in _ABSENT
+            if problem is not None and (explicit or not self._ports or not absent):
                 told = f"{one.endpoint} cannot be listened on: {problem}"
                 raise ConfigError(f"{told}; end what uses it, or choose another with --listen.")
 
-    def _open(self, one: Listen) -> str | None:
+    def _open(self, one: Listen) -> Exception | None:
         site = CacheSite(self._parts.resource(one.registry), self._reactor, _most_connections())
         outcome: list[Any] = []
         check_endpoint(one.endpoint)
@@ -172,11 +175,12 @@ class _Ports(Service):
             endpoint = endpoints.serverFromString(self._reactor, _completed(one.endpoint))
             endpoint.listen(site).addBoth(outcome.append)
         except (ValueError, OSError) as error:
-            return str(error)
+            return error
         result = outcome[0] if outcome else None
         if result is None or not hasattr(result, "stopListening"):
             value = getattr(result, "value", result)
-            return str(getattr(value, "socketError", value))
+            cause = getattr(value, "socketError", value)
+            return cause if isinstance(cause, Exception) else ValueError(cause)
         problem = _mistaken(result)
         if problem is not None:
             return problem
@@ -277,7 +281,7 @@ def _completed(endpoint: str) -> str:
     return endpoint if "mode=" in rest else f"{endpoint}:mode=600"
 
 
-def _mistaken(port: Any) -> str | None:
+def _mistaken(port: Any) -> ValueError | None:
     """
     What is wrong with a socket that was handed over, if it is not what the endpoint says.
 
@@ -287,7 +291,9 @@ def _mistaken(port: Any) -> str | None:
         return None
     with socket.socket(fileno=os.dup(port.fileno())) as handed:
         found = handed.family
-    return None if found == port.socket.family else f"the socket is one of domain={found.name.removeprefix('AF_')}"
+    if found == port.socket.family:
+        return None
+    return ValueError(f"the socket is one of domain={found.name.removeprefix('AF_')}")
 
 
 def _most_connections() -> int:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from twisted.internet import endpoints, reactor
+from twisted.internet.defer import Deferred, fail, succeed
 
 from regcache.options import Options
 from regcache.tap import makeService
@@ -43,27 +46,64 @@ def test_a_failure_in_the_background_is_told_to_who_waits(start: Callable[..., R
     assert not pidfile.exists()
 
 
-def test_only_the_ports_are_opened_with_privileges(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With ``twistd --uid`` the cache belongs to that user: nothing of it is made before the process does."""
-    opened: list[str] = []
+class Endpoint:
+    """A place to listen at, where that does not work."""
 
-    class Endpoint:
-        def listen(self, _factory: object) -> None:
-            raise OSError("as far as it goes here")
+    def __init__(self, error: OSError | None) -> None:
+        self._error = error
 
-    def endpoint(_reactor: object, text: str) -> Endpoint:
-        opened.append(text)
-        return Endpoint()
+    def listen(self, _factory: object) -> Deferred[Any]:
+        """Fail, or do nothing."""
+        return succeed(Listening()) if self._error is None else fail(self._error)
 
-    monkeypatch.setattr(endpoints, "serverFromString", endpoint)
+
+class Listening:
+    """A port that is nowhere."""
+
+    def stopListening(self) -> None:
+        """Nothing is to be done."""
+
+
+@pytest.fixture
+def privileged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Does what ``twistd`` does before it gives its privileges away, where ports fail with these errors, in order."""
     monkeypatch.setattr(reactor, "addSystemEventTrigger", lambda *_: None)
     monkeypatch.setattr(reactor, "seconds", reactor.seconds)
-    parsed = Options()
-    parsed.parseOptions(options(tmp_path, "--listen", LOOPBACK)[1:])
-    with pytest.raises(SystemExit):
+
+    def begin(*errors: int, more: Sequence[str] = ()) -> None:
+        ways = iter([Endpoint(OSError(error, os.strerror(error)) if error else None) for error in errors])
+        parsed = Options()
+        parsed.parseOptions(options(tmp_path, *more)[1:])
+        monkeypatch.setattr(endpoints, "serverFromString", lambda *_: next(ways))
         makeService(parsed).privilegedStartService()
-    assert opened
+
+    return begin
+
+
+def test_only_the_ports_are_opened_with_privileges(privileged: Callable[..., None], tmp_path: Path) -> None:
+    """With ``twistd --uid`` the cache belongs to that user: nothing of it is made before the process does."""
+    privileged(0, more=["--listen", LOOPBACK])
     assert not (tmp_path / "cache").exists()
+
+
+@pytest.mark.parametrize(
+    ("errors", "starts"),
+    [
+        ((0, 0), True),
+        ((0, errno.EADDRNOTAVAIL), True),
+        ((0, errno.EAFNOSUPPORT), True),
+        ((0, errno.EADDRINUSE), False),
+        ((errno.EADDRINUSE, 0), False),
+        ((errno.EADDRNOTAVAIL, errno.EADDRNOTAVAIL), False),
+    ],
+)
+def test_the_default_ports(privileged: Callable[..., None], errors: tuple[int, int], starts: bool) -> None:
+    """A machine without ::1 does without; where somebody else listens there, clients would reach the wrong one."""
+    if starts:
+        privileged(*errors)
+    else:
+        with pytest.raises(SystemExit):
+            privileged(*errors)
 
 
 def test_a_file_in_the_place_of_a_socket_is_left_alone(tmp_path: Path) -> None:
