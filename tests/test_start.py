@@ -30,8 +30,16 @@ def options(directory: Path, *more: str) -> list[str]:
 
 
 def started(*arguments: str) -> subprocess.CompletedProcess[str]:
-    """What ``twistd`` says, and how it ends."""
-    return subprocess.run([TWISTD, *arguments], capture_output=True, text=True, timeout=60)
+    """What ``twistd`` says, and how it ends; also what it left in the background has ended then."""
+    reading, writing = os.pipe()
+    try:
+        command = [TWISTD, *arguments]
+        ended = subprocess.run(command, capture_output=True, text=True, timeout=60, pass_fds=[writing])
+    finally:
+        os.close(writing)
+    with open(reading, "rb") as pipe:
+        assert pipe.read() == b""
+    return ended
 
 
 def test_a_failure_in_the_background_is_told_to_who_waits(start: Callable[..., Running], tmp_path: Path) -> None:
