@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections import Counter
 from collections.abc import Callable
@@ -47,9 +48,13 @@ class Line:
         when = datetime.fromtimestamp(self.when, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
         waited = "-" if self.upstream_seconds is None else f"{self.upstream_seconds:.3f}"
         client = self.client or "unix"
-        target = shown(self.target).replace("\\", "\\\\").replace('"', '\\"')
-        request = f'"{self.method} {target}"'
-        return f"{when} {client} {request} {self.status} {self.sent} {self.how.value} {waited} {self.seconds:.3f}"
+        request = shown(f"{self.method} {self.target}").replace("\\", "\\\\").replace('"', '\\"')
+        return f'{when} {client} "{request}" {self.status} {self.sent} {self.how.value} {waited} {self.seconds:.3f}'
+
+
+def _appending(name: str, _flags: int) -> int:
+    """A descriptor to write to the end of a file; a pipe that nobody reads is an error, not waited for."""
+    return os.open(name, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK, 0o666)
 
 
 class AccessLog:
@@ -58,7 +63,7 @@ class AccessLog:
 
     Lines are written in a thread, twice a second or every 64 KiB. While the disk is stuck at most 1 MiB is kept.
 
-    :param where: ``off``, ``-`` for standard output, or a file, rotated at 10 MB, five kept.
+    :param where: ``off``, ``-`` for standard output, or a file, rotated at 10 MB, five kept; a link is not rotated.
     :param hits: whether hits are written as well.
     :param in_thread: runs a function beside the reactor.
     """
@@ -86,7 +91,7 @@ class AccessLog:
         if self._where in ("off", "-"):
             return
         try:
-            Path(self._where).open("a").close()
+            os.close(_appending(self._where, 0))
         except OSError as error:
             raise ConfigError(f"--access-log: {self._where} cannot be written: {error.strerror}.") from None
 
@@ -143,12 +148,13 @@ class AccessLog:
             return
         path = Path(self._where)
         self._rotate(path)
-        with path.open("a", encoding="ascii", errors="backslashreplace") as file:
+        with open(path, "a", encoding="ascii", errors="backslashreplace", opener=_appending) as file:
             file.write(text)
 
     @staticmethod
     def _rotate(path: Path) -> None:
-        if not path.exists() or path.stat().st_size < _MOST_BYTES:
+        # A device, a pipe, or what a link such as /dev/stdout leads to has its place for others as well.
+        if path.is_symlink() or not path.is_file() or path.stat().st_size < _MOST_BYTES:
             return
         for number in range(_KEPT_FILES - 1, 0, -1):
             older = path.with_name(f"{path.name}.{number}")

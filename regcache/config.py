@@ -138,6 +138,8 @@ OPTIONS = (
     Option("access-log-hits", values.truth, "no", "Log hits as well, which are else only counted.", flag=True),
 )
 _BY_NAME = {option.name: option for option in OPTIONS}
+#: The readers to which ``yes`` or ``5`` are as good as any text: in a file, only text may stand for them.
+_ANY_TEXT = (values.directory, values.target)
 #: The keys of a table ``[registries.NAME]`` that every type knows.
 REGISTRY_KEYS = ("type", "url", "artifact-hosts", "ttl", "refresh-after", "negative-ttl")
 
@@ -239,10 +241,11 @@ def _check_names(registries: tuple[RegistryOptions, ...], where: str) -> None:
 
 def _read_file(path: str, said: dict[str, tuple[Any, str]]) -> dict[str, dict[str, Any]]:
     try:
-        content = tomllib.loads(Path(path).read_text("utf-8"))
+        # Some editors begin a file with a mark that TOML does not know.
+        content = tomllib.loads(Path(path).read_text("utf-8-sig"))
     except OSError as error:
         raise ConfigError(f"{path}: {error.strerror}.") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ConfigError(f"{path} is not TOML: {error}.") from None
     tables: dict[str, dict[str, Any]] = {}
     for name, value in content.items():
@@ -253,6 +256,8 @@ def _read_file(path: str, said: dict[str, tuple[Any, str]]) -> dict[str, dict[st
                 tables[registry] = table
         elif name not in _BY_NAME:
             raise ConfigError(f"{path}: there is no key {name!r}; {values.nearest(name, _BY_NAME)}")
+        elif _BY_NAME[name].parse in _ANY_TEXT and not isinstance(value, str):
+            raise ConfigError(f"{path}: {name}: it wants text, in quotes.")
         else:
             many = _BY_NAME[name].many
             listed = value if isinstance(value, list) else [value]
@@ -273,6 +278,8 @@ def _parsed(option: Option, value: Any, where: str) -> Any:
 
 def _read(parse: Callable[[str], Any], text: str, where: str) -> Any:
     try:
+        if "\0" in text:
+            raise ValueError("text without NUL")
         return parse(text)
     except ValueError as error:
         raise ConfigError(f"{where}: {text!r} is not right; it wants {error}.") from None

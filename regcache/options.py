@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn, TextIO
 
-from OpenSSL import SSL
 from twisted.internet.endpoints import serverFromString
 from twisted.logger import LoggingFile
 from twisted.python import usage
@@ -17,7 +17,23 @@ from regcache._version import __version__
 from regcache.config import OPTIONS, Config, load, warnings
 from regcache.errors import ConfigError
 
-__all__ = ["Options", "check_endpoint", "stop"]
+__all__ = ["Options", "check_endpoint", "stop", "tell"]
+
+
+class _Stop(SystemExit, Exception):
+    """
+    The end of the program, with status 1.
+
+    An ordinary exception as well: ``twistd`` tells only of those to whoever waits for the program to go into the
+    background, who would wait for ever else, and removes the pidfile only then.
+    """
+
+    def __init__(self, told: str) -> None:
+        super().__init__(1)
+        self._told = told
+
+    def __str__(self) -> str:
+        return self._told
 
 
 def stop(error: ConfigError | str) -> NoReturn:
@@ -27,14 +43,20 @@ def stop(error: ConfigError | str) -> NoReturn:
     The line goes to the real standard error: once ``twistd`` has started, it logs what is written to ``sys.stderr``.
     That has to do where there is nobody at the other end.
     """
-    line = f"regcache: {error.detail if isinstance(error, ConfigError) else error}\n"
+    told = error.detail if isinstance(error, ConfigError) else error
     stream: Any = sys.stderr
     if isinstance(stream, LoggingFile) and sys.__stderr__ is not None and not _leads_nowhere(sys.__stderr__):
         stream = sys.__stderr__
+    tell(stream, f"regcache: {told}")
+    raise _Stop(told)
+
+
+def tell(stream: TextIO | None, line: str) -> None:
+    """Write a line to a stream; where that is closed or full, nobody reads it, which is no reason to fail."""
     if stream is not None:
-        stream.write(line)
-        stream.flush()
-    raise SystemExit(1)
+        with contextlib.suppress(OSError):
+            stream.write(f"{line}\n")
+            stream.flush()
 
 
 def _leads_nowhere(stream: TextIO) -> bool:
@@ -54,9 +76,16 @@ def check_endpoint(endpoint: str) -> None:
     try:
         serverFromString(None, endpoint)
     except LookupError:
-        # Twisted looks it up among the descriptors that systemd handed over.
-        raise ConfigError(f"--listen {endpoint}: systemd handed over no such socket; start its .socket unit") from None
-    except (AttributeError, OSError, SSL.Error, TypeError, ValueError) as error:
+        raise ConfigError(
+            f"--listen {endpoint}: no such socket was handed over; systemd hands over those of a .socket."
+        ) from None
+    except TypeError:
+        like = "tcp:8650:interface=127.0.0.1, and a colon within a part like \\:"
+        raise ConfigError(
+            f"--listen {endpoint}: it has a part too many, or an unknown one; it should be like {like}"
+        ) from None
+    except Exception as error:
+        # Every type of endpoint is a plugin, and reads its text and its files in its own way.
         raise ConfigError(f"--listen {endpoint}: {error} (it should be like tcp:8650:interface=127.0.0.1)") from None
 
 
@@ -138,11 +167,11 @@ class Options(usage.Options):
         except ConfigError as error:
             stop(error)
         for warning in warnings(self.config, environ, self.said):
-            sys.stderr.write(f"regcache: warning: {warning}\n")
+            tell(sys.stderr, f"regcache: warning: {warning}")
         if self["check-config"]:
             names = ", ".join(options.name for options in self.config.registries)
             ports = ", ".join(one.endpoint for one in self.config.listen) or "port 8650 on loopback"
             allowed = ", ".join(map(str, self.config.allow))
             told = f"{names}; on {ports}; for {allowed}; cache in {self.config.cache_dir}"
-            sys.stdout.write(f"The configuration is sound: {told}.\n")
+            tell(sys.stdout, f"The configuration is sound: {told}.")
             raise SystemExit(0)

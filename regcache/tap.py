@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import errno
 import gc
+import os
 import resource
 import secrets
 import signal
@@ -38,7 +39,7 @@ from regcache.flow.upstream import Upstream
 from regcache.http.messages import Headers
 from regcache.http.policy import Rules
 from regcache.logs import Log
-from regcache.options import Options, check_endpoint, stop
+from regcache.options import Options, check_endpoint, stop, tell
 from regcache.site import CacheSite
 from regcache.store.disk import DiskStore
 from regcache.web import House, RegCacheResource
@@ -48,6 +49,8 @@ __all__ = ["Options", "Parts", "build", "main", "makeService"]
 _log = Log()
 _PORT = 8650
 _BACKLOG = 1024
+#: What a machine says that does not have an address.
+_ABSENT = frozenset({errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT})
 #: Descriptors for bodies, the index, the helpers and the registries.
 _RESERVED = 512
 
@@ -83,7 +86,6 @@ class CacheService(Service):
             log=AccessLog(reactor, config.access_log, config.access_log_hits, self._in_thread),
             token=token,
         )
-        self._opened = False
 
     def _in_thread(self, work: Callable[..., Any], *args: Any) -> Deferred[Any]:
         return deferToThreadPool(self._reactor, self._threads, work, *args)
@@ -120,15 +122,9 @@ class CacheService(Service):
         _log.warn("The grace period is over; what is still under way is cut.")
         self.hurry()
 
-    def open(self) -> None:
-        """Take the cache directory, before the reactor runs, so that what is wrong with it is said at once."""
-        if not self._opened:
-            self.house.log.open()
-            self.store.open_directory()
-            self._opened = True
-
     def startService(self) -> None:
-        self.open()
+        self.house.log.open()
+        self.store.open_directory()
         self.store.start()
         self._threads.start()
         self._connections.start()
@@ -147,7 +143,6 @@ class CacheService(Service):
         yield Deferred.fromCoroutine(self.house.log.stop())
         self._threads.stop()
         yield self.store.stop()
-        self._opened = False
 
 
 class _Ports(Service):
@@ -168,11 +163,12 @@ class _Ports(Service):
         default = (Listen(f"tcp:{_PORT}:interface=127.0.0.1"), Listen(f"tcp:{_PORT}:interface=\\:\\:1"))
         for one in self._config.listen or default:
             problem = self._open(one)
-            if problem is not None and (explicit or not self._ports):
+            absent = isinstance(problem, OSError) and problem.errno in _ABSENT
+            if problem is not None and (explicit or not self._ports or not absent):
                 told = f"{one.endpoint} cannot be listened on: {problem}"
-                raise ConfigError(f"{told}; end what uses it, or choose another with --listen.")
+                raise ConfigError(f"{told}; choose another with --listen, or end what uses it.")
 
-    def _open(self, one: Listen) -> str | None:
+    def _open(self, one: Listen) -> Exception | None:
         site = CacheSite(self._parts.resource(one.registry), self._reactor, _most_connections())
         outcome: list[Any] = []
         check_endpoint(one.endpoint)
@@ -180,11 +176,15 @@ class _Ports(Service):
             endpoint = endpoints.serverFromString(self._reactor, _completed(one.endpoint))
             endpoint.listen(site).addBoth(outcome.append)
         except (ValueError, OSError) as error:
-            return str(error)
+            return error
         result = outcome[0] if outcome else None
         if result is None or not hasattr(result, "stopListening"):
             value = getattr(result, "value", result)
-            return str(getattr(value, "socketError", value))
+            cause = getattr(value, "socketError", value)
+            return cause if isinstance(cause, Exception) else ValueError(cause)
+        problem = _mistaken(result)
+        if problem is not None:
+            return problem
         self._ports.append((one, result))
         self._sites.append(site)
         return None
@@ -274,9 +274,27 @@ def _completed(endpoint: str) -> str:
         return endpoint
     path = rest.partition(":")[0].removeprefix("address=")
     with socket.socket(socket.AF_UNIX) as probe:
-        if probe.connect_ex(path) == errno.ECONNREFUSED:
+        # So is a file refused that is none.
+        if Path(path).is_socket() and probe.connect_ex(path) == errno.ECONNREFUSED:
             Path(path).unlink(missing_ok=True)
+            # Its number may be that of another process by now: in a container it always is.
+            Path(f"{path}.lock").unlink(missing_ok=True)
     return endpoint if "mode=" in rest else f"{endpoint}:mode=600"
+
+
+def _mistaken(port: Any) -> ValueError | None:
+    """
+    What is wrong with a socket that was handed over, if it is not what the endpoint says.
+
+    Twisted would take one kind of address for another, and nobody would be known by his own.
+    """
+    if not isinstance(getattr(port, "socket", None), socket.socket):
+        return None
+    with socket.socket(fileno=os.dup(port.fileno())) as handed:
+        found = handed.family
+    if found == port.socket.family:
+        return None
+    return ValueError(f"the socket is one of domain={found.name.removeprefix('AF_')}")
 
 
 def _most_connections() -> int:
@@ -303,7 +321,11 @@ def _collect_seldom() -> None:
 
 
 class _Started(_InOrder):
-    """The whole service: opens what can fail before the reactor runs, where a failure can still end the program."""
+    """
+    The whole service: opens what can fail before the reactor runs, where a failure can still end the program.
+
+    Of that only the ports may need privileges.
+    """
 
     def __init__(self, parts: Parts, ports: _Ports) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -313,13 +335,13 @@ class _Started(_InOrder):
 
     def privilegedStartService(self) -> None:
         try:
-            self._parts.service.open()
             self._ports.listen()
         except ConfigError as error:
             stop(error)
         super().privilegedStartService()  # type: ignore[no-untyped-call]
 
     def startService(self) -> None:
+        # Not before: only now is the process that of the user who will write there.
         try:
             super().startService()  # type: ignore[no-untyped-call]
         except ConfigError as error:
@@ -334,8 +356,7 @@ def _heed_impatience(reactor: Any, service: CacheService) -> None:
 
 
 def _print(line: str) -> None:
-    sys.stdout.write(line + "\n")
-    sys.stdout.flush()
+    tell(sys.stdout, line)
 
 
 def makeService(options: Options) -> MultiService:

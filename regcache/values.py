@@ -157,7 +157,14 @@ def directory(text: str) -> str:
     """The absolute path of a directory, which need not exist; ``~`` is the user's home."""
     if not text.strip():
         raise ValueError("a directory")
-    return os.path.abspath(os.path.expanduser(text))
+    return _absolute(text)
+
+
+def _absolute(text: str) -> str:
+    try:
+        return os.path.abspath(os.path.expanduser(text))
+    except OSError:
+        raise ValueError("an absolute path, for the working directory is gone") from None
 
 
 def certificates(text: str) -> str:
@@ -171,10 +178,10 @@ def certificates(text: str) -> str:
 
 
 def target(text: str) -> str:
-    """Where a log goes: ``off``, ``-`` or a file."""
+    """Where a log goes: ``off``, ``-`` or the absolute path of a file; ``~`` is the user's home."""
     if not text.strip():
         raise ValueError("off, - or a file")
-    return text
+    return text if text in ("off", "-") else _absolute(text)
 
 
 def nearest(name: str, names: Collection[str]) -> str:

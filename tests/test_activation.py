@@ -75,6 +75,15 @@ def test_a_socket_that_is_handed_over_is_served_by_one_service_after_the_other(t
     assert (tmp_path / "cache" / "index.sqlite3").exists()
 
 
+def test_a_socket_of_another_domain_is_refused(tmp_path: Path, origin: Origin) -> None:
+    """Addresses would be read as what they are not: the unit serves IPv4, and ``ListenStream=8650`` makes IPv6."""
+    with socket.create_server(("::1", 0), family=socket.AF_INET6) as listening:
+        service = activated(listening, tmp_path / "cache", origin.url)
+        said, _ = service.communicate(timeout=30)
+    assert service.returncode == 1
+    assert "regcache: systemd:domain=INET:index=0 cannot be listened on: the socket is one of domain=INET6" in said
+
+
 def test_systemd_waits_longer_than_a_stop_takes() -> None:
     """Systemd's patience is well above the grace period; what then still runs is the helper process at most."""
     assert duration(setting("TimeoutStopSec")) >= 2 * Config().grace

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import io
 import ipaddress
+import os
 import re
 from collections.abc import Collection, Mapping
 from pathlib import Path
@@ -287,6 +290,10 @@ def test_certificates(tmp_path: Path) -> None:
         ("[ttl]\nx = 1", "ttl: "),
         ("ttl = ", "is not TOML"),
         ("ttl = 1\nttl = 2", "is not TOML"),
+        (f"hosts = {'[' * 5000}", "is not TOML"),
+        ("access-log = false", "access-log: it wants text"),
+        ("cache-dir = ['/a', '/b']", "cache-dir: it wants text"),
+        ('cache-dir = "/a\\u0000b"', "cache-dir: '/a\\x00b' is not right; it wants text without NUL"),
     ],
 )
 def test_wrong_files(text: str, wanted: str, toml: Any) -> None:
@@ -301,6 +308,23 @@ def test_unreadable_files(tmp_path: Path) -> None:
     (tmp_path / "x").write_bytes(b"\xff\xfe")
     for path in (tmp_path / "none", tmp_path, tmp_path / "x"):
         assert complaint({"config": str(path)}).startswith(str(path))
+
+
+def test_a_mark_at_the_beginning(tmp_path: Path) -> None:
+    """Some editors put a byte order mark before the text."""
+    (tmp_path / "x").write_bytes(b"\xef\xbb\xbfttl = 90\n")
+    assert configured({"config": str(tmp_path / "x")}).ttl == 90
+
+
+def test_paths_are_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They mean the same wherever a supervisor goes afterwards; without a working directory only absolute ones do."""
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    assert configured({"access-log": "x.log"}).access_log == str(tmp_path / "gone" / "x.log")
+    (tmp_path / "gone").rmdir()
+    for name in ("cache-dir", "access-log"):
+        assert "absolute" in complaint({name: "x"})
+    assert configured({"access-log": "-", "cache-dir": "/x"}).access_log == "-"
 
 
 # Registries.
@@ -575,6 +599,10 @@ def test_command_line(monkeypatch: pytest.MonkeyPatch) -> None:
         ["--listen", "tcq:8650"],
         ["--listen", "ssl:8650:privateKey=/nowhere.pem"],
         ["--listen", "ssl:8650:sslmethod=foo"],
+        ["--listen", f"ssl:8650:privateKey={__file__}"],
+        ["--listen", "systemd:domain=INET:index=0"],
+        ["--listen", "tcp:8650:interface=::1"],
+        ["--listen", "tcp:8650:interfaces=127.0.0.1"],
     ],
 )
 def test_wrong_command_lines(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
@@ -599,6 +627,28 @@ def test_check_config(capsys: pytest.CaptureFixture[str]) -> None:
     assert caught.value.code == 0
     told = "npm; on port 8650 on loopback; for 127.0.0.0/8, ::1/128; cache in /x"
     assert capsys.readouterr().out == f"The configuration is sound: {told}.\n"
+
+
+class Full(io.StringIO):
+    """A stream whose disk is full."""
+
+    def write(self, _text: str) -> int:
+        """As it does then."""
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+@pytest.mark.parametrize("stream", [None, Full()], ids=["closed", "full"])
+def test_nobody_reads_what_is_said(stream: Full | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stream that is closed or full keeps no configuration from being used."""
+    monkeypatch.setattr("sys.stderr", stream)
+    monkeypatch.setattr("sys.stdout", stream)
+    options = Options()
+    options.parseOptions(["--cache-dir", "/x", "--listen", "tcp:0"])
+    assert options.config.listen == (Listen("tcp:0"),)
+    for arguments, status in ((["--check-config", "--cache-dir", "/x"], 0), (["--ttl", "soon"], 1)):
+        with pytest.raises(SystemExit) as caught:
+            Options().parseOptions(arguments)
+        assert caught.value.code == status
 
 
 def test_every_option_is_one_of_the_command_line() -> None:

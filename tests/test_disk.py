@@ -68,6 +68,47 @@ def test_a_directory_that_cannot_be_made(tmp_path: Path) -> None:
         opened(tmp_path / "file" / "cache")
 
 
+def test_a_disk_that_is_full_at_the_start_costs_no_index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It says nothing about the index, which stays where it is for a start with room."""
+    let_go(opened(tmp_path))
+    before = (tmp_path / "index.sqlite3").read_bytes()
+
+    def full(_path: Path, **_more: Any) -> sqlite3.Connection:
+        error = sqlite3.OperationalError("disk I/O error")
+        error.sqlite_errorcode = sqlite3.SQLITE_IOERR_SHMSIZE
+        raise error
+
+    with monkeypatch.context() as patched:
+        patched.setattr(disk, "connect", full)
+        with pytest.raises(ConfigError, match=r"disk I/O error.*--cache-dir"):
+            opened(tmp_path)
+    assert (tmp_path / "index.sqlite3").read_bytes() == before
+    assert list(tmp_path.glob("index.damaged*")) == []
+
+
+def test_a_backup_for_which_there_is_no_room_is_not_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The damaged index is replaced by all of its backup or not yet: the next start goes on with it."""
+    let_go(opened(tmp_path))
+    (tmp_path / "index.sqlite3").rename(tmp_path / "index.backup.sqlite3")
+    backup = (tmp_path / "index.backup.sqlite3").read_bytes()
+    (tmp_path / "index.sqlite3").write_text("no index")
+
+    def half(source: Path, target: Path) -> None:
+        target.write_bytes(source.read_bytes()[:100])
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patched:
+        patched.setattr("shutil.copy", half)
+        with pytest.raises(ConfigError, match=r"No space left.*--cache-dir"):
+            opened(tmp_path)
+    assert (tmp_path / "index.sqlite3").read_text() == "no index"
+    store = opened(tmp_path)
+    let_go(store)
+    assert (tmp_path / "index.backup.sqlite3").read_bytes() == backup
+    assert [path.read_text() for path in tmp_path.glob("index.damaged*")] == ["no index"]
+    assert sorted(path.name for path in tmp_path.glob("index.[ns]*")) == ["index.sqlite3"]
+
+
 def test_what_was_under_way_is_swept(tmp_path: Path) -> None:
     """Unfinished bodies of the process before go at start."""
     (tmp_path / "partial").mkdir()

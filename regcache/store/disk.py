@@ -7,6 +7,7 @@ thread, one after the other, so that a body is never unlinked while another comm
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import itertools
@@ -51,6 +52,19 @@ _SELECT = (
 )
 
 
+#: What keeps SQLite from using a file and says nothing about it: above all a disk that is full.
+_OUTER = frozenset(
+    {
+        sqlite3.SQLITE_BUSY,
+        sqlite3.SQLITE_CANTOPEN,
+        sqlite3.SQLITE_FULL,
+        sqlite3.SQLITE_IOERR,
+        sqlite3.SQLITE_LOCKED,
+        sqlite3.SQLITE_NOMEM,
+        sqlite3.SQLITE_PERM,
+        sqlite3.SQLITE_READONLY,
+    }
+)
 #: What keeps a file from being opened and says nothing about it.
 _NOT_NOW = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EINTR, errno.EAGAIN})
 
@@ -121,14 +135,18 @@ class DiskStore:
                 path.mkdir(mode=0o700, parents=True, exist_ok=True)
                 path.chmod(0o700)
             self._take_lock()
-            self._make_directories()
-            for leftover in (directory / "partial").iterdir():
-                leftover.unlink()
-            self._open_index()
-        except OSError as error:
+            with contextlib.ExitStack() as undo:
+                undo.callback(os.close, self._lock)
+                self._make_directories()
+                for leftover in (directory / "partial").iterdir():
+                    leftover.unlink()
+                self._open_index()
+                undo.pop_all()
+        except (OSError, sqlite3.Error) as error:
+            why = "Not a directory" if isinstance(error, FileExistsError) else getattr(error, "strerror", error)
             raise ConfigError(
-                f"The cache directory {directory} cannot be used ({error.strerror}): make it writable for this user,"
-                " or name another with --cache-dir."
+                f"The cache directory {directory} cannot be used ({why}): see that this user can write there and that"
+                " the disk is not full, or name another with --cache-dir."
             ) from None
 
     def _make_directories(self) -> None:
@@ -162,15 +180,21 @@ class DiskStore:
                 raise sqlite3.DatabaseError("it was found so before")
             index = _index_at(path)
         except sqlite3.DatabaseError as error:
+            if getattr(error, "sqlite_errorcode", 0) & 0xFF in _OUTER:
+                raise
+            # A start that does not come to the end of this begins with it again.
+            suspect.touch(mode=0o600)
+            backup, fresh = path.with_name("index.backup.sqlite3"), path.with_suffix(".new")
+            if backup.exists():
+                shutil.copy(backup, fresh)
             aside = path.with_name(f"index.damaged-{int(self._now())}.sqlite3")
             _log.error("The index is damaged ({why}); it is set aside as {aside}.", why=str(error), aside=aside.name)
             for suffix in ("-wal", "-shm"):
                 Path(f"{path}{suffix}").unlink(missing_ok=True)
             if path.exists():
                 path.rename(aside)
-            backup = path.with_name("index.backup.sqlite3")
             if backup.exists():
-                shutil.copy(backup, path)
+                fresh.rename(path)
             index = _index_at(path)
             suspect.unlink(missing_ok=True)
         self._writer = Writer(index, self._directory, self._max_size, self._min_free, self._now, self._steps)
