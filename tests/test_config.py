@@ -449,7 +449,7 @@ def test_ports_that_systemd_did_not_hand_over(text: str, monkeypatch: pytest.Mon
     with pytest.raises(ConfigError) as caught:
         check_endpoint(text)
     assert text in caught.value.detail
-    assert "systemd handed over no such socket" in caught.value.detail
+    assert "no such socket was handed over" in caught.value.detail
     assert "tcp:" not in caught.value.detail
 
 
