@@ -188,8 +188,12 @@ class IStore(Interface):
     def peek(key: str) -> Stored | None:
         """The entry if it is known on this machine: the synchronous half of a look-up."""
 
-    def find(key: str) -> Deferred[Stored | None]:
-        """The entry wherever it may be; today what peek says. The awaitable half of a look-up."""
+    def find(key: str, beside: Sequence[str] = ()) -> Deferred[Stored | None]:
+        """
+        The entry wherever it may be; today what peek says. The awaitable half of a look-up.
+
+        :param beside: entries that will be looked up next if this one is not there, for the price of one look-up.
+        """
 
     def find_all(keys: Sequence[str]) -> Deferred[dict[str, Stored]]:
         """Those of several entries that are there, by key, for the price of one look-up."""

@@ -101,6 +101,11 @@ class Artifact:
     indexes: tuple[Document, ...] = ()
     proof: Document | None = None
 
+    @property
+    def documents(self) -> tuple[Document, ...]:
+        """All whose facts name this artifact."""
+        return self.indexes if self.proof is None else (*self.indexes, self.proof)
+
 
 @frozen(kw_only=True)
 class Local:

@@ -99,7 +99,8 @@ class MemoryStore:
     def peek(self, key: str) -> Stored | None:
         return self.entries.get(key)
 
-    def find(self, key: str) -> Deferred[Stored | None]:
+    def find(self, key: str, beside: Sequence[str] = ()) -> Deferred[Stored | None]:
+        del beside
         return succeed(self.peek(key))
 
     def find_all(self, keys: Sequence[str]) -> Deferred[dict[str, Stored]]:

@@ -268,6 +268,18 @@ class OnDisk(Contract, TestCase):
         store = self.started()
         self.assertEqual(store.peek("npm/7"), entry_for(BODY, "npm/7"))
 
+    async def test_what_is_looked_up_next_comes_with_it(self) -> None:
+        """One statement for an entry and what is wanted beside it, and none for either later."""
+        await keep(self.store, BODY, entry_for(BODY, "npm/b"))
+        store = await self.restarted()
+        statements: list[str] = []
+        store._reader.set_trace_callback(statements.append)
+        self.assertIsNone(await store.find("npm/a", ["npm/b", "npm/c"]))
+        self.assertEqual(len(statements), 1)
+        self.assertEqual(list(await store.find_all(["npm/b", "npm/c"])), ["npm/b"])
+        self.assertIsNone(await store.find("npm/a", ["npm/b", "npm/c"]))
+        self.assertEqual(len(statements), 1)
+
     async def test_a_body_that_cannot_be_opened_now_is_not_lost(self) -> None:
         """Out of descriptors: an error for now, and the entry stays."""
         await keep(self.store, BODY, entry_for(BODY))

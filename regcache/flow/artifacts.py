@@ -22,6 +22,7 @@ from regcache.errors import (
 from regcache.flow.asking import weigh
 from regcache.flow.context import Context
 from regcache.flow.documents import Documents, rules_for
+from regcache.flow.fetching import key_of
 from regcache.flow.filling import Fill, Filling
 from regcache.flow.hashing import Hashing
 from regcache.flow.reply import How, Reply, Unknown
@@ -69,7 +70,7 @@ class Artifacts:
         """
         context, key = self._context, f"{registry.options.name}/{route.key}"
         rules = rules_for(context.rules, registry, route.ttl)
-        stored = await context.store.find(key)
+        stored = await context.store.find(key, [key_of(registry, document) for document in route.documents])
         if stored is not None and stored.kind is not Kind.ARTIFACT:
             stored = None
         # What nothing has vouched for may be anything, and is asked for again like an index.

@@ -261,7 +261,9 @@ class Documents:
     async def stored(self, registry: IRegistry, routes: Iterable[Document]) -> list[tuple[Document, Stored]]:
         """Those of some documents that are stored, however old, the newest first."""
         keys = {key_of(registry, route): route for route in routes}
-        found = {**await self._context.store.find_all(list(keys)), **self._context.unwritten}
+        unwritten = self._context.unwritten
+        found = await self._context.store.find_all(list(keys))
+        found |= {key: unwritten[key] for key in keys if key in unwritten}
         there = [(route, found[key]) for key, route in keys.items() if key in found]
         return sorted(there, key=lambda one: one[1].validated_at, reverse=True)
 

@@ -27,8 +27,7 @@ class Proofs:
 
     async def stored(self, registry: IRegistry, route: Artifact) -> Fact | None:
         """What the stored documents say, the newest of them first, without asking anybody."""
-        named = [*route.indexes, *([route.proof] if route.proof else [])]
-        for document, stored in await self._documents.stored(registry, named):
+        for document, stored in await self._documents.stored(registry, route.documents):
             # One that cannot be read says nothing; it is fetched again when it is asked for.
             with contextlib.suppress(RegCacheError):
                 facts = await self._documents.facts(registry, document, stored)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from urllib.parse import quote as _quote
 from urllib.parse import unquote_to_bytes
 
@@ -42,6 +43,7 @@ def _segment(piece: str, keep_slash: bool) -> str:
     return text
 
 
+@lru_cache(4096)
 def quote(segment: str) -> str:
     """One segment, percent-encoded; ``+`` as well, which some servers read as a space."""
     return _quote(segment, safe="!$&'()*,;=:@~")

@@ -114,6 +114,7 @@ class Npm:
         return evolve(self._bare_abbreviated(name), instead=full, spares=(full,))
 
     def _bare(self, name: str) -> Document:
+        """The document alone: what else would serve matters to whoever wants to read it, not to a proof."""
         return Document(
             key=f"packument/{name}",
             url=self.options.url + quote(name),
@@ -146,6 +147,9 @@ class Npm:
         )
 
     def _manifest(self, name: str, version: str) -> Document:
+        return evolve(self._bare_manifest(name, version), spares=self._parts(name, f"manifest {version}"))
+
+    def _bare_manifest(self, name: str, version: str) -> Document:
         return Document(
             key=f"manifest/{name}/{version}",
             url=f"{self.options.url}{quote(name)}/{quote(version)}",
@@ -153,7 +157,6 @@ class Npm:
             representation="manifest",
             content_type=_FULL,
             linked=True,
-            spares=self._parts(name, f"manifest {version}"),
         )
 
     def _tarball(self, name: str, file: str) -> Artifact:
@@ -164,8 +167,8 @@ class Npm:
             key=f"{name}/-/{file}",
             url=f"{self.options.url}{'/'.join(map(quote, name.split('/')))}/-/{quote(file)}",
             content_type="application/octet-stream",
-            indexes=(self._abbreviated(name), self._full(name)),
-            proof=self._manifest(name, version) if told else None,
+            indexes=(self._bare_abbreviated(name), self._bare(name)),
+            proof=self._bare_manifest(name, version) if told else None,
         )
 
     def _api(self, request: RequestHead, path: str) -> Route:

@@ -266,7 +266,9 @@ class DiskStore:
         known = self._records.get(key)
         return self._look_up([key]).get(key) if known is None else known.entry
 
-    def find(self, key: str) -> Deferred[Stored | None]:
+    def find(self, key: str, beside: Sequence[str] = ()) -> Deferred[Stored | None]:
+        if self._running and self._records.get(key) is None:
+            return succeed(self._look_up([key, *beside]).get(key))
         return succeed(self.peek(key))
 
     def find_all(self, keys: Sequence[str]) -> Deferred[dict[str, Stored]]:

@@ -1,4 +1,4 @@
-"""Commits on their way to the writer: gathered for a moment, so that many share one transaction."""
+"""Commits on their way to the writer: gathered while a burst lasts, so that many share one transaction."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ from regcache.store.writer import Commit, Outcome
 
 __all__ = ["Gathering"]
 
-#: No client waits for a commit, and every job of the writer costs the reactor's thread its turn many times.
-_SECONDS = 0.1
-_MOST_BYTES = 4 << 20
+#: Seconds: the pause that ends a burst, and the longest burst. No client waits for a commit, and every job of the
+#: writer costs the reactor's thread its turn many times.
+_PAUSE, _LONGEST = 0.1, 1.0
+_MOST_BYTES = 8 << 20
 
 _Waiting = list[tuple[Commit, Deferred[None]]]
 
@@ -45,6 +46,7 @@ class Gathering:
         self._writing = False
         self._draining = False
         self._timer: IDelayedCall | None = None
+        self._began = 0.0
         self._drained: Deferred[None] | None = None
 
     def add(self, commit: Commit) -> Deferred[None]:
@@ -54,9 +56,18 @@ class Gathering:
         self.waiting_bytes += len(commit.body or b"")
         if self.waiting_bytes >= _MOST_BYTES or self._draining:
             self._flush()
-        elif not self._writing and self._timer is None:
-            self._timer = self._clock.callLater(_SECONDS, self._flush)
+        elif not self._writing:
+            self._wait()
         return waiter
+
+    def _wait(self) -> None:
+        """Flush once nothing has come for a moment, or something has waited long."""
+        now = self._clock.seconds()
+        if self._timer is None:
+            self._began = now
+            self._timer = self._clock.callLater(_PAUSE, self._flush)
+        else:
+            self._timer.reset(max(min(_PAUSE, self._began + _LONGEST - now), 0))
 
     def drain(self) -> Deferred[None]:
         """Write what waits, without delay, now and from now on; fires when nothing waits."""
@@ -90,7 +101,10 @@ class Gathering:
     def _settle(self, batch: _Waiting, errors: Sequence[CannotStore | None]) -> None:
         self.waiting_bytes -= sum(len(commit.body or b"") for commit, _ in batch)
         self._writing = False
-        self._flush()
+        if self._draining or self.waiting_bytes >= _MOST_BYTES:
+            self._flush()
+        elif self._waiting:
+            self._wait()
         for (_, waiter), error in zip(batch, errors, strict=True):
             if error is None:
                 waiter.callback(None)
