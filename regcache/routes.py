@@ -14,7 +14,19 @@ from attrs import Factory, field, frozen
 
 from regcache.http.messages import Digest, Headers
 
-__all__ = ["Artifact", "Document", "Fact", "Facts", "Local", "Moved", "RegistryOptions", "Relay", "Route", "Source"]
+__all__ = [
+    "Artifact",
+    "Checksum",
+    "Document",
+    "Fact",
+    "Facts",
+    "Local",
+    "Moved",
+    "RegistryOptions",
+    "Relay",
+    "Route",
+    "Source",
+]
 
 
 @frozen(kw_only=True)
@@ -89,6 +101,10 @@ class Artifact:
     :ivar digests: what the address itself proves about the body.
     :ivar indexes: the documents whose facts name this artifact; any that is stored will do, the first is asked for.
     :ivar proof: a smaller document whose facts name it as well, for when no index is stored.
+    :ivar sidecars: documents beside it, each with one digest of it, the strongest first: the first that the upstream
+        has is its proof. They tell nothing of where it is, and one that has none is served unproven.
+    :ivar family: the same for artifacts that are named, or published, together.
+    :ivar digest_fields: response fields in which its digests are told, each with the algorithm.
     """
 
     key: str
@@ -100,11 +116,31 @@ class Artifact:
     digests: tuple[Digest, ...] = ()
     indexes: tuple[Document, ...] = ()
     proof: Document | None = None
+    sidecars: tuple[Document, ...] = ()
+    family: str = field(default=Factory(lambda self: self.indexes[0].family if self.indexes else "", takes_self=True))
+    digest_fields: tuple[tuple[str, str], ...] = ()
 
     @property
     def documents(self) -> tuple[Document, ...]:
         """All whose facts name this artifact."""
-        return self.indexes if self.proof is None else (*self.indexes, self.proof)
+        named = self.indexes if self.proof is None else (*self.indexes, self.proof)
+        return (*named, *self.sidecars)
+
+
+@frozen(kw_only=True)
+class Checksum:
+    """
+    The digest of what is served at another address, in hexadecimal: of those very bytes, so that both always agree.
+
+    :ivar of: what it is the digest of.
+    :ivar algorithm: one of the registry's ``algorithms``.
+    :ivar published: the upstream's own, in its representation ``as-is``, for an artifact of which no copy is stored
+        that is known to be good.
+    """
+
+    of: Document | Artifact
+    algorithm: str
+    published: Document | None = None
 
 
 @frozen(kw_only=True)
@@ -140,7 +176,7 @@ class Relay:
 
 
 #: What a request can mean.
-Route = Document | Artifact | Local | Moved | Relay
+Route = Document | Artifact | Checksum | Local | Moved | Relay
 
 
 @frozen(kw_only=True)

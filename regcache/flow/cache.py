@@ -9,6 +9,7 @@ from twisted.internet.defer import Deferred, DeferredList
 
 from regcache.errors import MethodNotAllowed, NotStarted, Offline, RegCacheError, TooBusy, UpstreamError
 from regcache.flow.artifacts import Artifacts
+from regcache.flow.checksums import Checksums
 from regcache.flow.collect import collect, decoded
 from regcache.flow.context import Context
 from regcache.flow.documents import Documents
@@ -18,7 +19,7 @@ from regcache.http.fields import parse_date
 from regcache.http.messages import Headers, RequestHead
 from regcache.http.ranges import NotModified, Part, PreconditionFailed, Unsatisfiable, evaluate
 from regcache.interfaces import IRegistry
-from regcache.routes import Artifact, Document, Local, Moved, Relay, Route
+from regcache.routes import Artifact, Checksum, Document, Local, Moved, Relay, Route
 
 __all__ = ["Cache"]
 
@@ -42,6 +43,7 @@ class Cache:
         self.context = context
         self._documents = Documents(context)
         self._artifacts = Artifacts(context, self._documents)
+        self._checksums = Checksums(context, self._documents, self._artifacts)
         self._stopping = False
         self._relaying = 0
 
@@ -87,9 +89,11 @@ class Cache:
         for transfer in self._artifacts.transfers:
             transfer.fail(UpstreamError("The service stopped."))
 
-    async def _whole(self, registry: IRegistry, route: Document | Artifact, request: RequestHead) -> Reply:
+    async def _whole(self, registry: IRegistry, route: Document | Artifact | Checksum, request: RequestHead) -> Reply:
         if isinstance(route, Document):
             return await self._documents.answer(registry, route, request)
+        if isinstance(route, Checksum):
+            return await self._checksums.answer(registry, route, request)
         return await self._artifacts.answer(registry, route, request)
 
     async def _select(self, registry: IRegistry, route: Route, request: RequestHead, reply: Reply) -> Reply:
