@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import hashlib
+import io
+import subprocess
+import zipfile
+from collections.abc import Iterable
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from twisted.python.failure import Failure
-from zope.interface.verify import verifyObject
 
 from regcache.errors import (
     BadDocument,
@@ -21,10 +25,12 @@ from regcache.errors import (
 )
 from regcache.flow.reply import How
 from regcache.http.messages import Digest, RequestHead
-from regcache.interfaces import IRegistry
 from regcache.registries import make
 from regcache.routes import Artifact, Checksum, Document, RegistryOptions, Source
-from regcache.testing import Kit, Page, make_cache
+from regcache.testing import Ask, Kit, Page, RegistryContract, Sample, make_cache
+from tests import clients
+from tests.journey import Journey
+from tests.origin import Origin
 
 UPSTREAM = "https://host.example/maven2/"
 REPOSITORY = make(RegistryOptions(name="maven", type="maven", url=UPSTREAM, artifact_hosts=("cdn.example",)))
@@ -61,11 +67,6 @@ def metadata(*versions: str) -> bytes:
     """What lists the versions of an artifact."""
     listed = "".join(f"<version>{version}</version>" for version in versions)
     return f"<metadata><versioning><versions>{listed}</versions></versioning></metadata>".encode()
-
-
-def test_provides_the_interface() -> None:
-    """The module does what a registry must."""
-    assert verifyObject(IRegistry, REPOSITORY)
 
 
 @pytest.mark.parametrize(
@@ -230,6 +231,155 @@ def test_errors_and_client_lines() -> None:
     assert "<mirrorOf>*</mirrorOf><url>http://cache/maven/</url>" in maven
     assert "allowInsecureProtocol" in gradle
     assert "allowInsecureProtocol" not in REPOSITORY.client_lines("https://cache/maven/")[1]
+
+
+class TestContract(RegistryContract):
+    """What every registry must do."""
+
+    type = "maven"
+
+    def sample(self) -> Sample:
+        files = (JAR, f"{JAR}.asc", SNAPSHOT)
+        pages = {UPSTREAM + METADATA: Page(body=metadata("1.0"))}
+        for path in files:
+            pages |= {UPSTREAM + path: Page(body=BODY), f"{UPSTREAM}{path}.sha1": Page(body=digest("sha1"))}
+        sums = (Ask(f"/{METADATA}.sha1"), Ask(f"/{JAR}.sha1"))
+        return Sample(
+            url=UPSTREAM,
+            pages=pages,
+            documents=(Ask(f"/{METADATA}"), *sums),
+            artifacts={Ask(f"/{path}"): UPSTREAM + path for path in files},
+        )
+
+    def links(self, ask: Ask, body: bytes) -> Iterable[str]:
+        del ask, body
+        return []
+
+
+# With the real clients.
+
+#: What Maven adds to every extension that does not ask for it.
+_ADDED = ("org.codehaus.plexus", "plexus-utils", "1.1")
+
+
+def pom(group: str, name: str, version: str, more: str = "", packaging: str = "jar") -> bytes:
+    """The description of a release."""
+    told = f"<groupId>{group}</groupId><artifactId>{name}</artifactId><version>{version}</version>"
+    kind = f"<packaging>{packaging}</packaging>"
+    return f"<project><modelVersion>4.0.0</modelVersion>{told}{kind}{more}</project>".encode()
+
+
+def jar(name: str) -> bytes:
+    """An archive with one file in it."""
+    sink = io.BytesIO()
+    with zipfile.ZipFile(sink, "w") as archive:
+        archive.writestr(zipfile.ZipInfo(f"{name}.txt", (2024, 1, 1, 0, 0, 0)), name.encode())
+    return sink.getvalue()
+
+
+def deploy(origin: Origin, path: str, body: bytes) -> None:
+    """Put a file and its checksums into the origin."""
+    origin.add(f"/{path}", body)
+    for algorithm in ("sha1", "md5"):
+        origin.add(f"/{path}.{algorithm}", digest(algorithm, body), "text/plain")
+
+
+def release(origin: Origin, name: str, version: str, more: str = "", group: str = "org.fx") -> str:
+    """Put a release into the origin; the path of its archive."""
+    place = f"{group.replace('.', '/')}/{name}"
+    deploy(origin, f"{place}/{version}/{name}-{version}.pom", pom(group, name, version, more))
+    deploy(origin, f"{place}/{version}/{name}-{version}.jar", jar(f"{name}-{version}"))
+    return f"/{place}/{version}/{name}-{version}.jar"
+
+
+def snapshot(origin: Origin) -> None:
+    """Put a snapshot that was deployed once into the origin."""
+    when, place = "20231102.111111", "org/fx/snap/1.0-SNAPSHOT"
+    listed = "".join(
+        f"<snapshotVersion><extension>{end}</extension><value>1.0-{when}-1</value>"
+        "<updated>20231102111111</updated></snapshotVersion>"
+        for end in ("jar", "pom")
+    )
+    told = f"<snapshot><timestamp>{when}</timestamp><buildNumber>1</buildNumber></snapshot>"
+    text = (
+        '<metadata modelVersion="1.1.0"><groupId>org.fx</groupId><artifactId>snap</artifactId>'
+        f"<version>1.0-SNAPSHOT</version><versioning>{told}<lastUpdated>20231102111111</lastUpdated>"
+        f"<snapshotVersions>{listed}</snapshotVersions></versioning></metadata>"
+    )
+    deploy(origin, f"{place}/maven-metadata.xml", text.encode())
+    deploy(origin, f"{place}/snap-1.0-{when}-1.pom", pom("org.fx", "snap", "1.0-SNAPSHOT"))
+    deploy(origin, f"{place}/snap-1.0-{when}-1.jar", jar("snap"))
+
+
+def dependency(name: str, version: str) -> str:
+    """The description of what a release needs."""
+    return f"<groupId>org.fx</groupId><artifactId>{name}</artifactId><version>{version}</version>"
+
+
+class MavenJourney(Journey):
+    """A library that needs another, by a range of versions and with a parent, and a snapshot."""
+
+    registry = "maven"
+
+    def publish(self, origin: Origin) -> str:
+        parent = f"<parent>{dependency('parent', '1')}</parent>"
+        deploy(origin, "org/fx/parent/1/parent-1.pom", pom("org.fx", "parent", "1", packaging="pom"))
+        versions = ("1.0", "1.5", "2.0")
+        paths = [release(origin, "lib-b", version, parent) for version in versions]
+        listed = metadata(*versions).replace(b"<versioning>", b"<versioning><release>2.0</release>", 1)
+        listed = listed.replace(b"<metadata>", b"<metadata><groupId>org.fx</groupId><artifactId>lib-b</artifactId>")
+        deploy(origin, "org/fx/lib-b/maven-metadata.xml", listed)
+        needed = f"<dependencies><dependency>{dependency('lib-b', '[1.0,2.0)')}</dependency></dependencies>"
+        release(origin, "lib-a", "1.0", needed)
+        release(origin, _ADDED[1], _ADDED[2], group=_ADDED[0])
+        snapshot(origin)
+        return paths[1]
+
+
+@pytest.mark.journey
+class TestMvn(MavenJourney):
+    """The real Maven, which takes libraries as extensions of a build that has nothing else to do."""
+
+    client = "mvn"
+
+    def install(self, url: str, place: Path, locked: bool = False) -> subprocess.CompletedProcess[str]:
+        del locked
+        place.mkdir()
+        wanted = (dependency("lib-a", "1.0"), dependency("snap", "1.0-SNAPSHOT"))
+        extensions = "".join(f"<extension>{one}</extension>" for one in wanted)
+        project = pom("t", "t", "1", f"<build><extensions>{extensions}</extensions></build>", "pom")
+        (place / "pom.xml").write_bytes(project)
+        mirror = f"<mirrors><mirror><id>regcache</id><mirrorOf>*</mirrorOf><url>{url}</url></mirror></mirrors>"
+        snapshots = (
+            "<profiles><profile><id>p</id><pluginRepositories><pluginRepository><id>central</id><url>http://x</url>"
+            "<snapshots><enabled>true</enabled></snapshots></pluginRepository></pluginRepositories></profile></profiles>"
+            "<activeProfiles><activeProfile>p</activeProfile></activeProfiles>"
+        )
+        (place / "settings.xml").write_text(f"<settings>{mirror}{snapshots}</settings>")
+        command = [clients.program("mvn"), "-B", "-s", "settings.xml", f"-Dmaven.repo.local={place / 'kept'}"]
+        return clients.run([*command, "validate"], place)
+
+
+@pytest.mark.journey
+class TestGradle(MavenJourney):
+    """The real Gradle."""
+
+    client = "gradle"
+
+    def install(self, url: str, place: Path, locked: bool = False) -> subprocess.CompletedProcess[str]:
+        del locked
+        place.mkdir()
+        (place / "settings.gradle").write_text('rootProject.name = "t"\n')
+        # Later versions want to be told that plain http is meant.
+        insecure = "if (it.hasProperty('allowInsecureProtocol')) { it.allowInsecureProtocol = true }"
+        wanted = ("org.fx:lib-a:1.0", "org.fx:snap:1.0-SNAPSHOT", "org.fx:lib-b:1.+")
+        (place / "build.gradle").write_text(
+            f"repositories {{ maven {{ url '{url}'; {insecure} }} }}\nconfigurations {{ wanted }}\n"
+            "dependencies {\n" + "".join(f"  wanted '{one}'\n" for one in wanted) + "}\n"
+            "task resolve { doLast { println configurations.wanted.files*.name } }\n"
+        )
+        command = [clients.program("gradle"), "--no-daemon", "-q", "--gradle-user-home", str(place / "kept")]
+        return clients.run([*command, "resolve"], place)
 
 
 # In a cache.

@@ -133,8 +133,8 @@ class Maven:
         mirror = f"<mirror><id>regcache</id><mirrorOf>*</mirrorOf><url>{base}</url></mirror>"
         insecure = "; allowInsecureProtocol = true" if base.startswith("http:") else ""
         return [
-            f"{mirror}   # Maven: within <mirrors> of ~/.m2/settings.xml",
-            f"maven {{ url = uri('{base}'){insecure} }}   # Gradle: within repositories",
+            f"{mirror}   <!-- Maven: in <mirrors> of ~/.m2/settings.xml -->",
+            f"maven {{ url '{base}'{insecure} }}   // Gradle: in repositories {{ }}, also of pluginManagement",
         ]
 
 

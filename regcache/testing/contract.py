@@ -21,7 +21,7 @@ from regcache.flow.reply import How, Reply
 from regcache.http.messages import Headers, RequestHead
 from regcache.interfaces import IRegistry
 from regcache.registries import make
-from regcache.routes import Artifact, Document, Local, Moved, RegistryOptions, Relay, Route, Source
+from regcache.routes import Artifact, Checksum, Document, Local, Moved, RegistryOptions, Relay, Route, Source
 from regcache.testing.kit import BASE, Kit, Page, make_cache
 
 __all__ = ["Ask", "RegistryContract", "Sample"]
@@ -128,9 +128,12 @@ class RegistryContract:
         fields = tuple((name.replace("_", "-"), value) for name, value in more.items())
         return kit.get_head(Ask(ask.path, (*ask.fields, *fields)).head(base, method))
 
-    @staticmethod
-    def _reached(route: Route) -> Iterator[str]:
+    @classmethod
+    def _reached(cls, route: Route) -> Iterator[str]:
         """Every URL that answering a route may ask for."""
+        if isinstance(route, Checksum):
+            yield from cls._reached(route.of)
+            yield from cls._reached(route.published) if route.published is not None else ()
         if isinstance(route, Artifact | Document | Relay):
             yield route.url
         if isinstance(route, Artifact):
