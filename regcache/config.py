@@ -315,16 +315,32 @@ def _registry(
     def read(key: str, parse: Callable[[str], Any], default: Any) -> Any:
         return _read(parse, table[key], f"registries.{name}.{key}") if key in table else default
 
-    return RegistryOptions(
+    urls = [_read(values.url, url, where)] if equals else _upstreams(name, tables.get(name, {}).get("url"))
+    options = RegistryOptions(
         name=name,
         type=kind,
-        url=_read(values.url, url, where) if equals else read("url", values.url, ""),
+        url=urls[0],
         artifact_hosts=read("artifact-hosts", values.items, ()),
         ttl=read("ttl", values.duration, config.ttl),
         refresh_after=read("refresh-after", values.optional_duration, config.refresh_after),
         negative_ttl=read("negative-ttl", values.duration, config.negative_ttl),
         extra={key: value for key, value in table.items() if key in extras},
     )
+    return options.followed_by(*urls[1:])
+
+
+def _upstreams(name: str, said: Any) -> list[str]:
+    """The URLs that a table names, one or several in order; an empty one if it names none."""
+    where = f"registries.{name}.url"
+    if said == []:
+        raise ConfigError(f"{where}: it names nothing; it wants a URL, or several in the order to ask them.")
+    if not isinstance(said, list):
+        return [""] if said is None else [_read(values.url, _textual(said), where)]
+    urls = [_read(values.url, _textual(one), where) for one in said]
+    for url in urls:
+        if urls.count(url) > 1:
+            raise ConfigError(f"{where}: {url} is named twice; it is asked once.")
+    return urls
 
 
 def _listen(item: str, where: str, registries: tuple[RegistryOptions, ...]) -> Listen:

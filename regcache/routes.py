@@ -8,9 +8,10 @@ its business.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 
-from attrs import Factory, field, frozen
+from attrs import Factory, evolve, field, frozen
 
 from regcache.http.messages import Digest, Headers
 
@@ -42,6 +43,9 @@ class RegistryOptions:
     :ivar refresh_after: seconds after which a fresh one is revalidated all the same; None for never.
     :ivar negative_ttl: seconds for which "there is none" is remembered.
     :ivar extra: options that only this type knows, by the names it declares in ``option_names``.
+    :ivar further: the registry's further upstreams, in the order in which they are asked for what those before have
+        not; each with options of its own, made by :meth:`followed_by`.
+    :ivar place: what tells the entries of a further upstream from those of the others; empty for the first.
     """
 
     name: str
@@ -52,6 +56,23 @@ class RegistryOptions:
     refresh_after: float | None = 600.0
     negative_ttl: float = 60.0
     extra: Mapping[str, str] = field(factory=dict)
+    further: tuple[RegistryOptions, ...] = ()
+    place: str = ""
+
+    @property
+    def prefix(self) -> str:
+        """What the key of every entry of this upstream begins with."""
+        return f"{self.name}/|{self.place}|" if self.place else f"{self.name}/"
+
+    def followed_by(self, *urls: str) -> RegistryOptions:
+        """These options with further upstreams, for which the same holds; each URL ends with ``/``."""
+        # By what it is, not by where it stands: what is stored stays valid when another is added before it.
+        return evolve(
+            self,
+            further=tuple(
+                evolve(self, url=url, further=(), place=hashlib.sha256(url.encode()).hexdigest()[:8]) for url in urls
+            ),
+        )
 
 
 @frozen(kw_only=True)
@@ -104,6 +125,8 @@ class Artifact:
     :ivar sidecars: documents beside it, each with one digest of it, the strongest first: the first that the upstream
         has is its proof. They tell nothing of where it is, and one that has none is served unproven.
     :ivar family: the same for artifacts that are named, or published, together.
+    :ivar beside: the artifact that this one is about, such as what it signs: of several upstreams, only the one that
+        has that one is asked.
     :ivar digest_fields: response fields in which its digests are told, each with the algorithm.
     """
 
@@ -118,6 +141,7 @@ class Artifact:
     proof: Document | None = None
     sidecars: tuple[Document, ...] = ()
     family: str = field(default=Factory(lambda self: self.indexes[0].family if self.indexes else "", takes_self=True))
+    beside: Artifact | None = None
     digest_fields: tuple[tuple[str, str], ...] = ()
 
     @property

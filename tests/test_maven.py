@@ -362,9 +362,12 @@ class TestMvn(MavenJourney):
 
 @pytest.mark.journey
 class TestGradle(MavenJourney):
-    """The real Gradle."""
+    """The real Gradle, in front of two upstreams, the first of which has nothing."""
 
     client = "gradle"
+
+    def table(self, origin: Origin) -> str:
+        return f'url = ["{origin.url}empty/", "{origin.url}"]\n'
 
     def install(self, url: str, place: Path, locked: bool = False) -> subprocess.CompletedProcess[str]:
         del locked

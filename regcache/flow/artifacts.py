@@ -73,7 +73,7 @@ class Artifacts:
 
         :raises regcache.errors.RegCacheError: if it is not to be had.
         """
-        context, key = self._context, f"{registry.options.name}/{route.key}"
+        context, key = self._context, key_of(registry, route)
         rules = rules_for(context.rules, registry, route.ttl)
         stored = await context.store.find(key, [key_of(registry, document) for document in route.documents])
         if stored is not None and stored.kind is not Kind.ARTIFACT:
@@ -103,7 +103,7 @@ class Artifacts:
 
         :raises regcache.errors.NotFound: if the upstream has withdrawn it.
         """
-        context, key = self._context, f"{registry.options.name}/{route.key}"
+        context, key = self._context, key_of(registry, route)
         served = self._served.get(key)
         if served is not None and context.clock.seconds() - served[1] < JUST_NOW:
             return served[0]

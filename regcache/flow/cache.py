@@ -13,12 +13,13 @@ from regcache.flow.checksums import Checksums
 from regcache.flow.collect import collect, decoded
 from regcache.flow.context import Context
 from regcache.flow.documents import Documents
+from regcache.flow.ordered import Ordered
 from regcache.flow.reply import How, Reply
 from regcache.flow.upstream import Ask
 from regcache.http.fields import parse_date
 from regcache.http.messages import Headers, RequestHead
 from regcache.http.ranges import NotModified, Part, PreconditionFailed, Unsatisfiable, evaluate
-from regcache.interfaces import IRegistry
+from regcache.interfaces import IOrdered, IRegistry
 from regcache.routes import Artifact, Checksum, Document, Local, Moved, Relay, Route
 
 __all__ = ["Cache"]
@@ -44,6 +45,7 @@ class Cache:
         self._documents = Documents(context)
         self._artifacts = Artifacts(context, self._documents)
         self._checksums = Checksums(context, self._documents, self._artifacts)
+        self._ordered = Ordered(context, self._answer)
         self._stopping = False
         self._relaying = 0
 
@@ -57,7 +59,11 @@ class Cache:
         """
         if self._stopping:
             raise NotStarted()
-        route = registry.route(request)
+        if IOrdered.providedBy(registry):
+            return await self._ordered.answer(registry.members, request)
+        return await self._answer(registry, registry.route(request), request)
+
+    async def _answer(self, registry: IRegistry, route: Route, request: RequestHead) -> Reply:
         if isinstance(route, Local):
             headers = route.headers.replacing({"content-type": route.content_type})
             return Reply(status=route.status, headers=headers, body=route.body)

@@ -120,13 +120,13 @@ class InlineDeriver:
     """
 
     def __init__(self, known: Iterable[IRegistry] = ()) -> None:
-        self._registries: dict[str, IRegistry] = {registry.options.name: registry for registry in known}
+        self._registries: dict[str, IRegistry] = {registry.options.prefix: registry for registry in known}
 
     def derive(self, job: Job) -> Deferred[Derived]:
         """As :class:`Deriver` says."""
-        registry = self._registries.get(job.options.name)
+        registry = self._registries.get(job.options.prefix)
         if registry is None or registry.options != job.options:
-            registry = self._registries[job.options.name] = make(job.options)
+            registry = self._registries[job.options.prefix] = make(job.options)
         try:
             return succeed(perform(registry, job))
         except RegCacheError:
@@ -141,10 +141,14 @@ def _pack(job: Job) -> bytes:
 
 def _unpack(data: bytes) -> Job:
     fields, source = msgspec.msgpack.decode(data)
-    options = fields.pop("options")
-    options["artifact_hosts"] = tuple(options["artifact_hosts"])
+    options = _unpacked(fields.pop("options"))
     fields.pop("source")
-    return Job(options=RegistryOptions(**options), source=Source(**source), **fields)
+    return Job(options=options, source=Source(**source), **fields)
+
+
+def _unpacked(options: dict[str, Any]) -> RegistryOptions:
+    hosts, further = tuple(options["artifact_hosts"]), tuple(map(_unpacked, options["further"]))
+    return RegistryOptions(**{**options, "artifact_hosts": hosts, "further": further})
 
 
 class _Helper(ProcessProtocol):

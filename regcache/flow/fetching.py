@@ -23,7 +23,7 @@ from regcache.flow.waiting import Outcome, spawn, within
 from regcache.http.messages import Digest, Headers, Kind, RequestHead, Stored
 from regcache.interfaces import IRegistry
 from regcache.logs import Log
-from regcache.routes import Document, Fact, Source
+from regcache.routes import Artifact, Document, Fact, Source
 
 __all__ = ["Fetching", "Fill", "key_of", "unpacked"]
 
@@ -184,7 +184,7 @@ class Fetching:
         self._note_foreign(key, derived.foreign)
         facts = self._representations.learn(registry, entry, source, derived.facts)
         self._context.unwritten[key] = entry
-        self._spawn(self._compare(f"{registry.options.name}/{route.family}", facts), key)
+        self._spawn(self._compare(registry.options.prefix, route.family, facts), key)
         self._spawn(self._store(registry, entry, source, derived), key)
         return entry
 
@@ -229,11 +229,11 @@ class Fetching:
             self._representations.written(registry, entry)
         await self._representations.store_facts(registry, entry, derived.facts)
 
-    async def _compare(self, family: str, facts: Mapping[str, PackedFact]) -> None:
+    async def _compare(self, prefix: str, family: str, facts: Mapping[str, PackedFact]) -> None:
         """Hold what a new index says against the artifacts stored before it: what it contradicts is fetched again."""
         store = self._context.store
-        for child in await store.children(family):
-            packed = facts.get(child.key.partition("/")[2]) if child.kind is Kind.ARTIFACT else None
+        for child in await store.children(prefix + family):
+            packed = facts.get(child.key.removeprefix(prefix)) if child.kind is Kind.ARTIFACT else None
             if packed is None:
                 continue
             fact, found = unpacked(packed), {digest.algorithm: digest for digest in child.digests}
@@ -264,9 +264,9 @@ class Fetching:
         return decode_facts(derived.facts)
 
 
-def key_of(registry: IRegistry, route: Document) -> str:
-    """A document's key in the store."""
-    return f"{registry.options.name}/{route.key}"
+def key_of(registry: IRegistry, route: Document | Artifact) -> str:
+    """The key in the store of a document or an artifact."""
+    return f"{registry.options.prefix}{route.key}"
 
 
 def unpacked(fact: PackedFact) -> Fact:

@@ -20,6 +20,7 @@ from regcache.errors import (
 from regcache.flow.asking import Unchanged, kept, question
 from regcache.flow.context import Context
 from regcache.flow.documents import Documents
+from regcache.flow.fetching import key_of
 from regcache.flow.hashing import Hashing, rehashed
 from regcache.flow.proofs import Proofs, accept, uncomputed, verify
 from regcache.flow.transfer import Transfer
@@ -78,7 +79,7 @@ class Filling:
 
     def fill(self, registry: IRegistry, route: Artifact, stored: Stored | None) -> Fill:
         """The fill under way for this artifact if it can still be joined, or a new one."""
-        key = f"{registry.options.name}/{route.key}"
+        key = key_of(registry, route)
         fill = self.under_way(key)
         if fill is None:
             fill = Fill(Transfer(self._context.clock, key), self._context.clock.seconds())
@@ -272,12 +273,12 @@ class _Work:
     def _entry(self, answer: Answer, hashing: Hashing, size: int, proven: bool) -> Stored:
         """The record of a body that was accepted."""
         now, digests, route = self._context.now(), hashing.digests(), self._route
-        name = self._registry.options.name
+        options = self._registry.options
         return Stored(
             key=self._transfer.key,
-            registry=name,
+            registry=options.name,
             kind=Kind.ARTIFACT,
-            parent=f"{name}/{route.family}" if route.family else "",
+            parent=options.prefix + route.family if route.family else "",
             url=answer.url,
             headers=kept(answer.headers),
             digest=next(digest.value for digest in digests if digest.algorithm == "sha256"),

@@ -20,6 +20,7 @@ __all__ = ["Maven"]
 _SUMS = {".sha512": "sha512", ".sha256": "sha256", ".sha1": "sha1", ".md5": "md5"}
 _LENGTHS = {"sha512": 128, "sha256": 64, "sha1": 40, "md5": 32}
 _METADATA = "maven-metadata.xml"
+_SIGNATURE = ".asc"
 _SNAPSHOT = "SNAPSHOT"
 #: What stands in place of SNAPSHOT in the name of a file that was deployed under a time of its own.
 _TIMED = re.compile(r"\d{8}\.\d{6}-\d+(?=[-.])")
@@ -86,6 +87,8 @@ class Maven:
         if name == _METADATA:
             return Document(key=path, url=self.options.url + path, representation="as-is", content_type=_TYPES["xml"])
         family = path.rpartition("/")[0] or "."
+        of = path.removesuffix(_SIGNATURE)
+        signed = self._file(of) if of != path and not of.endswith(("/", _SIGNATURE)) else None
         suffix = name.rpartition(".")[2].lower()
         return Artifact(
             key=path,
@@ -94,6 +97,7 @@ class Maven:
             mutable=not _is_fixed(path),
             sidecars=tuple(self._sum(path + end, family) for end in _SUMS),
             family=family,
+            beside=signed if isinstance(signed, Artifact) else None,
             digest_fields=(("x-checksum-sha1", "sha1"),),
         )
 
