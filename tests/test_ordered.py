@@ -132,7 +132,7 @@ def test_trouble_is_not_absence(kit: Kit, path: str, trouble: Page | None) -> No
 
 
 def test_trouble_of_an_earlier_one_spares_what_is_stored(kit: Kit) -> None:
-    """What is stored from a later upstream is answered without asking an earlier one; its own trouble makes it stale."""
+    """What is stored from a later upstream is answered without an earlier one; trouble of its own makes it stale."""
     body = publish(kit, TWO)
     publish(kit, TWO, METADATA, LISTED)
     kit.get(f"/{JAR}")
