@@ -12,7 +12,7 @@ import os
 import re
 import sys
 import tomllib
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -126,6 +126,13 @@ OPTIONS = (
     Option("offline", values.truth, "no", "Never contact a registry; what is not stored is answered 504.", flag=True),
     Option("upstream-ca", values.certificates, "", "A PEM file of certificates to trust beside the system's."),
     Option(
+        "strict-links",
+        values.truth,
+        "no",
+        "Refuse an index page with links past the cache, to hosts that are not among artifact-hosts.",
+        flag=True,
+    ),
+    Option(
         "client-no-cache",
         values.any_of("ignore", "revalidate"),
         "ignore",
@@ -141,7 +148,7 @@ _BY_NAME = {option.name: option for option in OPTIONS}
 #: The readers to which ``yes`` or ``5`` are as good as any text: in a file, only text may stand for them.
 _ANY_TEXT = (values.directory, values.target)
 #: The keys of a table ``[registries.NAME]`` that every type knows.
-REGISTRY_KEYS = ("type", "url", "artifact-hosts", "ttl", "refresh-after", "negative-ttl")
+REGISTRY_KEYS = ("type", "url", "artifact-hosts", "ttl", "refresh-after", "negative-ttl", "strict-links", "names")
 
 
 @frozen(kw_only=True)
@@ -169,6 +176,7 @@ class Config:
     public_url: str = ""
     offline: bool = False
     upstream_ca: str = ""
+    strict_links: bool = False
     client_no_cache: str = "ignore"
     grace: float = 8.0
     access_log: str = "off"
@@ -227,7 +235,15 @@ def load(
         # One that is not served now is checked all the same.
         _registry(name, path, tables, config, known)
     where = said["listen"][1] if "listen" in said else ""
+    registries = tuple(_kept_from(one, registries) for one in registries)
     return evolve(config, registries=registries, listen=tuple(_listen(item, where, registries) for item in listen))
+
+
+def _kept_from(one: RegistryOptions, registries: Iterable[RegistryOptions]) -> RegistryOptions:
+    """The same registry, which is never asked for names that are of others of its type."""
+    others = (other for other in registries if other.type == one.type and other.name != one.name)
+    names = tuple(pattern for other in others for pattern in other.names)
+    return evolve(one, elsewhere=names, further=tuple(evolve(more, elsewhere=names) for more in one.further))
 
 
 def _check_names(registries: tuple[RegistryOptions, ...], where: str) -> None:
@@ -315,7 +331,9 @@ def _registry(
     def read(key: str, parse: Callable[[str], Any], default: Any) -> Any:
         return _read(parse, table[key], f"registries.{name}.{key}") if key in table else default
 
-    urls = [_read(values.url, url, where)] if equals else _upstreams(name, tables.get(name, {}).get("url"))
+    urls = [_read(values.url, url, where)] if equals else [""]
+    if "url" in table and not equals:
+        urls = _upstreams(tables[name]["url"], f"registries.{name}.url")
     options = RegistryOptions(
         name=name,
         type=kind,
@@ -324,22 +342,18 @@ def _registry(
         ttl=read("ttl", values.duration, config.ttl),
         refresh_after=read("refresh-after", values.optional_duration, config.refresh_after),
         negative_ttl=read("negative-ttl", values.duration, config.negative_ttl),
+        names=read("names", values.items, ()),
+        strict_links=read("strict-links", values.truth, config.strict_links),
         extra={key: value for key, value in table.items() if key in extras},
     )
     return options.followed_by(*urls[1:])
 
 
-def _upstreams(name: str, said: Any) -> list[str]:
-    """The URLs that a table names, one or several in order; an empty one if it names none."""
-    where = f"registries.{name}.url"
-    if said == []:
-        raise ConfigError(f"{where}: it names nothing; it wants a URL, or several in the order to ask them.")
-    if not isinstance(said, list):
-        return [""] if said is None else [_read(values.url, _textual(said), where)]
-    urls = [_read(values.url, _textual(one), where) for one in said]
-    for url in urls:
-        if urls.count(url) > 1:
-            raise ConfigError(f"{where}: {url} is named twice; it is asked once.")
+def _upstreams(said: Any, where: str) -> list[str]:
+    """The URLs that a table names: one, or several in order."""
+    urls = [_read(values.url, _textual(one), where) for one in (said if isinstance(said, list) else [said])]
+    if not urls or len(set(urls)) < len(urls):
+        raise ConfigError(f"{where}: it wants a URL, or several different ones in the order to ask them.")
     return urls
 
 

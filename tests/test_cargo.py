@@ -75,6 +75,7 @@ class TestContract(RegistryContract):
                 Ask(f"/dl/{checksum}/https/files.example/crates/alpha/1.0.0/download"): f"{FILES}/alpha/1.0.0/download"
             },
             hosts=frozenset({"files.example"}),
+            nameless=frozenset({Ask("/config.json")}),
             options={"artifact_hosts": ("files.example",)},
         )
 
@@ -180,7 +181,7 @@ def test_a_foreign_template_is_left_and_counted() -> None:
     assert json.loads(REGISTRY.represent("config.json", source, "config", "http://here.example/")) == {
         "dl": "https://far.example/{crate}"
     }
-    assert REGISTRY.facts("config.json", source).foreign == {"far.example": 1}
+    assert REGISTRY.facts("config.json", source).foreign == {"far.example": (1, "https://far.example/{crate}")}
 
 
 @pytest.mark.parametrize(

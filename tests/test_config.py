@@ -102,6 +102,7 @@ SOURCES: list[tuple[str, tuple[str, str, str], tuple[Any, Any, Any]]] = [
     ("client-no-cache", ("revalidate", "ignore", "revalidate"), ("revalidate", "ignore", "revalidate")),
     ("access-log", ("-", "off", "/x.log"), ("-", "off", "/x.log")),
     ("offline", (" Yes ", "OFF", "on"), (True, False, True)),
+    ("strict-links", ("off", "true", "0"), (False, True, False)),
     ("access-log-hits", ("true", "no", "1"), (True, False, True)),
     ("upstream-ca", ("", "", ""), ("", "", "")),
 ]
@@ -234,6 +235,7 @@ WRONG: list[tuple[str, str, str]] = [
     ("client-no-cache", "obey", "ignore or revalidate"),
     ("grace", "a while", "such as 1d"),
     ("access-log", "", "off, - or a file"),
+    ("strict-links", "strict", "yes or no"),
     ("access-log-hits", "2", "yes or no"),
 ]
 
@@ -280,10 +282,13 @@ def test_certificates(tmp_path: Path) -> None:
         ("[registries.npm]\nurl = 'host'", "registries.npm.url: 'host' is not right; it wants a URL"),
         ("[registries.npm]\nurl = 5", "registries.npm.url: '5'"),
         ("[registries.npm]\nurl = ''", "registries.npm.url: ''"),
-        ("[registries.npm]\nurl = []", "registries.npm.url: it names nothing"),
+        ("[registries.npm]\nurl = []", "registries.npm.url: it wants a URL, or several"),
         ("[registries.npm]\nurl = ['https://a/', 'b']", "registries.npm.url: 'b'"),
         ("[registries.npm]\nurl = ['https://a/', ['https://b/', 'https://c/?']]", "registries.npm.url: 'https://b/,"),
-        ("[registries.npm]\nurl = ['https://a', 'https://a/']", "registries.npm.url: https://a/ is named twice"),
+        (
+            "[registries.npm]\nurl = ['https://a', 'https://a/']",
+            "registries.npm.url: it wants a URL, or several",
+        ),
         ("[registries.npm]\nttl = 'soon'", "registries.npm.ttl: 'soon'"),
         ("[registries.npm]\nttl = true", "registries.npm.ttl: 'yes'"),
         ("[registries.npm]\nrefresh-after = 'soon'", "registries.npm.refresh-after: 'soon'"),

@@ -233,6 +233,27 @@ def test_errors_and_client_lines() -> None:
     assert "allowInsecureProtocol" not in REPOSITORY.client_lines("https://cache/maven/")[1]
 
 
+@pytest.mark.parametrize(
+    ("path", "names"),
+    [
+        (JAR, ("org.fx:lib",)),
+        (f"{JAR}.sha1", ("org.fx:lib",)),
+        (SNAPSHOT, ("org.fx:lib",)),
+        (SNAPSHOT.replace("lib-1.0-SNAPSHOT.jar", "maven-metadata.xml"), ("org.fx:lib",)),
+        (METADATA, ("org:fx", "org.fx:lib", "org.fx.lib:")),
+        ("org/fx/maven-metadata.xml", ("org:fx", "org.fx:")),
+        ("org/maven-metadata.xml", ("org:",)),
+        ("maven-metadata.xml", ()),
+        ("g/a/1+x/a-1+x.jar", ("g:a",)),
+    ],
+)
+def test_names(path: str, names: tuple[str, ...]) -> None:
+    """The names that asking for a path tells, as exactly as the path itself tells them."""
+    found = route(path)
+    assert isinstance(found, Artifact | Checksum | Document)
+    assert found.packages == names
+
+
 class TestContract(RegistryContract):
     """What every registry must do."""
 

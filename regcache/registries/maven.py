@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from urllib.parse import unquote
 from xml.parsers import expat
 
 from zope.interface import implementer
@@ -85,7 +86,13 @@ class Maven:
     def _file(self, path: str) -> Document | Artifact:
         name = path.rpartition("/")[2]
         if name == _METADATA:
-            return Document(key=path, url=self.options.url + path, representation="as-is", content_type=_TYPES["xml"])
+            return Document(
+                key=path,
+                url=self.options.url + path,
+                representation="as-is",
+                content_type=_TYPES["xml"],
+                packages=_packages(path),
+            )
         family = path.rpartition("/")[0] or "."
         of = path.removesuffix(_SIGNATURE)
         signed = self._file(of) if of != path and not of.endswith(("/", _SIGNATURE)) else None
@@ -99,6 +106,7 @@ class Maven:
             family=family,
             beside=signed if isinstance(signed, Artifact) else None,
             digest_fields=(("x-checksum-sha1", "sha1"),),
+            packages=_packages(path),
         )
 
     def _sum(self, path: str, family: str) -> Document:
@@ -147,6 +155,21 @@ def _split(path: str) -> tuple[str, str]:
     of, dot, end = path.rpartition(".")
     algorithm = _SUMS.get(dot + end, "")
     return (of, algorithm) if algorithm and not of.endswith("/") and of else (path, "")
+
+
+def _packages(path: str) -> tuple[str, ...]:
+    """
+    ``GROUP:ARTIFACT`` of a path, or what it may be, if that cannot be told from the groups above it.
+
+    For a group alone it is ``GROUP:``.
+    """
+    *directories, file = map(unquote, path.split("/"))
+    count = len(directories)
+    told = count > 2 and (
+        file.startswith("-".join(directories[-2:])) or (file == _METADATA and directories[-1].endswith(_SNAPSHOT))
+    )
+    begins = [count - 2] if told else range(max(count - 2, 1), count + 1)
+    return tuple(f"{'.'.join(directories[:at])}:{''.join(directories[at : at + 1])}" for at in begins)
 
 
 def _is_fixed(path: str) -> bool:
