@@ -241,8 +241,7 @@ def load(
 
 def _kept_from(one: RegistryOptions, registries: Iterable[RegistryOptions]) -> RegistryOptions:
     """The same registry, which is never asked for names that are of others of its type."""
-    others = (other for other in registries if other.type == one.type and other.name != one.name)
-    names = tuple(pattern for other in others for pattern in other.names)
+    names = tuple(name for other in registries if other.type == one.type and other != one for name in other.names)
     return evolve(one, elsewhere=names, further=tuple(evolve(more, elsewhere=names) for more in one.further))
 
 
@@ -334,7 +333,7 @@ def _registry(
     urls = [_read(values.url, url, where)] if equals else [""]
     if "url" in table and not equals:
         urls = _upstreams(tables[name]["url"], f"registries.{name}.url")
-    options = RegistryOptions(
+    return RegistryOptions(
         name=name,
         type=kind,
         url=urls[0],
@@ -345,8 +344,7 @@ def _registry(
         names=read("names", values.items, ()),
         strict_links=read("strict-links", values.truth, config.strict_links),
         extra={key: value for key, value in table.items() if key in extras},
-    )
-    return options.followed_by(*urls[1:])
+    ).followed_by(*urls[1:])
 
 
 def _upstreams(said: Any, where: str) -> list[str]:

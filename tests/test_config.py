@@ -494,6 +494,10 @@ def test_several_upstreams(toml: Any) -> None:
     [further] = made.further
     assert (further.url, further.ttl, further.artifact_hosts, further.further) == ("https://b/", 5, ("c",), ())
     assert further.prefix != made.prefix
+    ours = '[registries.corp]\ntype = "npm"\nurl = "https://c/"\nnames = ["corp-*"]\n'
+    public, _ = configured(toml('[registries.npm]\nurl = ["https://a/", "https://b/"]\n' + ours)).registries
+    assert public.elsewhere == public.further[0].elsewhere == ("corp-*",)
+    file = toml('[registries.npm]\nurl = ["https://a/", "https://b/"]')
     [alone] = configured({**file, "registries": "npm=https://d/"}).registries
     assert (alone.url, alone.further) == ("https://d/", ())
     [one] = configured(toml('[registries.npm]\nurl = ["https://a/"]')).registries
