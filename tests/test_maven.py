@@ -571,6 +571,20 @@ def test_a_snapshot_is_as_current_as_its_checksum(kit: Kit) -> None:
         assert kit.get(f"/{SNAPSHOT}.sha256")[1] == digest("sha256", new)
 
 
+def test_a_checksum_waits_no_longer_than_its_file(kit: Kit) -> None:
+    """While the upstream is slow to say whether a stored file holds, the checksum of that one is answered."""
+    publish(kit, SNAPSHOT)
+    kit.get(f"/{SNAPSHOT}")
+    kit.advance(3600)
+    kit.upstream.hangs = True
+    waiting = kit.ask(f"/{SNAPSHOT}.sha1")
+    kit.advance(1)
+    assert waiting.called
+    kit.upstream.hangs = False
+    assert kit.get(f"/{SNAPSHOT}.sha1")[1] == digest("sha1")
+    kit.upstream.release()
+
+
 def test_a_refresh_between_a_snapshot_and_its_checksum(kit: Kit) -> None:
     """Whoever got the older file gets its checksum."""
     publish(kit, SNAPSHOT)

@@ -104,12 +104,12 @@ class Artifacts:
         :raises regcache.errors.NotFound: if the upstream has withdrawn it.
         """
         context, key = self._context, key_of(registry, route)
-        served = self._served.get(key)
-        if served is not None and context.clock.seconds() - served[1] < JUST_NOW:
-            return served[0]
-        if route.mutable and await context.store.find(key) is not None:
+        if self._just_served(key) is None and route.mutable and await context.store.find(key) is not None:
             with contextlib.suppress(UpstreamError):
                 (await self.answer(registry, route, evolve(request, method="HEAD"))).close()
+        served = self._just_served(key)
+        if served is not None:
+            return served
         fill = self._filling.under_way(key)
         if fill is not None:
             with contextlib.suppress(RegCacheError, TimeoutError):
@@ -117,6 +117,10 @@ class Artifacts:
         stored = await context.store.find(key)
         good = stored is not None and stored.kind is Kind.ARTIFACT and not stored.withdrawn
         return stored if good else None
+
+    def _just_served(self, key: str) -> Stored | None:
+        entry, when = self._served.get(key) or (None, 0.0)
+        return entry if self._context.clock.seconds() - when < JUST_NOW else None
 
     # From the store.
 
