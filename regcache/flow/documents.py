@@ -90,7 +90,7 @@ class Documents:
             headers=Headers.of(headers),
             body=ready.body,
             how=how,
-            detail=f"ttl={int(left)}" if math.isfinite(left) else "",
+            detail=f"ttl={int(left)}" if route.mutable and math.isfinite(left) else "",
             upstream_seconds=waited,
         )
 
@@ -141,10 +141,11 @@ class Documents:
         context, key = self._context, key_of(registry, route)
         rules = rules_for(context.rules, registry, route.ttl)
         stored = await self._context.find(key)
-        decision, probing = weigh(context, stored, rules, key, route.url, mutable=True)
+        decision, probing = weigh(context, stored, rules, key, route.url, mutable=route.mutable)
         if probing:
             self._fetching.fill(registry, route, stored, rules.cold_timeout)
-        if isinstance(decision, UseStored) and not decision.stale and self._insists(request) and not rules.offline:
+        insists = route.mutable and not rules.offline and self._insists(request)
+        if isinstance(decision, UseStored) and not decision.stale and insists:
             decision = Revalidate(rules.upstream_timeout)
         if isinstance(decision, UseStored):
             assert stored is not None

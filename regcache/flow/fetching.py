@@ -16,16 +16,16 @@ from regcache.errors import CannotStore, RegCacheError, TooLarge, UpstreamError
 from regcache.flow.asking import Unchanged, kept, question
 from regcache.flow.collect import collect, decoded
 from regcache.flow.context import Context
-from regcache.flow.derive import Derived, Job, PackedFact, decode_facts
+from regcache.flow.derive import Derived, Job, PackedFact, decode_facts, unpacked
 from regcache.flow.representations import Representations
 from regcache.flow.upstream import Answer, Ask, origin_of
 from regcache.flow.waiting import Outcome, spawn, within
 from regcache.http.messages import Digest, Headers, Kind, RequestHead, Stored
 from regcache.interfaces import IRegistry
 from regcache.logs import Log
-from regcache.routes import Document, Fact, Source
+from regcache.routes import Document, Source
 
-__all__ = ["Fetching", "Fill", "key_of", "unpacked"]
+__all__ = ["Fetching", "Fill", "key_of"]
 
 _log = Log()
 #: Bytes of a document that are unpacked and hashed at once; larger ones go to a thread, a few at a time.
@@ -267,12 +267,6 @@ class Fetching:
 def key_of(registry: IRegistry, route: Document) -> str:
     """A document's key in the store."""
     return f"{registry.options.name}/{route.key}"
-
-
-def unpacked(fact: PackedFact) -> Fact:
-    """A fact from its stored form."""
-    url, digests, size = fact
-    return Fact(url=url, digests=tuple(Digest(*pair) for pair in digests), size=size)
 
 
 def _ask_for(registry: IRegistry, route: Document) -> Ask:

@@ -14,7 +14,7 @@ from twisted.internet.defer import Deferred
 
 from regcache.errors import BlobDamaged
 from regcache.flow.context import Bounded, Context
-from regcache.flow.derive import SMALL, Derived, Job, PackedFact, decode_facts
+from regcache.flow.derive import FACTS_FORMAT, SMALL, Derived, Job, PackedFact, decode_facts
 from regcache.flow.reading import read_all
 from regcache.flow.waiting import Outcome, spawn
 from regcache.http.fields import accepts_gzip
@@ -206,7 +206,8 @@ class Representations:
         options = registry.options
         configured = self._configured.get(options.name)
         if configured is None:
-            told = repr((registry.version, options.url, options.artifact_hosts, sorted(options.extra.items())))
+            own = (registry.version, options.url, options.artifact_hosts, sorted(options.extra.items()))
+            told = repr((FACTS_FORMAT, *own))
             configured = self._configured[options.name] = hashlib.sha256(told.encode()).hexdigest()[:16]
         return f"{stored.digest} {configured} {stored.url}"
 
