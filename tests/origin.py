@@ -88,6 +88,7 @@ class Origin:
         self.rate = 0
         self._released = threading.Event()
         self._pages: dict[str, Answer] = {}
+        self._fields: dict[str, Mapping[str, str]] = {}
         origin = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -115,6 +116,8 @@ class Origin:
                 else:
                     self.send_response(status)
                 self.send_header("Content-Type", kind)
+                for name, value in origin._fields.get(self.path, {}).items() if status < 300 else ():
+                    self.send_header(name, value)
                 if trouble == "unannounced":
                     self.close_connection = True
                 else:
@@ -179,9 +182,10 @@ class Origin:
         self._pages[path] = (200, "application/octet-stream", data)
         return path
 
-    def add(self, path: str, body: bytes, kind: str = "application/octet-stream") -> None:
-        """Publish any body."""
+    def add(self, path: str, body: bytes, kind: str = "application/octet-stream", **fields: str) -> None:
+        """Publish any body, with further fields; underscores in their names stand for hyphens."""
         self._pages[path] = (200, kind, body)
+        self._fields[path] = {name.replace("_", "-"): value for name, value in fields.items()}
 
     def body(self, path: str) -> bytes:
         """What is published there."""

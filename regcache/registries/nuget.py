@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
-import msgspec
 from attrs import evolve
 from zope.interface import implementer
 
@@ -17,6 +16,7 @@ from regcache.http.messages import RequestHead
 from regcache.http.origins import Origin, Origins
 from regcache.http.paths import quote, segments
 from regcache.interfaces import IRegistry
+from regcache.registries.jsontext import write_json
 from regcache.registries.nugetjson import INDEX, JSON, SEARCH, SERVICE, Package, is_id, normal, packages, read, types
 from regcache.routes import Artifact, Document, Fact, Facts, RegistryOptions, Route, Source
 
@@ -27,8 +27,8 @@ _KIND = "application/json"
 _SEARCH_HOSTS = ("https://azuresearch-usnc.nuget.org/", "https://azuresearch-ussc.nuget.org/")
 #: The service index below the mount, wherever it is upstream; clients know a source of version 3 by how it ends.
 _SERVICE = ["v3", INDEX]
-#: Where the public registry keeps its registrations, beside its service index. Other sources say where they do.
-_USUAL_REGISTRATIONS = "registration5-gz-semver2"
+#: Where the public registry keeps its registrations. Other sources say where they do.
+_USUAL = "v3/registration5-gz-semver2"
 #: Addresses below the mount: what goes before one on another host, and between registrations and flat container.
 _AT, _PROVEN = "at", "~"
 #: What is served of the resources that a service index names.
@@ -46,6 +46,7 @@ _LINKS = frozenset({"@id", "registration", "parent", "catalogEntry", "contentUrl
 #: Files that lie beside a package in the flat container.
 _BESIDE = frozenset({"readme", "icon", "license"})
 _CATALOG_LEAF = re.compile(r"(?:^|/)catalog\d*/data/")
+_SEARCHED = re.compile(r"query|search|autocomplete", re.IGNORECASE)
 _MINUTE = 60.0
 _READ_ONLY = "Publishing goes to the registry itself."
 
@@ -55,25 +56,30 @@ class NuGet:
     """
     A NuGet source.
 
-    An address below the mount is the path that the resource has on the source's own host, or ``at/SCHEME/HOST/PATH``
-    for one on another host. A search has ``search/`` before it. The flat container has ``REGISTRATIONS/~/`` before it
-    where the registrations, by which a package is proven, are not where the public registry has them. So an address
-    tells all that is to be known: the service index need not have been read.
+    Its service index is always ``v3/index.json`` below the mount. Any other address is the path that the resource has
+    below the source's root, which is where its ``v3/index.json`` or another ``index.json`` is, or
+    ``at/SCHEME/HOST/PATH`` for one elsewhere. The flat container has ``REGISTRATIONS/~/`` before it where the
+    registrations, by which a package is proven, are not where the public registry has them. So an address tells all
+    that is to be known: the service index need not have been read.
     """
 
-    default_url = "https://api.nuget.org/v3/"
+    default_url = "https://api.nuget.org/"
     option_names: tuple[str, ...] = ()
     version = 1
     algorithms = ("sha512",)
 
     def __init__(self, options: RegistryOptions) -> None:
-        self.options = evolve(options, url=options.url.removesuffix(f"{INDEX}/"))
-        self._origins = Origins.of([options.url, self.default_url, *_SEARCH_HOSTS], options.artifact_hosts)
-        own = Origin.of(self.options.url)
-        if own is None or urlsplit(self.options.url).query:
-            raise ConfigError(f"{options.url!r} is not the address of a service index, without its {INDEX}.")
-        self._own = own
-        self._registrations = self._path(self.options.url + _USUAL_REGISTRATIONS) or _USUAL_REGISTRATIONS
+        self.options = options
+        hosts = _SEARCH_HOSTS if options.url == self.default_url else ()
+        self._origins = Origins.of([options.url, *hosts], options.artifact_hosts)
+        parts = urlsplit(options.url)
+        if parts.query or parts.fragment:
+            raise ConfigError(f"{options.url!r} is not the address of a source; it ends with {'/'.join(_SERVICE)}.")
+        named = options.url.removesuffix(f"{INDEX}/")
+        self._service = named + (INDEX if named != options.url or named.endswith("/v3/") else "/".join(_SERVICE))
+        self._root = named[: -len("v3/")] if named.endswith("/v3/") else named
+        self._root_origin = Origin.of(self._root)
+        self._root_path = [part for part in segments(urlsplit(self._root).path) if part]
 
     # Requests.
 
@@ -82,10 +88,8 @@ class NuGet:
             raise MethodNotAllowed(_READ_ONLY)
         parts = [part for part in segments(request.path) if part]
         if parts in (_SERVICE, [INDEX]):
-            return self._document(SERVICE, self.options.url + INDEX)
-        if parts[:1] == [SEARCH] and parts[1:]:
-            return self._search(parts[1:], request.query)
-        registrations = self._registrations.split("/")
+            return self._document(SERVICE, self._service)
+        registrations = _USUAL.split("/")
         if _PROVEN in parts:
             at = parts.index(_PROVEN)
             registrations, parts = parts[:at], parts[at + 1 :]
@@ -96,7 +100,9 @@ class NuGet:
             return self._package(registrations, parts)
         if file.endswith((".nuspec", ".crt")) or file in _BESIDE:
             return self._file(parts)
-        raise NotFound(f"This is a NuGet source of version 3: {request.base}{'/'.join(_SERVICE)}")
+        if _is_search(parts):
+            return self._search(parts, request.query)
+        raise NotFound(f"Packages, no symbols, of a NuGet source of version 3: {request.base}{'/'.join(_SERVICE)}")
 
     @staticmethod
     def _document(key: str, url: str) -> Document:
@@ -141,15 +147,14 @@ class NuGet:
         """
         Where an address below the mount is upstream.
 
-        :raises regcache.errors.NotFound: if it is on a host that may not be asked.
+        Of a host that may not be asked, a source that is a cache like this one has the same address.
         """
-        origin: Origin | None = self._own
-        if parts[:1] == [_AT]:
-            scheme, host = [*parts[1:3], "", ""][:2]
-            origin, parts = Origin.of(f"{scheme}://{host}/"), parts[3:]
-        if origin is None or not parts or not self._origins.admits(origin):
-            raise NotFound("That is on a host that is not among artifact-hosts.")
-        return f"{origin.scheme}://{origin.authority}/{'/'.join(map(quote, parts))}"
+        root = self._root
+        if parts[:1] == [_AT] and len(parts) > 3:
+            origin = Origin.of(f"{parts[1]}://{parts[2]}/")
+            if origin is not None and self._origins.admits(origin):
+                root, parts = f"{origin.scheme}://{origin.authority}/", parts[3:]
+        return root + "/".join(map(quote, parts))
 
     def _path(self, url: str) -> str | None:
         """The address below the mount of what is at a URL, percent-encoded; None if it may not be asked for."""
@@ -158,14 +163,15 @@ class NuGet:
             return None
         parts = urlsplit(url)
         try:
-            path = [quote(part) for part in segments(parts.path) if part]
+            path = [part for part in segments(parts.path) if part]
         except BadRequest:
             return None
-        mistakable = path[:1] in ([_AT], [SEARCH]) or path in (_SERVICE, [INDEX]) or _PROVEN in path
-        if origin != self._own or mistakable:
-            path = [_AT, origin.scheme, quote(origin.authority), *path]
+        own = len(self._root_path)
+        below = path[own:] if origin == self._root_origin and path[:own] == self._root_path else []
+        if not below or (below in (_SERVICE, [INDEX]) and url != self._service):
+            below = [_AT, origin.scheme, origin.authority, *path]
         slash = "/" if parts.path.endswith("/") else ""
-        return "/".join(path) + slash + (f"?{parts.query}" if parts.query else "")
+        return "/".join(map(quote, below)) + slash + (f"?{parts.query}" if parts.query else "")
 
     # Documents.
 
@@ -201,7 +207,7 @@ class NuGet:
         found = read(document, source)
         if document == SERVICE:
             found["resources"] = list(self._served(found, base))
-            return msgspec.json.encode(found)
+            return write_json(found)
         for package in packages(document, found):
             for holder in package.holders:
                 link = self._package_link(document, package, holder["packageContent"])
@@ -214,7 +220,7 @@ class NuGet:
                     node[name] = self._led_back(value, base)
                 elif isinstance(value, dict | list) and name != "@context":
                     waiting.append(value)
-        return msgspec.json.encode(found)
+        return write_json(found)
 
     def _led_back(self, url: str, base: str) -> str:
         """A link that leads back through the proxy, if what it leads to is served."""
@@ -226,29 +232,29 @@ class NuGet:
     def _package_link(self, document: str, package: Package, url: str) -> str | None:
         """The address below the mount of a package that a registration names; None if its host may not be asked."""
         path = self._path(url)
-        if path is None:
-            return None
+        if path is None or f"/{_PROVEN}/" in path:
+            return path
         name, version = package.id.lower(), normal(package.version)
         registrations, _, _ = document.removeprefix(f"{JSON}/").rpartition(f"/{quote(name)}/")
         usual = "/".join(map(quote, [name, version, f"{name}.{version}.nupkg"]))
         if not path.lower().endswith(f"/{usual}"):
             # Such an address does not tell what it leads to. The registration does, and where that is as well.
             path = f"{registrations}/{usual}"
-        return path if registrations in ("", self._registrations) else f"{registrations}/{_PROVEN}/{path}"
+        return path if registrations in ("", _USUAL) else f"{registrations}/{_PROVEN}/{path}"
 
     def _served(self, found: dict[str, Any], base: str) -> Iterator[dict[str, Any]]:
         """The resources of a service index that are served, as they are: what is not is left out."""
         resources = [(one, self._path(url.partition("{")[0]), url) for one, url in _resources(found)]
         kinds = {kind: path for one, path, _ in resources for kind in types(one) if path and _name(kind) in _LINKED}
         proving = [kind for kind in (*_REGISTRATIONS, *kinds) if kind in kinds and kind.startswith("Registrations")]
-        registrations = kinds[proving[0]].rstrip("/") if proving else self._registrations
+        registrations = kinds[proving[0]].rstrip("/") if proving else _USUAL
         for resource, path, url in resources:
             names = set(map(_name, types(resource)))
             if path is None or (_SIGNATURES in names and not base.startswith("https:")):
                 continue
-            if names & _SEARCHES:
-                path = f"{SEARCH}/{path}"
-            elif "PackageBaseAddress" in names and registrations != self._registrations:
+            if names & _SEARCHES and not _is_search(path.split("/")):
+                continue
+            if "PackageBaseAddress" in names and registrations != _USUAL and f"/{_PROVEN}/" not in path:
                 path = f"{registrations}/{_PROVEN}/{path}"
             _, brace, template = url.partition("{")
             yield {**resource, "@id": base + path + brace + template}
@@ -294,6 +300,11 @@ def _canonical(parts: list[str]) -> list[str]:
     named = parts[:1] == ["v3-flatcontainer"] or (parts[:1] == ["v3"] and parts[1].startswith("registration5-"))
     kept = 0 if named else len(parts) - 3 if parts[-1].lower().endswith(".nuspec") else len(parts)
     return [part.lower() if number >= kept else part for number, part in enumerate(parts)]
+
+
+def _is_search(parts: list[str]) -> bool:
+    """Whether an address is one of a search, as all sources call it in one way or another."""
+    return any(_SEARCHED.match(part) for part in parts)
 
 
 def _host(url: str) -> str:

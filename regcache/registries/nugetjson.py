@@ -8,11 +8,11 @@ from collections.abc import Iterator
 from typing import Any
 from urllib.parse import unquote
 
-import msgspec
-from attrs import frozen
+from attrs import evolve, frozen
 
 from regcache.errors import BadDocument
 from regcache.http.messages import STRENGTH, Digest
+from regcache.registries.jsontext import read_json
 from regcache.routes import Source
 
 __all__ = ["INDEX", "JSON", "SEARCH", "SERVICE", "Package", "is_id", "normal", "packages", "read", "types"]
@@ -70,10 +70,7 @@ def read(document: str, source: Source) -> Any:
 
     :raises regcache.errors.BadDocument: if it is not what a NuGet source serves there.
     """
-    try:
-        found = msgspec.json.decode(source.body.removeprefix(_MARK))
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        raise BadDocument(f"{source.url} is not JSON.") from None
+    found = read_json(evolve(source, body=source.body.removeprefix(_MARK)))
     kind, _, path = document.partition("/")
     wanted: tuple[str, ...] = {SERVICE: ("resources",), SEARCH: ("data",)}.get(kind, ())
     if kind == JSON and path.partition("?")[0].endswith(f"/{INDEX}") and isinstance(found, dict):
