@@ -15,7 +15,7 @@ from typing import Any
 from xml.sax.saxutils import quoteattr
 
 import pytest
-from attrs import evolve, field, frozen
+from attrs import field, frozen
 
 from regcache.errors import BadDocument, ConfigError, MethodNotAllowed, NotFound
 from regcache.http.messages import Digest, RequestHead
@@ -153,8 +153,14 @@ class Layout:
         for release in releases:
             same = [one for one in releases if one.id == release.id]
             leaf = self.leaf(release)
-            at = f"{self.home(release).removesuffix('index.json')}page/{normal(same[0].version)}/{normal(same[-1].version)}.json"
-            page = {"@id": at, "lower": same[0].version, "upper": same[-1].version, "parent": self.home(release)}
+            first, last = normal(same[0].version), normal(same[-1].version)
+            at = f"{self.url}{self.registrations}{release.id.lower()}/page/{first}/{last}.json"
+            page: dict[str, Any] = {
+                "@id": at,
+                "lower": same[0].version,
+                "upper": same[-1].version,
+                "parent": self.home(release),
+            }
             page["count"] = len(same)
             whole = {**page, "items": [self.leaf(one) for one in same]}
             paged = release.id in self.paged
@@ -310,3 +316,415 @@ class TestNuGet(Journey):
 def _nuget() -> list[str]:
     """The beginning of a command: not every system starts such a program by itself."""
     return [clients.program("mono"), clients.program("nuget.exe")]
+
+
+# The module by itself.
+
+
+def source_of(url: str = UPSTREAM, *hosts: str) -> NuGet:
+    """The module in front of a source."""
+    made = make(RegistryOptions(name="nuget", type="nuget", url=url, artifact_hosts=hosts))
+    assert isinstance(made, NuGet)
+    return made
+
+
+def route(path: str, query: str = "", url: str = UPSTREAM, method: str = "GET") -> Route:
+    """What a request means."""
+    return source_of(url, "files.example").route(RequestHead(method=method, path=path, query=query))
+
+
+def document(path: str, query: str = "", url: str = UPSTREAM) -> Document:
+    """The document that a request means."""
+    found = route(path, query, url)
+    assert isinstance(found, Document)
+    return found
+
+
+def artifact(path: str, url: str = UPSTREAM) -> Artifact:
+    """The file that a request means."""
+    found = route(path, url=url)
+    assert isinstance(found, Artifact)
+    return found
+
+
+def sent(found: Any, url: str = UPSTREAM) -> Source:
+    """A document as the upstream sends it."""
+    return Source(body=json.dumps(found).encode(), content_type="application/json", url=url)
+
+
+def served(key: str, found: Any, base: str = MOUNT, url: str = UPSTREAM, *hosts: str) -> Any:
+    """A document as a client gets it."""
+    return json.loads(source_of(url, *hosts).represent(key, sent(found), "json", base))
+
+
+@pytest.mark.parametrize(
+    ("url", "service", "query"),
+    [
+        ("https://a.example/", "https://a.example/v3/index.json", "https://a.example/query"),
+        ("https://a.example/v3/", "https://a.example/v3/index.json", "https://a.example/query"),
+        ("https://a.example/v3/index.json", "https://a.example/v3/index.json", "https://a.example/query"),
+        ("https://a.example/x/v3/index.json", "https://a.example/x/v3/index.json", "https://a.example/x/query"),
+        ("https://a.example/owner/index.json", "https://a.example/owner/index.json", "https://a.example/owner/query"),
+        ("https://a.example/owner", "https://a.example/owner/v3/index.json", "https://a.example/owner/query"),
+    ],
+)
+def test_the_service_index(url: str, service: str, query: str) -> None:
+    """A source is configured by its service index, or by where that is; here it has one address."""
+    for path in ("/v3/index.json", "/index.json", "//v3//index.json"):
+        assert (document(path, url=url).key, document(path, url=url).url) == ("service", service)
+    assert document("/query", url=url).url == query
+
+
+@pytest.mark.parametrize("url", ["https://a.example/v3/index.json?x=1", "https://a.example/#v3"])
+def test_what_is_no_source(url: str) -> None:
+    """An address with a query is refused when it is configured."""
+    with pytest.raises(ConfigError):
+        source_of(url)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/v3-flatcontainer/fx.lib/1.0.0/fx.lib.1.0.0.nupkg",
+        "/v3-flatcontainer/Fx.Lib/1.0.0/Fx.Lib.1.0.0.nupkg",
+        "/v3-flatcontainer/fx.lib/1.0.0.0/fx.lib.1.0.0.0.nupkg",
+        "/v3-flatcontainer/fx.lib/1.0/fx.lib.1.0.nupkg",
+        "/v3-flatcontainer//fx.lib/1.0.0+b/fx.lib.1.0.0%2Bb.nupkg",
+    ],
+)
+def test_a_package(path: str) -> None:
+    """However it is spelled it is one, and its registration's leaf, or the whole of that, leads to what proves it."""
+    found = artifact(path)
+    assert found.key == "package/fx.lib/1.0.0"
+    assert found.url == f"{UPSTREAM}v3-flatcontainer/fx.lib/1.0.0/fx.lib.1.0.0.nupkg"
+    assert not found.mutable
+    assert [one.url for one in found.indexes] == [f"{UPSTREAM}{USUAL}fx.lib/index.json"]
+    assert found.proof is not None
+    assert found.proof.url == f"{UPSTREAM}{USUAL}fx.lib/1.0.0.json"
+
+
+def test_a_package_that_is_proven_elsewhere() -> None:
+    """The address says where its registration is, on whichever host either of them is."""
+    found = artifact("/at/https/files.example/reg/~/flat/a/1.0.0/a.1.0.0.nupkg")
+    assert (found.key, found.url) == ("package/a/1.0.0", f"{UPSTREAM}flat/a/1.0.0/a.1.0.0.nupkg")
+    assert found.indexes[0].url == "https://files.example/reg/a/index.json"
+    found = artifact("/reg/~/at/https/files.example/flat/a/1.0.0/a.1.0.0.nupkg")
+    assert found.url == "https://files.example/flat/a/1.0.0/a.1.0.0.nupkg"
+    assert found.indexes[0].url == f"{UPSTREAM}reg/a/index.json"
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/",
+        "/v3/",
+        "/v3-flatcontainer/",
+        "/api/v2/package/a/1.0.0",
+        "/v3-flatcontainer/a/1.0.0/b.1.0.0.nupkg",
+        "/v3-flatcontainer/a/1.0.0/a.1.0.1.nupkg",
+        "/v3-flatcontainer/a/one/a.one.nupkg",
+        f"/v3-flatcontainer/a/{'1' * 4000}/a.{'1' * 4000}.nupkg",
+        "/v3-flatcontainer/a%20b/1.0.0/a%20b.1.0.0.nupkg",
+        "/a.1.0.0.nupkg",
+        "/~/a/1.0.0/a.1.0.0.nupkg",
+        "/v3-flatcontainer/a/1.0.0/a.1.0.0.snupkg",
+    ],
+)
+def test_what_means_nothing(path: str) -> None:
+    """It is none of a source's addresses; the text says which is."""
+    with pytest.raises(NotFound, match=r"index\.json|VERSION"):
+        route(path)
+
+
+@pytest.mark.parametrize(
+    ("path", "key"),
+    [
+        ("/v3-flatcontainer/Fx.Lib/index.json", "json/v3-flatcontainer/fx.lib/index.json"),
+        (f"/{USUAL}Fx.Lib/index.json", f"json/{USUAL}fx.lib/index.json"),
+        (f"/{USUAL}Fx.Lib/page/1.0.0/2.0.0-RC.json", f"json/{USUAL}fx.lib/page/1.0.0/2.0.0-rc.json"),
+        (f"/{USUAL}Fx.Lib/1.0.0.json", f"json/{USUAL}fx.lib/1.0.0.json"),
+        ("/Own/Registrations/fx.lib/index.json", "json/Own/Registrations/fx.lib/index.json"),
+        ("/at/https/files.example/X/y.json", "json/at/https/files.example/X/y.json"),
+    ],
+)
+def test_a_document(path: str, key: str) -> None:
+    """What the public registry names after packages has one spelling; the case of other paths may matter."""
+    assert document(path).key == key
+    assert document(path).mutable
+
+
+def test_the_documents_of_a_registration_are_one_family() -> None:
+    """What one of them says of a package is held against what was stored by another."""
+    family = artifact("/v3-flatcontainer/a/1.0.0/a.1.0.0.nupkg").indexes[0].family
+    for path in ("index.json", "1.0.0.json", "page/1.0.0/2.0.0.json"):
+        assert document(f"/{USUAL}a/{path}").family == family
+
+
+def test_a_leaf_of_the_catalog_never_changes() -> None:
+    """It is not asked for again, by anybody."""
+    layout = Layout()
+    kit = make_cache(source_of())
+    kit.upstream.pages = pages(layout)
+    path = "/" + layout.entry(RELEASES[1]).removeprefix(UPSTREAM)
+    before = kit.get(path)[1]
+    kit.advance(400 * 86400)
+    assert kit.get(path, Cache_Control="no-cache")[1] == before
+    assert kit.upstream.urls().count(layout.entry(RELEASES[1])) == 1
+
+
+def test_a_stored_leaf_of_the_catalog_proves() -> None:
+    """A package is proven by what is stored, where its registration and its leaf are."""
+    layout = Layout()
+    kit = make_cache(source_of())
+    kit.upstream.pages = pages(layout)
+    for url in (layout.home(RELEASES[1]), layout.entry(RELEASES[1])):
+        kit.get("/" + url.removeprefix(UPSTREAM))
+    kit.upstream.asked.clear()
+    kit.get(f"/{layout.flat}{RELEASES[1].file}")
+    assert kit.upstream.urls() == [f"{UPSTREAM}{layout.flat}{RELEASES[1].file}"]
+    assert kit.store.entries["nuget/package/fx.lib/1.0.0"].verified
+
+
+def test_searches() -> None:
+    """A search is kept for a minute, however its query is written; the rest of a source is no search."""
+    found = document("/query", "skip=0&q=a%20b&prerelease=")
+    assert found.url == f"{UPSTREAM}query?prerelease=&q=a+b&skip=0"
+    assert found.key == document("/query", "q=a+b&prerelease=&skip=0").key
+    assert found.ttl == 60
+    assert document("/v3/search").url == f"{UPSTREAM}v3/search"
+
+
+def test_the_public_search_is_known() -> None:
+    """The public source's search is on hosts of its own; another source may not lead there."""
+    public = make(RegistryOptions(name="nuget", type="nuget"))
+    host = "https://azuresearch-usnc.nuget.org/"
+    assert public.allows(host)
+    assert not source_of().allows(host)
+
+
+def test_another_host_that_is_not_named() -> None:
+    """An address on it is asked of the upstream, which may be a cache that knows it."""
+    assert document("/at/https/evil.test/a.json").url == f"{UPSTREAM}at/https/evil.test/a.json"
+    assert document("/at/https/files.example/a.json").url == "https://files.example/a.json"
+
+
+@pytest.mark.parametrize("method", ["PUT", "DELETE", "POST"])
+def test_publishing(method: str) -> None:
+    """Packages and symbols are pushed to the registry itself."""
+    for path in ("/api/v2/package", "/api/v2/symbolpackage/", "/v3/index.json"):
+        with pytest.raises(MethodNotAllowed, match="registry itself"):
+            route(path, method=method)
+
+
+def test_the_service_index_as_it_is_served() -> None:
+    """Every resource that is served leads back, what is not is left out, and nothing else is changed."""
+    layout = Layout(search=SEARCH)
+    found = {"version": "3.0.0", "resources": layout.resources(), "@context": {"@vocab": "http://schema.example#"}}
+    made = served("service", found, MOUNT, UPSTREAM, "search.example")
+    assert (made["version"], made["@context"]) == ("3.0.0", found["@context"])
+    kinds = {str(one["@type"]): one["@id"] for one in made["resources"]}
+    assert kinds == {
+        "SearchQueryService": f"{MOUNT}at/https/search.example/query",
+        "['SearchAutocompleteService', 'SearchAutocompleteService/3.5.0']": (
+            f"{MOUNT}at/https/search.example/query/autocomplete"
+        ),
+        "RegistrationsBaseUrl": f"{MOUNT}v3/registration5-semver1/",
+        "RegistrationsBaseUrl/3.6.0": f"{MOUNT}{USUAL}",
+        "RegistrationsBaseUrl/Versioned": f"{MOUNT}{USUAL}",
+        "PackageBaseAddress/3.0.0": f"{MOUNT}v3-flatcontainer/",
+        "ReadmeUriTemplate/6.13.0": f"{MOUNT}v3-flatcontainer/{{lower_id}}/{{lower_version}}/readme",
+        "VulnerabilityInfo/6.7.0": f"{MOUNT}v3/vulnerabilities/index.json",
+    }
+    assert made["resources"][0]["comment"] == "search"
+
+
+def test_signatures_are_for_https() -> None:
+    """Over plain http clients refuse them, and the whole source: they are told of them only over https."""
+    found = {"resources": Layout().resources()}
+    kinds = [one["@type"] for one in served("service", found, "https://cache.example/nuget/")["resources"]]
+    assert "RepositorySignatures/5.0.0" in kinds
+    certificate = f"{UPSTREAM}v3-index/certificates/a.crt"
+    told = {"allRepositorySigned": True, "signingCertificates": [{"contentUrl": certificate}]}
+    made = served("json/v3-index/repository-signatures/index.json", told)
+    assert made["signingCertificates"] == [{"contentUrl": f"{MOUNT}v3-index/certificates/a.crt"}]
+    assert artifact("/v3-index/certificates/a.crt").url == certificate
+
+
+def test_a_service_index_that_names_other_hosts() -> None:
+    """What is on a host that may not be asked is left out, and counted."""
+    resources = [
+        {"@id": "https://far.example/flat/", "@type": "PackageBaseAddress/3.0.0"},
+        {"@id": "https://far.example/report", "@type": "ReportAbuseUriTemplate"},
+        {"@id": f"{UPSTREAM}find", "@type": "SearchQueryService"},
+        {"@id": f"{UPSTREAM}none"},
+        {"@type": "Catalog/3.0.0"},
+        7,
+    ]
+    assert served("service", {"resources": resources})["resources"] == []
+    assert source_of().facts("service", sent({"resources": resources})).foreign == {"far.example": 1}
+
+
+def test_another_layout_is_in_the_addresses() -> None:
+    """Where the registrations are not the public registry's, the flat container's address says where they are."""
+    at = "https://files.example/reg"
+    resources = [
+        {"@id": f"{UPSTREAM}old/", "@type": "RegistrationsBaseUrl"},
+        {"@id": at, "@type": "RegistrationsBaseUrl/3.6.0"},
+        {"@id": f"{UPSTREAM}flat", "@type": "PackageBaseAddress/3.0.0"},
+    ]
+    made = served("service", {"resources": resources}, MOUNT, UPSTREAM, "files.example")["resources"]
+    assert [one["@id"] for one in made] == [
+        f"{MOUNT}old/",
+        f"{MOUNT}at/https/files.example/reg",
+        f"{MOUNT}at/https/files.example/reg/~/flat",
+    ]
+    again = served("service", {"resources": made}, MOUNT, MOUNT, "files.example")["resources"]
+    assert again == made
+
+
+def test_facts_of_a_registration() -> None:
+    """Each release: where it is, and which leaf of the catalog proves it, or the digest that a source tells at once."""
+    layout, lib = Layout(), RELEASES[1]
+    leaf = layout.leaf(lib)
+    digest = hashlib.sha512(lib.body).digest()
+    told = {"packageHash": base64.b64encode(digest).decode(), "packageHashAlgorithm": "SHA512", "packageSize": 9}
+    facts = source_of().facts(f"json/{USUAL}fx.lib/index.json", sent({"items": [{"items": [leaf]}, leaf]}))
+    fact = facts["package/fx.lib/1.0.0"]
+    assert (fact.url, fact.digests, fact.size) == (f"{UPSTREAM}{layout.flat}{lib.file}", (), None)
+    assert fact.proof is not None
+    assert (fact.proof.url, fact.proof.mutable) == (layout.entry(lib), False)
+    leaf["catalogEntry"].update(told)
+    fact = source_of().facts("json/r/fx.lib/index.json", sent({"items": [leaf]}))["package/fx.lib/1.0.0"]
+    assert (fact.digests, fact.size, fact.proof) == ((Digest("sha512", digest.hex()),), 9, None)
+
+
+@pytest.mark.parametrize("entry", ["https://far.example/x.json", f"{UPSTREAM}{USUAL}fx.lib/1.0.0.json", "", 7])
+def test_a_registration_that_points_nowhere(entry: object) -> None:
+    """A catalog that may not be asked, or is the registration itself, proves nothing."""
+    found = {"packageContent": f"{UPSTREAM}p", "catalogEntry": {"id": "Fx.Lib", "version": "1.0", "@id": entry}}
+    facts = source_of().facts(f"json/{USUAL}fx.lib/1.0.0.json", sent(found))
+    assert facts["package/fx.lib/1.0.0"].proof is None
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        {"packageHash": "x", "packageHashAlgorithm": "SHA512"},
+        {"packageHash": "AAAA", "packageHashAlgorithm": "CRC32"},
+        {"packageHash": 7, "packageHashAlgorithm": "SHA512"},
+        {"packageHash": "AAAA"},
+    ],
+)
+def test_digests_that_are_none(entry: dict[str, Any]) -> None:
+    """What is no digest, or of an algorithm that proves nothing, is passed over."""
+    fact = source_of().facts("json/c/a.json", sent({"id": "a", "version": "1.0.0", **entry}))["package/a/1.0.0"]
+    assert fact.digests == ()
+
+
+def test_a_package_with_an_address_of_its_own() -> None:
+    """Wherever a registration says that a package is, its address here is the usual one below that registration."""
+    there = f"{UPSTREAM}api/v2/package/Fx.Lib/1.0"
+    leaf = {"packageContent": there, "catalogEntry": {"id": "Fx.Lib", "version": "1.0", "packageContent": there}}
+    for hive, before in ((USUAL, ""), ("reg/", "reg/~/")):
+        made = served(f"json/{hive}fx.lib/index.json", {"items": [{"items": [leaf]}]})["items"][0]["items"][0]
+        link = f"{before}{hive}fx.lib/1.0.0/fx.lib.1.0.0.nupkg"
+        assert made["packageContent"] == made["catalogEntry"]["packageContent"] == MOUNT + link
+    kit = make_cache(source_of())
+    index = {"items": [{"items": [leaf]}]}
+    kit.upstream.pages = {
+        f"{UPSTREAM}reg/fx.lib/index.json": Page(body=json.dumps(index).encode()),
+        there: Page(body=b"package"),
+    }
+    assert kit.get("/reg/~/reg/fx.lib/1.0.0/fx.lib.1.0.0.nupkg")[1] == b"package"
+
+
+def test_packages_on_hosts_that_may_not_be_asked() -> None:
+    """They are left as they are, and counted."""
+    leaf = {"packageContent": "https://far.example/a.nupkg", "catalogEntry": {"id": "a", "version": "1.0.0"}}
+    key, found = "json/r/a/index.json", {"items": [leaf]}
+    assert served(key, found) == found
+    facts = source_of().facts(key, sent(found))
+    assert (dict(facts), facts.foreign) == ({}, {"far.example": 1})
+
+
+def test_what_is_left_as_it_is() -> None:
+    """Links to what is not served, names that only look like links, and a document's context."""
+    items: list[Any] = [{"@id": f"{UPSTREAM}v3/index.json"}, f"{UPSTREAM}a.json", 1.5, None]
+    found = {
+        "@context": {"@id": f"{UPSTREAM}a.json"},
+        "@id": f"{UPSTREAM}a.json#x",
+        "parent": f"{UPSTREAM}a.html",
+        "registration": "https://far.example/a.json",
+        "projectUrl": f"{UPSTREAM}a.json",
+        "iconUrl": f"{UPSTREAM}..%2f/a.json",
+        "items": items,
+    }
+    changed = {"@id": f"{MOUNT}a.json#x", "items": [{"@id": f"{MOUNT}v3/index.json"}, *items[1:]]}
+    assert served("json/a.json", found) == {**found, **changed}
+    other = served("json/a.json", {"@id": f"{UPSTREAM}o/v3/index.json"}, url=f"{UPSTREAM}o/index.json")
+    assert other == {"@id": f"{MOUNT}at/https/nuget.example/o/v3/index.json"}
+
+
+@pytest.mark.parametrize(
+    ("key", "body"),
+    [
+        ("service", b'{"items": []}'),
+        ("service", b"[]"),
+        ("service", b'{"resources": 1}'),
+        (f"json/{USUAL}a/index.json", b'{"message": "not here"}'),
+        ("search/query", b'{"items": []}'),
+        ("json/a.json", b"7"),
+        ("json/a.json", b"<html>"),
+        ("json/a.json", b""),
+    ],
+)
+def test_what_is_no_document(key: str, body: bytes) -> None:
+    """What does not hold what that document holds is refused."""
+    with pytest.raises(BadDocument):
+        source_of().facts(key, Source(body=body, content_type="application/json", url=UPSTREAM))
+
+
+def test_a_byte_order_mark() -> None:
+    """Servers of this ecosystem send one at times."""
+    source = Source(body=b'\xef\xbb\xbf{"resources": []}', content_type="", url=UPSTREAM)
+    assert source_of().facts("service", source) == {}
+
+
+@pytest.mark.parametrize(
+    ("version", "expected"),
+    [
+        ("1.0.0", "1.0.0"),
+        ("1", "1.0.0"),
+        ("1.2", "1.2.0"),
+        ("1.2.3.0", "1.2.3"),
+        ("1.2.3.4", "1.2.3.4"),
+        ("01.002.3", "1.2.3"),
+        ("1.0.0-RC.1+Build.5", "1.0.0-rc.1"),
+        ("", ""),
+        ("latest", ""),
+        ("1.0.0.0.0", ""),
+        ("1.0.0-", ""),
+        ("٣.0.0", ""),
+    ],
+)
+def test_versions(version: str, expected: str) -> None:
+    """A version has one form in addresses."""
+    assert normal(version) == expected
+
+
+@pytest.mark.parametrize(("base", "plain"), [("http://a.example/nuget/", True), ("https://a.example/", False)])
+def test_client_lines(base: str, plain: bool) -> None:
+    """Newer clients must be told that plain http is meant."""
+    lines = source_of().client_lines(base)
+    assert f"{base}v3/index.json" in lines[0]
+    assert ("--allow-insecure-connections" in lines[0]) is plain
+
+
+def test_other_files() -> None:
+    """What lies beside a package is passed on; nothing proves it."""
+    found = artifact("/v3-flatcontainer/Fx.Lib/1.0.0/Fx.Lib.nuspec")
+    assert found.url == f"{UPSTREAM}v3-flatcontainer/fx.lib/1.0.0/fx.lib.nuspec"
+    assert found.content_type == "application/xml"
+    assert found.documents == ()
+    assert artifact("/Own/flat/Fx.Lib/1.0.0/Fx.Lib.nuspec").url == f"{UPSTREAM}Own/flat/fx.lib/1.0.0/fx.lib.nuspec"
+    assert artifact("/v3-flatcontainer/fx.lib/1.0.0/icon").url == f"{UPSTREAM}v3-flatcontainer/fx.lib/1.0.0/icon"

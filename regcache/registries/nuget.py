@@ -195,12 +195,13 @@ class NuGet:
 
     def _leaf(self, document: str, url: object) -> Document | None:
         """The leaf of the catalog that a registration points to, unless that is the document itself."""
-        path = self._path(url.partition("#")[0]) if isinstance(url, str) else None
-        if path is None:
+        url = url.partition("#")[0] if isinstance(url, str) else ""
+        path = self._path(url)
+        if not path:
             return None
         bare, _, query = path.partition("?")
         leaf = self._json([part for part in segments("/" + bare) if part], query)
-        return None if leaf.key == document else leaf
+        return None if leaf.key == document else evolve(leaf, url=url)
 
     def represent(self, document: str, source: Source, representation: str, base: str) -> bytes:
         del representation
@@ -297,7 +298,7 @@ def _key(name: str, version: str) -> str:
 
 def _canonical(parts: list[str]) -> list[str]:
     """The one spelling of an address: the public registry has what it names after packages in lower case."""
-    named = parts[:1] == ["v3-flatcontainer"] or (parts[:1] == ["v3"] and parts[1].startswith("registration5-"))
+    named = parts[:1] == ["v3-flatcontainer"] or "/".join(parts).startswith("v3/registration5-")
     kept = 0 if named else len(parts) - 3 if parts[-1].lower().endswith(".nuspec") else len(parts)
     return [part.lower() if number >= kept else part for number, part in enumerate(parts)]
 
