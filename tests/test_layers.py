@@ -30,6 +30,7 @@ LEVELS = {
     "regcache.flow": 3,
     "regcache.access": 4,
     "regcache.accesslog": 4,
+    "regcache.pages": 4,
     "regcache.site": 4,
     "regcache.web": 4,
     "regcache.options": 5,

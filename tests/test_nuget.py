@@ -561,7 +561,9 @@ def test_a_service_index_that_names_other_hosts() -> None:
         7,
     ]
     assert served("service", {"resources": resources})["resources"] == []
-    assert source_of().facts("service", sent({"resources": resources})).foreign == {"far.example": 1}
+    assert source_of().facts("service", sent({"resources": resources})).foreign == {
+        "far.example": (1, "https://far.example/flat/")
+    }
 
 
 def test_another_layout_is_in_the_addresses() -> None:
@@ -644,7 +646,7 @@ def test_packages_on_hosts_that_may_not_be_asked() -> None:
     key, found = "json/r/a/index.json", {"items": [leaf]}
     assert served(key, found) == found
     facts = source_of().facts(key, sent(found))
-    assert (dict(facts), facts.foreign) == ({}, {"far.example": 1})
+    assert (dict(facts), facts.foreign) == ({}, {"far.example": (1, "https://far.example/a.nupkg")})
 
 
 def test_what_is_left_as_it_is() -> None:

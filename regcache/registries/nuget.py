@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit
@@ -177,13 +176,13 @@ class NuGet:
 
     def facts(self, document: str, source: Source) -> Facts:
         found = read(document, source)
-        made, foreign = Facts(), Counter[str]()
         if document == SERVICE:
-            foreign.update(_host(url) for _, url in _resources(found) if self._path(url) is None)
-            return Facts({}, foreign)
+            return Facts({}, [url for _, url in _resources(found) if not self._origins.allows(url)])
+        made: dict[str, Fact] = {}
+        foreign: list[str] = []
         for package in packages(document, found):
             if package.url and not self._origins.allows(package.url):
-                foreign[_host(package.url)] += 1
+                foreign.append(package.url)
                 continue
             made[_key(package.id, package.version)] = Fact(
                 url=package.url,
@@ -271,9 +270,9 @@ class NuGet:
         source = base + "/".join(_SERVICE)
         plain = " --allow-insecure-connections" if base.startswith("http:") else ""
         return [
-            f"dotnet nuget add source {source} --name regcache{plain}",
-            "dotnet nuget disable source nuget.org",
-            f"nuget sources add -Name regcache -Source {source}",
+            f"dotnet nuget add source {source} --name regcache{plain}   # dotnet",
+            "dotnet nuget disable source nuget.org   # dotnet, beside the other line",
+            f"nuget sources add -Name regcache -Source {source}   # nuget",
         ]
 
 
@@ -306,7 +305,3 @@ def _canonical(parts: list[str]) -> list[str]:
 def _is_search(parts: list[str]) -> bool:
     """Whether an address is one of a search, as all sources call it in one way or another."""
     return any(_SEARCHED.match(part) for part in parts)
-
-
-def _host(url: str) -> str:
-    return url.partition("://")[2].partition("/")[0].rpartition("@")[2]
