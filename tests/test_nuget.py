@@ -7,6 +7,7 @@ import gzip
 import hashlib
 import io
 import json
+import shutil
 import subprocess
 import zipfile
 from collections.abc import Iterable, Mapping
@@ -31,6 +32,7 @@ from tests.origin import Origin
 UPSTREAM, MOUNT = "https://nuget.example/", "http://cache.example:8650/nuget/"
 SEARCH = "https://search.example/query"
 USUAL = "v3/registration5-gz-semver2/"
+FOLLOWED = ("@id", "registration", "parent", "packageContent", "catalogEntry", "iconUrl")
 _OPC = "application/vnd.openxmlformats-package.relationships+xml"
 _NUSPEC = "http://schemas.microsoft.com/packaging"
 
@@ -212,12 +214,10 @@ def pages(layout: Layout, *more: Release) -> dict[str, Page]:
 
 def linked(found: Any) -> Iterable[str]:
     """Every link in a document that a client follows."""
-    for name, value in (
-        found.items() if isinstance(found, dict) else enumerate(found) if isinstance(found, list) else ()
-    ):
-        if name in ("@id", "registration", "parent", "packageContent", "catalogEntry", "iconUrl") and isinstance(
-            value, str
-        ):
+    for value in found if isinstance(found, list) else ():
+        yield from linked(value)
+    for name, value in found.items() if isinstance(found, dict) else ():
+        if name in FOLLOWED and isinstance(value, str):
             link = value.partition("#")[0].replace("{lower_id}", "a").replace("{lower_version}", "1.0.0")
             yield f"{link}a/index.json" if link.endswith("/") else link
         else:
@@ -288,19 +288,10 @@ class TestNuGet(Journey):
         return told.stdout.splitlines()[0].rpartition(" ")[2]
 
     def publish(self, origin: Origin) -> str:
-        layout = Layout(url=origin.url, search=f"{origin.url}query", paged=("Fx.Lib",))
-        for url, document in layout.documents(*RELEASES).items():
-            body, fields = layout.coded(url, document)
-            origin.add("/" + url.removeprefix(origin.url), body, "application/json", **fields)
-        for url, body in layout.files(*RELEASES).items():
-            origin.add("/" + url.removeprefix(origin.url), body)
-        return f"/{layout.flat}{RELEASES[1].file}"
+        return publish(origin)
 
     def install(self, url: str, place: Path, locked: bool = False) -> subprocess.CompletedProcess[str]:
-        place.mkdir(exist_ok=True)
-        source = f'<add key="regcache" value="{url}v3/index.json" protocolVersion="3"/>'
-        sources = f"<packageSources><clear/>{source}</packageSources>"
-        (place / "NuGet.Config").write_text(f"<configuration>{sources}</configuration>")
+        configure(place, url)
         what = ["restore", "packages.config"] if locked else ["install", "Fx.App"]
         into = ["-PackagesDirectory" if locked else "-OutputDirectory", str(place / "packages")]
         command = [*_nuget(), *what, *into, "-ConfigFile", str(place / "NuGet.Config"), "-NonInteractive"]
@@ -311,6 +302,64 @@ class TestNuGet(Journey):
         lines = [f'<package id="{name}" version="1.0.0"/>' for name in ("Fx.App", "Fx.Lib")]
         (place / "packages.config").write_text(f"<packages>{''.join(lines)}</packages>")
         return done
+
+
+@pytest.mark.journey
+@pytest.mark.skipif(shutil.which("dotnet") is None, reason="dotnet is not installed here")
+class TestDotnet(Journey):
+    """The real dotnet, which asks for lists of versions and packages alone."""
+
+    client = "dotnet"
+    registry = "nuget"
+    locks = ("packages.lock.json",)
+
+    def publish(self, origin: Origin) -> str:
+        return publish(origin)
+
+    def install(self, url: str, place: Path, locked: bool = False) -> subprocess.CompletedProcess[str]:
+        configure(place, url)
+        # The framework that the tools are of is the one that they need not fetch.
+        framework = f"net{self.version().partition('.')[0]}.0"
+        (place / "p.csproj").write_text(
+            f'<Project Sdk="Microsoft.NET.Sdk"><PropertyGroup><TargetFramework>{framework}</TargetFramework>'
+            "<RestorePackagesWithLockFile>true</RestorePackagesWithLockFile><NuGetAudit>false</NuGetAudit></PropertyGroup>"
+            '<ItemGroup><PackageReference Include="Fx.App" Version="1.0.0"/></ItemGroup></Project>'
+        )
+        command = [clients.program("dotnet"), "restore", "p.csproj", "--configfile", "NuGet.Config"]
+        done = clients.run(
+            [*command, *(["--locked-mode"] if locked else [])],
+            place,
+            DOTNET_CLI_HOME=str(place),
+            DOTNET_CLI_TELEMETRY_OPTOUT="1",
+            DOTNET_NOLOGO="1",
+            DOTNET_GENERATE_ASPNET_CERTIFICATE="false",
+            DOTNET_SYSTEM_GLOBALIZATION_INVARIANT="1",
+            MSBUILDDISABLENODEREUSE="1",
+            NUGET_PACKAGES=str(place / "packages"),
+            NUGET_HTTP_CACHE_PATH=str(place / "http"),
+        )
+        if done.returncode == 0:
+            assert len(list(place.glob("packages/fx.*/1.0.0/*.nupkg"))) == len(("Fx.App", "Fx.Lib"))
+        return done
+
+
+def publish(origin: Origin) -> str:
+    """A source with two packages; the path of the one that the other needs."""
+    layout = Layout(url=origin.url, search=f"{origin.url}query", paged=("Fx.Lib",))
+    for url, document in layout.documents(*RELEASES).items():
+        body, fields = layout.coded(url, document)
+        origin.add("/" + url.removeprefix(origin.url), body, "application/json", **fields)
+    for url, body in layout.files(*RELEASES).items():
+        origin.add("/" + url.removeprefix(origin.url), body)
+    return f"/{layout.flat}{RELEASES[1].file}"
+
+
+def configure(place: Path, url: str) -> None:
+    """Point a project at the mount, and at nothing else."""
+    place.mkdir(exist_ok=True)
+    source = f'<add key="regcache" value="{url}v3/index.json" protocolVersion="3" allowInsecureConnections="true"/>'
+    sources = f"<packageSources><clear/>{source}</packageSources>"
+    (place / "NuGet.Config").write_text(f"<configuration>{sources}</configuration>")
 
 
 def _nuget() -> list[str]:
