@@ -251,6 +251,7 @@ class TestContract(RegistryContract):
             documents=tuple(Ask("/" + path) for path in paths),
             artifacts={Ask(flat + one.file): layout.url + layout.flat + one.file for one in RELEASES},
             hosts=frozenset({"search.example"}),
+            nameless=frozenset({Ask("/v3/index.json")}),
             options=self.options,
         )
 
@@ -541,6 +542,31 @@ def test_searches() -> None:
     assert found.key == document("/query", "q=a+b&prerelease=&skip=0").key
     assert found.ttl == 60
     assert document("/v3/search").url == f"{UPSTREAM}v3/search"
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        *("/v3-flatcontainer/corp.tool/index.json", "/v3-flatcontainer/Corp.Tool/1.0.0/Corp.Tool.1.0.0.nupkg"),
+        *(f"/{USUAL}corp.tool/index.json", f"/{USUAL}corp.tool/1.0.0.json", f"/{USUAL}corp.tool/page/1.0.0/2.0.0.json"),
+        *("/v3-flatcontainer/corp.tool/1.0.0/corp.tool.nuspec", "/v3-flatcontainer/corp.tool/1.0.0/readme"),
+        *("/v3/catalog0/data/2024.01.01.00.00.00/corp.2.tool.1.0.0.json", "/own/corp.tool.json"),
+        *(
+            "/query?q=corp.tool",
+            "/query?q=x%20packageid:Corp.Tool",
+            "/query?q=%22corp.tool%22",
+            "/autocomplete?id=corp.tool",
+        ),
+    ],
+)
+def test_names_of_another_registry(target: str) -> None:
+    """Whatever tells a name of a package is known to do so."""
+    options = RegistryOptions(name="nuget", type="nuget", url=UPSTREAM, elsewhere=("corp.*",))
+    kit = make_cache(make(options))
+    path, _, query = target.partition("?")
+    with pytest.raises(NotFound, match="names"):
+        kit.get_head(RequestHead(method="GET", path=path, query=query))
+    assert kit.upstream.asked == []
 
 
 def test_the_public_search_is_known() -> None:

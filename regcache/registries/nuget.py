@@ -111,7 +111,9 @@ class NuGet:
         asked = urlencode(sorted(parse_qsl(query, keep_blank_values=True)))
         asked = f"?{asked}" if asked else ""
         made = self._document(f"{SEARCH}/{'/'.join(map(quote, parts))}{asked}", self._url(parts) + asked)
-        return evolve(made, ttl=_MINUTE)
+        # A search may name a package in a qualifier or in quotes (the registry's search syntax).
+        words = re.split(r'[\s:"]+', " ".join(value for _, value in parse_qsl(query)))
+        return evolve(made, ttl=_MINUTE, packages=tuple(filter(None, words)))
 
     def _json(self, parts: list[str], query: str = "") -> Document:
         parts = _canonical(parts)
@@ -122,6 +124,7 @@ class NuGet:
             self._document(f"{JSON}/{'/'.join(map(quote, parts))}{asked}", self._url(parts) + asked),
             mutable=not _CATALOG_LEAF.search("/".join(parts)),
             family="/".join(["registration", *map(quote, family)]),
+            packages=_named(parts),
         )
 
     def _package(self, registrations: list[str], parts: list[str]) -> Artifact:
@@ -135,12 +138,14 @@ class NuGet:
             content_type="application/octet-stream",
             indexes=(self._json([*registrations, name, INDEX]),),
             proof=self._json([*registrations, name, f"{number}.json"]),
+            packages=(name,),
         )
 
     def _file(self, parts: list[str]) -> Artifact:
         parts = _canonical(parts)
         kind = "application/xml" if parts[-1].endswith(".nuspec") else ""
-        return Artifact(key=f"file/{'/'.join(map(quote, parts))}", url=self._url(parts), content_type=kind)
+        key = f"file/{'/'.join(map(quote, parts))}"
+        return Artifact(key=key, url=self._url(parts), content_type=kind, packages=_named(parts))
 
     def _url(self, parts: list[str]) -> str:
         """
@@ -300,6 +305,13 @@ def _canonical(parts: list[str]) -> list[str]:
     named = parts[:1] == ["v3-flatcontainer"] or "/".join(parts).startswith("v3/registration5-")
     kept = 0 if named else len(parts) - 3 if parts[-1].lower().endswith(".nuspec") else len(parts)
     return [part.lower() if number >= kept else part for number, part in enumerate(parts)]
+
+
+def _named(parts: list[str]) -> tuple[str, ...]:
+    """The packages that an address may name: by a whole segment, or by what is before a version or a suffix in one."""
+    parts = parts[3:] if parts[:1] == [_AT] else parts
+    ends = {name[: end.start()] for name in parts for end in re.finditer(r"\.\d|\.[a-z]+$", name, re.IGNORECASE)}
+    return tuple(sorted({*parts, *ends}))
 
 
 def _is_search(parts: list[str]) -> bool:
