@@ -805,3 +805,19 @@ def test_other_files() -> None:
     assert found.documents == ()
     assert artifact("/Own/flat/Fx.Lib/1.0.0/Fx.Lib.nuspec").url == f"{UPSTREAM}Own/flat/fx.lib/1.0.0/fx.lib.nuspec"
     assert artifact("/v3-flatcontainer/fx.lib/1.0.0/icon").url == f"{UPSTREAM}v3-flatcontainer/fx.lib/1.0.0/icon"
+
+
+@pytest.mark.parametrize(
+    "leaf",
+    [
+        {"catalogEntry": 7},
+        {"catalogEntry": {"id": 7, "version": "1.0.0"}, "packageContent": f"{UPSTREAM}p"},
+        {"catalogEntry": {"id": "a", "version": "first"}, "packageContent": f"{UPSTREAM}p"},
+        {"catalogEntry": {"id": "a", "version": "1.0.0"}},
+        {"catalogEntry": f"{UPSTREAM}c.json", "packageContent": f"{UPSTREAM}p"},
+    ],
+)
+def test_leaves_that_name_no_package(leaf: dict[str, Any]) -> None:
+    """They are passed over, and left as they are."""
+    assert source_of().facts("json/odd", sent({"items": [leaf, 7]})) == {}
+    assert served("json/odd", leaf).get("packageContent") == leaf.get("packageContent")

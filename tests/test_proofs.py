@@ -26,7 +26,7 @@ class Pointing(FakeRegistry):
     def facts(self, document: str, source: Source) -> Facts:
         text = source.body.decode()
         if document != "index":
-            return Facts({f"files/{document}": self._said(text)})
+            return Facts({f"files/{document}": self._said(text)} if text else {})
         return Facts({f"files/{name}": self._said(there) for name, there in json.loads(text).items()})
 
     def _said(self, text: str) -> Fact:
@@ -90,10 +90,11 @@ def test_a_proof_that_goes_away_does_not_make_it_right() -> None:
     assert kit.upstream.urls().count(PROOF) == 2
 
 
-def test_without_it_nothing_is_proven() -> None:
-    """A proof that cannot be had leaves the artifact unproven: served, and asked for again."""
+@pytest.mark.parametrize("proof", [Page(status=503), Page(status=404), Page(body=b"")])
+def test_without_it_nothing_is_proven(proof: Page) -> None:
+    """A proof that cannot be had, or is of something else, leaves the artifact unproven: served, and asked for again."""
     kit = behind()
-    kit.upstream.pages[PROOF] = Page(status=503)
+    kit.upstream.pages[PROOF] = proof
     assert kit.get("/files/a.bin")[1] == BODY
     assert not kit.store.entries["fake/files/a.bin"].verified
     assert kit.get("/files/a.bin")[0].detail == "unverified"
