@@ -92,7 +92,7 @@ def test_a_proof_that_goes_away_does_not_make_it_right() -> None:
 
 @pytest.mark.parametrize("proof", [Page(status=503), Page(status=404), Page(body=b"")])
 def test_without_it_nothing_is_proven(proof: Page) -> None:
-    """A proof that cannot be had, or is of something else, leaves the artifact unproven: served, and asked for again."""
+    """A proof that cannot be had, or is of something else, leaves it unproven: served, and asked for again."""
     kit = behind()
     kit.upstream.pages[PROOF] = proof
     assert kit.get("/files/a.bin")[1] == BODY
