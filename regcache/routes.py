@@ -58,6 +58,10 @@ class Document:
     :ivar instead: another document that serves as well if a fresh copy of it is stored.
     :ivar spares: documents that serve, in the representation they say, when this one cannot be had.
     :ivar ttl: seconds of freshness, if not the registry's own.
+    :ivar etag: the digest algorithm whose value for the body is the entity tag that the protocol speaks of, such as
+        ``md5``; such a document is sent as it came. Empty where a tag is only a tag.
+    :ivar grows: whether it is mostly changed at its end, so that a new one may be asked for from there on. It is held
+        against whatever digests are published with it.
     :ivar family: the same for documents that name the same artifacts; the key, unless said otherwise.
     """
 
@@ -71,6 +75,8 @@ class Document:
     instead: Document | None = None
     spares: tuple[Document, ...] = ()
     ttl: float | None = None
+    etag: str = ""
+    grows: bool = False
     family: str = field(default=Factory(lambda self: self.key, takes_self=True))
 
 
