@@ -42,10 +42,11 @@ def environment(home: Path) -> dict[str, str]:
     }
 
 
-def run(command: list[str], place: Path) -> subprocess.CompletedProcess[str]:
-    """Run a client in a directory; what it says is kept."""
+def run(command: list[str], place: Path, **variables: str) -> subprocess.CompletedProcess[str]:
+    """Run a client in a directory, with more variables; what it says is kept."""
     place.mkdir(exist_ok=True)
-    return subprocess.run(command, env=environment(place), cwd=place, capture_output=True, text=True, timeout=120)
+    told = {**environment(place), **variables}
+    return subprocess.run(command, env=told, cwd=place, capture_output=True, text=True, timeout=240)
 
 
 def pip_install(index: str, place: Path, *names: str) -> list[str]:

@@ -6,6 +6,7 @@ import base64
 import copy
 import hashlib
 import json
+from collections.abc import Iterable
 from functools import cache
 from typing import Any
 
@@ -20,6 +21,7 @@ from regcache.interfaces import IRegistry
 from regcache.registries import make
 from regcache.registries.npm import Npm
 from regcache.routes import Artifact, Document, Fact, Local, RegistryOptions, Relay, Route, Source
+from regcache.testing import Ask, Page, RegistryContract, Sample
 
 UPSTREAM, MOUNT = "https://npm.example/", "http://cache.example:8650/npm/"
 FULL, ABBREVIATED = "application/json", "application/vnd.npm.install-v1+json"
@@ -653,3 +655,34 @@ def test_the_public_files_are_always_allowed() -> None:
 def test_client_lines() -> None:
     """Every client line names the mount."""
     assert all(MOUNT in line for line in registry().client_lines(MOUNT))
+
+
+class TestContract(RegistryContract):
+    """What every registry must do."""
+
+    type = "npm"
+
+    def sample(self) -> Sample:
+        pages, documents, artifacts = {}, [Ask("/-/v1/search?text=x"), Ask("/-/npm/v1/keys")], {}
+        for name in ("left", "@scope/right"):
+            base = name.rpartition("/")[2]
+            body = b"a tarball of " + name.encode()
+            integrity = "sha512-" + base64.b64encode(hashlib.sha512(body).digest()).decode()
+            found = version(name, "1.0.0", f"{UPSTREAM}{name}/-/{base}-1.0.0.tgz")
+            found["dist"] = {**found["dist"], "integrity": integrity, "shasum": hashlib.sha1(body).hexdigest()}
+            whole = {"name": name, "dist-tags": {"latest": "1.0.0"}, "versions": {"1.0.0": found}}
+            there = UPSTREAM + name.replace("/", "%2F")
+            pages[there] = Page(body=json.dumps(whole).encode())
+            pages[f"{there}/1.0.0"] = Page(body=json.dumps(found).encode())
+            pages[f"{UPSTREAM}{name}/-/{base}-1.0.0.tgz"] = Page(body=body)
+            documents += [Ask(f"/{name}"), Ask(f"/{name}", (("accept", ABBREVIATED),)), Ask(f"/{name}/1.0.0")]
+            artifacts[Ask(f"/{name}/-/{base}-1.0.0.tgz")] = f"{UPSTREAM}{name}/-/{base}-1.0.0.tgz"
+        pages[f"{UPSTREAM}-/v1/search?text=x"] = Page(body=b'{"objects": []}')
+        pages[f"{UPSTREAM}-/npm/v1/keys"] = Page(body=b'{"keys": []}')
+        return Sample(url=UPSTREAM, pages=pages, documents=tuple(documents), artifacts=artifacts)
+
+    def links(self, ask: Ask, body: bytes) -> Iterable[str]:
+        del ask
+        found = json.loads(body)
+        versions = [*found.get("versions", {}).values(), found] if isinstance(found, dict) else []
+        return [one["dist"]["tarball"] for one in versions if "dist" in one]

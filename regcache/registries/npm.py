@@ -10,7 +10,6 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlencode, urlsplit
 
-import msgspec
 from attrs import evolve
 from zope.interface import implementer
 
@@ -20,6 +19,7 @@ from regcache.http.messages import Digest, RequestHead
 from regcache.http.origins import Origin, Origins
 from regcache.http.paths import quote, segments
 from regcache.interfaces import IRegistry
+from regcache.registries.jsontext import read_object, write_json
 from regcache.routes import Artifact, Document, Fact, Facts, Local, RegistryOptions, Relay, Route, Source
 
 __all__ = ["Npm"]
@@ -206,9 +206,7 @@ class Npm:
 
     def _read(self, document: str, source: Source) -> dict[str, Any]:
         kind, _, name = document.partition("/")
-        found = _decoded(source)
-        if not isinstance(found, dict):
-            raise BadDocument(f"{source.url} describes nothing.")
+        found = read_object(source)
         if kind == "-":
             return found
         if kind == "manifest":
@@ -286,7 +284,7 @@ class Npm:
             if isinstance(attestations, dict) and isinstance(there, str) and there.startswith(own):
                 attestations["url"] = f"{base}-/{_ATTESTATIONS}{there.removeprefix(own)}"
         part = self._part(document, found, representation)
-        return _encoded(_abbreviated(part) if representation == "abbreviated" else part)
+        return write_json(_abbreviated(part) if representation == "abbreviated" else part)
 
     def allows(self, url: str) -> bool:
         return self._origins.allows(url)
@@ -307,23 +305,6 @@ class Npm:
             f"yarn config set -H npmRegistryServer {base}{plain}   # Yarn 2 and later",
             f"export COREPACK_NPM_REGISTRY={base}",
         ]
-
-
-def _decoded(source: Source) -> Any:
-    try:
-        return msgspec.json.decode(source.body)
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        # Half a surrogate pair is what JavaScript reads and writes, and what others refuse.
-        with contextlib.suppress(ValueError, RecursionError):
-            return json.loads(source.body)
-    raise BadDocument(f"{source.url} is not JSON.")
-
-
-def _encoded(found: dict[str, Any]) -> bytes:
-    try:
-        return msgspec.json.encode(found)
-    except UnicodeEncodeError:
-        return json.dumps(found, separators=(",", ":")).encode()
 
 
 def _digests(dist: Mapping[str, Any]) -> tuple[Digest, ...]:

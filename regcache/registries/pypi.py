@@ -20,6 +20,7 @@ from regcache.http.messages import STRENGTH, Digest, RequestHead
 from regcache.http.origins import Origin, Origins
 from regcache.http.paths import quote, segments
 from regcache.interfaces import IRegistry
+from regcache.registries.jsontext import read_object
 from regcache.registries.simplehtml import (
     ARCHIVES,
     core_metadata,
@@ -178,7 +179,7 @@ class PyPI:
     def _read(self, document: str, source: Source) -> dict[str, Any]:
         kind = _kind(source)
         if kind.endswith("json"):
-            return _decoded(source)
+            return read_object(source)
         if kind in (_TEXT, _HTML) and _is_simple(document):
             return self._read_html(document, source)
         raise BadDocument(f"{source.url} came as {kind or 'nothing known'}, not as an index.")
@@ -321,16 +322,6 @@ def _normal(name: str) -> str:
 
 def _is_simple(document: str) -> bool:
     return document == "simple" or document.startswith("simple/")
-
-
-def _decoded(source: Source) -> dict[str, Any]:
-    try:
-        found = msgspec.json.decode(source.body)
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        raise BadDocument(f"{source.url} is not JSON.") from None
-    if not isinstance(found, dict):
-        raise BadDocument(f"{source.url} is not an index.")
-    return found
 
 
 def _version(found: Mapping[str, Any]) -> str:
