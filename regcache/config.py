@@ -126,6 +126,13 @@ OPTIONS = (
     Option("offline", values.truth, "no", "Never contact a registry; what is not stored is answered 504.", flag=True),
     Option("upstream-ca", values.certificates, "", "A PEM file of certificates to trust beside the system's."),
     Option(
+        "strict-links",
+        values.truth,
+        "no",
+        "Refuse an index page with links past the cache, to hosts that are not among artifact-hosts.",
+        flag=True,
+    ),
+    Option(
         "client-no-cache",
         values.any_of("ignore", "revalidate"),
         "ignore",
@@ -141,7 +148,7 @@ _BY_NAME = {option.name: option for option in OPTIONS}
 #: The readers to which ``yes`` or ``5`` are as good as any text: in a file, only text may stand for them.
 _ANY_TEXT = (values.directory, values.target)
 #: The keys of a table ``[registries.NAME]`` that every type knows.
-REGISTRY_KEYS = ("type", "url", "artifact-hosts", "ttl", "refresh-after", "negative-ttl")
+REGISTRY_KEYS = ("type", "url", "artifact-hosts", "ttl", "refresh-after", "negative-ttl", "strict-links")
 
 
 @frozen(kw_only=True)
@@ -169,6 +176,7 @@ class Config:
     public_url: str = ""
     offline: bool = False
     upstream_ca: str = ""
+    strict_links: bool = False
     client_no_cache: str = "ignore"
     grace: float = 8.0
     access_log: str = "off"
@@ -323,6 +331,7 @@ def _registry(
         ttl=read("ttl", values.duration, config.ttl),
         refresh_after=read("refresh-after", values.optional_duration, config.refresh_after),
         negative_ttl=read("negative-ttl", values.duration, config.negative_ttl),
+        strict_links=read("strict-links", values.truth, config.strict_links),
         extra={key: value for key, value in table.items() if key in extras},
     )
 

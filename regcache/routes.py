@@ -8,7 +8,7 @@ its business.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from attrs import Factory, field, frozen
 
@@ -29,6 +29,7 @@ class RegistryOptions:
     :ivar ttl: seconds for which a mutable entry counts as fresh.
     :ivar refresh_after: seconds after which a fresh one is revalidated all the same; None for never.
     :ivar negative_ttl: seconds for which "there is none" is remembered.
+    :ivar strict_links: whether a document is refused that holds a link past this cache.
     :ivar extra: options that only this type knows, by the names it declares in ``option_names``.
     """
 
@@ -39,6 +40,7 @@ class RegistryOptions:
     ttl: float = 86400.0
     refresh_after: float | None = 600.0
     negative_ttl: float = 60.0
+    strict_links: bool = False
     extra: Mapping[str, str] = field(factory=dict)
 
 
@@ -183,10 +185,16 @@ class Facts(dict[str, Fact]):
     """
     What an index document says about artifacts, by the artifact's key within the registry.
 
-    :ivar foreign: how many links lead to hosts that the registry may not contact, by host; they are left as they
-        are, and what they lead to is never fetched.
+    :param foreign: the links that lead to hosts which the registry may not contact; they are left as they are, and what
+        they lead to is never fetched.
+    :ivar foreign: how many of them there are, and the first, by host.
     """
 
-    def __init__(self, found: Mapping[str, Fact] | None = None, foreign: Mapping[str, int] | None = None) -> None:
+    def __init__(self, found: Mapping[str, Fact] | None = None, foreign: Iterable[str] = ()) -> None:
         super().__init__(found or {})
-        self.foreign = dict(foreign or {})
+        self.foreign: dict[str, tuple[int, str]] = {}
+        for link in foreign:
+            # Whoever is named before an @ is no host, and perhaps a secret.
+            host = link.partition("://")[2].partition("/")[0].rpartition("@")[2]
+            number, first = self.foreign.get(host, (0, link))
+            self.foreign[host] = number + 1, first

@@ -180,7 +180,7 @@ def test_a_foreign_template_is_left_and_counted() -> None:
     assert json.loads(REGISTRY.represent("config.json", source, "config", "http://here.example/")) == {
         "dl": "https://far.example/{crate}"
     }
-    assert REGISTRY.facts("config.json", source).foreign == {"far.example": 1}
+    assert REGISTRY.facts("config.json", source).foreign == {"far.example": (1, "https://far.example/{crate}")}
 
 
 @pytest.mark.parametrize(

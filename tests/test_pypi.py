@@ -463,7 +463,7 @@ def test_a_link_that_only_its_query_tells_from_another() -> None:
     assert [one["url"] for one in as_json(source)["files"]] == [*links[:2], "../../packages/demo-1.0.whl"]
     facts = registry().facts("simple/demo", source)
     assert facts == {"packages/demo-1.0.whl": Fact(url=links[2], digests=(Digest("sha256", SHA),))}
-    assert facts.foreign == {"files.example": 2}
+    assert facts.foreign == {"files.example": (2, links[0])}
 
 
 def test_facts() -> None:
@@ -525,14 +525,15 @@ def test_other_hosts_are_left_alone(link: str) -> None:
     assert Anchors(as_html(source, "cdn.example")).found[0]["href"] == f"{absolute}#sha256={SHA}"
     facts = registry("cdn.example").facts("simple/demo", source)
     assert list(facts) == ["files/https/cdn.example/demo-2.0.whl"]
-    assert sum(facts.foreign.values()) == 1
+    assert [number for number, _ in facts.foreign.values()] == [1]
     assert not any("token" in host or "@" in host for host in facts.foreign)
 
 
 def test_links_are_counted_by_host() -> None:
-    """How many links lead elsewhere is known by host."""
+    """How many links lead elsewhere, and the first of them, is known by host."""
     links = [f"https://{host}.example/demo-{number}.whl" for number, host in enumerate(("one", "two", "one"))]
-    assert registry().facts("simple/demo", page(*map(file, links))).foreign == {"one.example": 2, "two.example": 1}
+    found = registry().facts("simple/demo", page(*map(file, links))).foreign
+    assert found == {"one.example": (2, links[0]), "two.example": (1, links[1])}
 
 
 @pytest.mark.parametrize("kind", ["text/html", "Text/HTML ; charset=UTF-8", HTML])

@@ -5,7 +5,7 @@ the digests that came with them.
 
 from __future__ import annotations
 
-from attrs import frozen
+from attrs import evolve, frozen
 from twisted.internet.defer import DeferredSemaphore
 
 from regcache.errors import DigestMismatch, TooLarge
@@ -64,10 +64,7 @@ class Taking:
         def made(most: int) -> Taken:
             if before is None:
                 return _proven(route, answer, raw, decoded(raw, answer.coding, most))
-            taken = _proven(route, answer, raw, joined(before.body, raw, answer))
-            if not taken.proven:
-                raise Misfit(f"{answer.url}: nothing proves that the end that came belongs to what is stored.")
-            return taken
+            return _grown(route, answer, raw, before)
 
         try:
             if len(raw) + there > _AT_ONCE:
@@ -98,6 +95,20 @@ def _proven(route: Document, answer: Answer, raw: bytes, body: bytes) -> Taken:
         digest=next(digest.value for digest in found if digest.algorithm == "sha256"),
         digests=tuple(digest for digest in found if digest.algorithm == route.etag),
         proven=proven,
+    )
+
+
+def _grown(route: Document, answer: Answer, raw: bytes, before: Source) -> Taken:
+    taken = _proven(route, answer, raw, joined(before.body, raw, answer))
+    if not taken.proven:
+        raise Misfit(f"{answer.url}: nothing proves that the end that came belongs to what is stored.")
+    if "content-type" in taken.headers:
+        return taken
+    # A part need not say again what the whole is.
+    return evolve(
+        taken,
+        source=evolve(taken.source, content_type=before.content_type),
+        headers=taken.headers.replacing({"content-type": before.content_type}),
     )
 
 

@@ -108,11 +108,11 @@ class Cargo:
     # Documents.
 
     def facts(self, document: str, source: Source) -> Facts:
-        foreign: dict[str, int] = {}
+        foreign: list[str] = []
         if document == "config.json":
             template = self._template(source)
             if self._led_back(template, "dl", "") is None:
-                foreign[urlsplit(template).netloc] = 1
+                foreign.append(template)
         elif document.startswith("index/"):
             _read_index(document.removeprefix("index/"), source)
         else:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import re
-from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlencode, urlsplit
@@ -258,10 +257,12 @@ class Npm:
 
     def facts(self, document: str, source: Source) -> Facts:
         found = self._read(document, source)
-        made, spelled, foreign = Facts(), Facts(), Counter[str]()
+        made: dict[str, Fact] = {}
+        spelled: dict[str, Fact] = {}
+        foreign: list[str] = []
         for file, dist, link, url in self._tarballs(document, found):
             if url is None:
-                foreign[link.partition("://")[2].partition("/")[0].rpartition("@")[2]] += 1
+                foreign.append(link)
                 continue
             fact = Fact(url=url, digests=_digests(dist))
             made[f"{found['name']}/-/{file}"] = fact
@@ -299,11 +300,12 @@ class Npm:
         if base.startswith("http:"):
             plain = f""" && yarn config set -H unsafeHttpWhitelist --json '["{host}"]'"""
         return [
-            f"npm config set registry {base}",
-            f"pnpm config set registry {base}",
+            f"npm config set registry {base}   # npm",
+            f"pnpm config set registry {base}   # pnpm",
             f"yarn config set registry {base}   # Yarn 1",
             f"yarn config set -H npmRegistryServer {base}{plain}   # Yarn 2 and later",
-            f"export COREPACK_NPM_REGISTRY={base}",
+            rf"""printf '[install]\nregistry = "%s"\n' {base} >> ~/.bunfig.toml   # bun""",
+            f"export COREPACK_NPM_REGISTRY={base}   # corepack",
         ]
 
 

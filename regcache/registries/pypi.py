@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import quote as percent_encoded
@@ -214,11 +213,11 @@ class PyPI:
     def facts(self, document: str, source: Source) -> Facts:
         found = self._checked(document, source)
         made: dict[str, Fact] = {}
-        foreign: Counter[str] = Counter()
+        foreign: list[str] = []
         for file in found["files"] if document.startswith("simple/") and not _is_foreign(found) else ():
             url, key = file["url"], self._key(file["url"])
             if key is None:
-                foreign[urlsplit(url).netloc.rpartition("@")[2]] += 1
+                foreign.append(url)
                 continue
             size = file.get("size")
             made[key] = Fact(url=url, digests=_digests(file["hashes"]), size=size if type(size) is int else None)
@@ -295,11 +294,17 @@ class PyPI:
         return "text/plain; charset=utf-8", text.encode() + b"\n"
 
     def client_lines(self, base: str) -> list[str]:
+        index = f"{base}simple/"
         return [
-            f"pip config set global.index-url {base}simple/",
-            f"export UV_DEFAULT_INDEX={base}simple/",
-            f"poetry source add --priority=primary regcache {base}simple/ && poetry lock",
-            f"pdm config pypi.url {base}simple/",
+            f"pip config set global.index-url {index}   # pip and pip-tools",
+            f"export UV_DEFAULT_INDEX={index}   # uv",
+            f"poetry source add --priority=primary regcache {index} && poetry lock   # poetry, in each project",
+            f"pdm config pypi.url {index}   # pdm",
+            f"export PIPENV_PYPI_MIRROR={index}   # pipenv",
+            rf"printf '[easy_install]\nindex_url = %s\n' {index} >> ~/.pydistutils.cfg"
+            "   # setuptools, beside pip's line",
+            "mkdir -p ~/.buildout && "
+            rf"printf '[buildout]\nindex = %s\n' {index} >> ~/.buildout/default.cfg   # buildout, beside pip's line",
         ]
 
 
