@@ -8,6 +8,7 @@ import gzip
 import hashlib
 import subprocess
 import tempfile
+import zlib
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -25,6 +26,8 @@ from tests.origin import Origin
 from tests.service import Running
 
 UPSTREAM = "https://gems.example/"
+#: What Ruby makes of a list of one word.
+MARSHALLED = b'\x04\x08[\x06"\x06a'
 TEXT, BINARY = "text/plain; charset=utf-8", "application/octet-stream"
 #: Two gems, one of which needs the other.
 RELEASES = {"alpha-1.0.0": "beta", "beta-1.0.0": "", "beta-1.1.0": ""}
@@ -64,10 +67,10 @@ class TestContract(RegistryContract):
             "versions": versions({"a-b": page}),
             "names": b"---\na-b\n",
             "info/a-b": page,
-            "specs.4.8.gz": b"\x1f\x8b\x08 marshalled",
-            "latest_specs.4.8.gz": b"\x1f\x8b\x08 marshalled too",
-            "prerelease_specs.4.8.gz": b"\x1f\x8b\x08 nothing",
-            "quick/Marshal.4.8/a-b-1.0.0.gemspec.rz": b"\x78\x9c a gemspec",
+            "specs.4.8.gz": gzip.compress(MARSHALLED),
+            "latest_specs.4.8.gz": gzip.compress(MARSHALLED),
+            "prerelease_specs.4.8.gz": gzip.compress(b"\x04\x08[\x00"),
+            "quick/Marshal.4.8/a-b-1.0.0.gemspec.rz": zlib.compress(MARSHALLED),
             "api/v1/versions/a-b.json": b'[{"number": "1.0.0"}]',
         }
         gems = {"gems/a-b-1.0.0.gem": gem, "gems/a-b-1.0.0-x86_64-linux.gem": native}
@@ -110,11 +113,29 @@ def test_the_compact_index(path: str) -> None:
     "path", ["/specs.4.8.gz", "/prerelease_specs.4.8.gz", "/quick/Marshal.4.8/a-b-1.0-java.gemspec.rz"]
 )
 def test_the_marshal_indexes(path: str) -> None:
-    """They may change, are sent as they are, and nothing vouches for them."""
+    """They may change, and are sent as they are."""
     found = route(path)
-    assert isinstance(found, Artifact)
-    assert (found.key, found.url, found.mutable) == (path[1:], UPSTREAM + path[1:], True)
-    assert (found.content_type, found.documents) == (BINARY, ())
+    assert isinstance(found, Document)
+    assert (found.key, found.url, found.content_type) == (path[1:], UPSTREAM + path[1:], BINARY)
+
+
+@pytest.mark.parametrize(("document", "pack"), [("specs.4.8.gz", gzip.compress), ("quick/x.gemspec.rz", zlib.compress)])
+def test_a_marshal_index_is_whole_or_none(document: str, pack: Callable[[bytes], bytes]) -> None:
+    """Nothing vouches for it but its own checksum; a byte less or another one is found out."""
+    packed = pack(MARSHALLED)
+    assert REGISTRY.facts(document, source(packed)) == {}
+    assert REGISTRY.represent(document, source(packed), "as-is", "") == packed
+    flipped = packed[:-5] + bytes([packed[-5] ^ 1]) + packed[-4:]
+    for bad in (packed[:-1], flipped, pack(b"<html>"), pack(b""), b"", b"<html>", packed[2:]):
+        with pytest.raises(BadDocument):
+            REGISTRY.facts(document, source(bad))
+
+
+@pytest.mark.parametrize(("name", "undo"), [("specs.4.8.gz", gzip.decompress), ("x.gemspec.rz", zlib.decompress)])
+def test_a_marshal_index_that_was_unpacked_on_the_way(name: str, undo: Callable[[bytes], bytes]) -> None:
+    """Some servers say that the packing is a content coding; clients get it packed all the same."""
+    assert REGISTRY.facts(name, source(MARSHALLED)) == {}
+    assert undo(REGISTRY.represent(name, source(MARSHALLED), "as-is", "")) == MARSHALLED
 
 
 @pytest.mark.parametrize(

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import gzip
 import json
 import re
+import zlib
 from collections.abc import Iterator
 
 from zope.interface import implementer
@@ -27,6 +29,8 @@ _QUICK = "quick/Marshal.4.8"
 _API = re.compile(
     r"api/v1/(?:gems/[\w.-]+|versions/[\w.-]+(?:/latest)?)\.json|api/v2/rubygems/[\w.-]+/versions/[\w.-]+\.json"
 )
+#: How what Ruby has marshalled begins, and what zlib calls the format of gzip.
+_MARSHAL, _GZIP_FORMAT, _PIECE = b"\x04\x08", 31, 1 << 20
 _LISTS = frozenset({"versions", "names"})
 _SEPARATOR = b"---\n"
 #: Such as when the list was begun.
@@ -71,23 +75,16 @@ class RubyGems:
         if folder == "gems" and file.endswith(".gem"):
             return self._gem(file)
         if path in _INDEXES or (folder == _QUICK and _is_file(file, ".gemspec.rz")):
-            return Artifact(
-                key=path,
-                url=self.options.url + "/".join(map(quote, parts)),
-                content_type=_BINARY,
-                mutable=True,
-            )
+            return self._as_is(parts, "*/*", _BINARY)
         if path == "api/v1/dependencies" or path.startswith("api/v1/dependencies."):
             raise NotFound(_NO_DEPENDENCY_API)
         if _API.fullmatch(path):
-            return Document(
-                key=path,
-                url=self.options.url + "/".join(map(quote, parts)),
-                accept=_JSON,
-                representation="as-is",
-                content_type=f"{_JSON}; charset=utf-8",
-            )
+            return self._as_is(parts, _JSON, f"{_JSON}; charset=utf-8")
         raise NotFound("That is no address of a gem registry that this cache serves.")
+
+    def _as_is(self, parts: list[str], accept: str, kind: str) -> Document:
+        url = self.options.url + "/".join(map(quote, parts))
+        return Document(key="/".join(parts), url=url, accept=accept, representation="as-is", content_type=kind)
 
     def _text(self, key: str, path: str) -> Document:
         return Document(
@@ -116,6 +113,9 @@ class RubyGems:
         if kind == "api":
             _check_json(source)
             return Facts()
+        if document.endswith((".gz", ".rz")):
+            _check_marshal(document, source)
+            return Facts()
         listed = _listed(document, source)
         found = Facts()
         for line in listed.splitlines() if kind == "info" else ():
@@ -126,8 +126,11 @@ class RubyGems:
         return found
 
     def represent(self, document: str, source: Source, representation: str, base: str) -> bytes:
-        del document, representation, base
-        return source.body
+        del representation, base
+        if not source.body.startswith(_MARSHAL):
+            return source.body
+        # A server that takes the name's ending for a content coding has had it undone.
+        return gzip.compress(source.body, mtime=0) if document.endswith(".gz") else zlib.compress(source.body)
 
     def allows(self, url: str) -> bool:
         return self._origins.allows(url)
@@ -197,6 +200,29 @@ def _gem_of(name: str, line: bytes) -> tuple[str, Digest | None]:
             with contextlib.suppress(ValueError):
                 return f"{name}-{version}.gem", Digest("sha256", value.strip().lower())
     return f"{name}-{version}.gem", None
+
+
+def _check_marshal(document: str, source: Source) -> None:
+    """
+    See that it is what Ruby marshals, and whole: the packing ends with a checksum.
+
+    :raises regcache.errors.BadDocument: if it is not.
+    """
+    if source.body.startswith(_MARSHAL):
+        return
+    unpacking = zlib.decompressobj(_GZIP_FORMAT if document.endswith(".gz") else zlib.MAX_WBITS)
+    packed, start = source.body, b""
+    try:
+        while not unpacking.eof:
+            part = unpacking.decompress(packed, _PIECE)
+            start = start or part[: len(_MARSHAL)]
+            packed = unpacking.unconsumed_tail
+            if not part and not packed:
+                break
+    except zlib.error as error:
+        raise BadDocument(f"{source.url} cannot be unpacked: {error}.") from None
+    if not unpacking.eof or start != _MARSHAL:
+        raise BadDocument(f"{source.url} is no whole index of gems.")
 
 
 def _check_json(source: Source) -> None:
