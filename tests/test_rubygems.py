@@ -18,6 +18,7 @@ from regcache.errors import BadDocument, MethodNotAllowed, NotFound
 from regcache.flow.reply import How
 from regcache.http.messages import Digest, RequestHead
 from regcache.registries import make
+from regcache.registries.rubygems import RubyGems
 from regcache.routes import Artifact, Document, Fact, RegistryOptions, Route, Source
 from regcache.testing import Ask, Kit, Page, RegistryContract, Sample, make_cache
 from tests import clients
@@ -264,6 +265,14 @@ def test_a_client_gets_the_end_of_what_it_has(kit: Kit, coding: str) -> None:
     assert kit.get("/versions", if_none_match=tags(body)["ETag"], **asked)[0].status == 304
 
 
+def test_a_client_that_has_more_gets_the_whole(kit: Kit) -> None:
+    """A list that was rewritten may be shorter; after a 416 Bundler would take gzip for the list itself."""
+    _, body = kit.get("/versions")
+    reply, whole = kit.get("/versions", range=f"bytes={len(body)}-", if_none_match='"another"', accept_encoding="gzip")
+    assert (reply.status, whole) == (200, body)
+    assert "content-encoding" not in reply.headers
+
+
 @pytest.mark.parametrize("status", [500, 503, 429, 403])
 def test_a_stale_list_rather_than_an_error(kit: Kit, status: int) -> None:
     """An error would make Bundler fetch the indexes of all gems."""
@@ -354,6 +363,20 @@ class TestBundler(_Gems):
 
     def _bundle(self, place: Path, *words: str, **variables: str) -> subprocess.CompletedProcess[str]:
         return clients.run([clients.program("bundle"), *words], place, BUNDLE_PATH="installed", **variables)
+
+    def test_a_mirror_leaves_no_trace(self, tmp_path: Path, origin: Origin, begin: Callable[..., Running]) -> None:
+        """Told of the cache as a mirror, Bundler installs from it, and locks what it would have locked without."""
+        self.publish(origin)
+        service = begin()
+        place = tmp_path / "project"
+        place.mkdir()
+        (place / "Gemfile").write_text(f'source "{UPSTREAM}"\ngem "alpha"\n')
+        line = REGISTRY.client_lines(self._mount(service))[0].replace(RubyGems.default_url, UPSTREAM)
+        self._went_well(clients.run([clients.program("bundle"), *line.split()[1:]], place))
+        self._went_well(self._bundle(place, "install"))
+        assert f"remote: {UPSTREAM}\n" in (place / "Gemfile.lock").read_text()
+        assert service.url not in (place / "Gemfile.lock").read_text()
+        service.stop()
 
     def test_what_is_new_is_all_that_is_sent(
         self, tmp_path: Path, origin: Origin, begin: Callable[..., Running]
