@@ -12,7 +12,7 @@ import os
 import re
 import sys
 import tomllib
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -148,7 +148,7 @@ _BY_NAME = {option.name: option for option in OPTIONS}
 #: The readers to which ``yes`` or ``5`` are as good as any text: in a file, only text may stand for them.
 _ANY_TEXT = (values.directory, values.target)
 #: The keys of a table ``[registries.NAME]`` that every type knows.
-REGISTRY_KEYS = ("type", "url", "artifact-hosts", "ttl", "refresh-after", "negative-ttl", "strict-links")
+REGISTRY_KEYS = ("type", "url", "artifact-hosts", "ttl", "refresh-after", "negative-ttl", "strict-links", "names")
 
 
 @frozen(kw_only=True)
@@ -235,7 +235,14 @@ def load(
         # One that is not served now is checked all the same.
         _registry(name, path, tables, config, known)
     where = said["listen"][1] if "listen" in said else ""
+    registries = tuple(evolve(one, elsewhere=_elsewhere(one, registries)) for one in registries)
     return evolve(config, registries=registries, listen=tuple(_listen(item, where, registries) for item in listen))
+
+
+def _elsewhere(one: RegistryOptions, registries: Iterable[RegistryOptions]) -> tuple[str, ...]:
+    """The names that are of other registries of the same type."""
+    others = (other for other in registries if other.type == one.type and other.name != one.name)
+    return tuple(pattern for other in others for pattern in other.names)
 
 
 def _check_names(registries: tuple[RegistryOptions, ...], where: str) -> None:
@@ -331,6 +338,7 @@ def _registry(
         ttl=read("ttl", values.duration, config.ttl),
         refresh_after=read("refresh-after", values.optional_duration, config.refresh_after),
         negative_ttl=read("negative-ttl", values.duration, config.negative_ttl),
+        names=read("names", values.items, ()),
         strict_links=read("strict-links", values.truth, config.strict_links),
         extra={key: value for key, value in table.items() if key in extras},
     )

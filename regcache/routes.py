@@ -30,6 +30,8 @@ class RegistryOptions:
     :ivar refresh_after: seconds after which a fresh one is revalidated all the same; None for never.
     :ivar negative_ttl: seconds for which "there is none" is remembered.
     :ivar strict_links: whether a document is refused that holds a link past this cache.
+    :ivar names: patterns of names of packages that are its upstream's alone.
+    :ivar elsewhere: patterns of names that are another's, and for which this one is never asked.
     :ivar extra: options that only this type knows, by the names it declares in ``option_names``.
     """
 
@@ -41,6 +43,8 @@ class RegistryOptions:
     refresh_after: float | None = 600.0
     negative_ttl: float = 60.0
     strict_links: bool = False
+    names: tuple[str, ...] = ()
+    elsewhere: tuple[str, ...] = ()
     extra: Mapping[str, str] = field(factory=dict)
 
 
@@ -64,6 +68,7 @@ class Document:
         ``md5``; such a document is sent as it came. Empty where a tag is only a tag.
     :ivar grows: whether it is mostly changed at its end, so that a new one may be asked for from there on. It is held
         against whatever digests are published with it.
+    :ivar packages: the names of packages that asking for it tells the upstream.
     :ivar family: the same for documents that name the same artifacts; the key, unless said otherwise.
     """
 
@@ -79,6 +84,7 @@ class Document:
     ttl: float | None = None
     etag: str = ""
     grows: bool = False
+    packages: tuple[str, ...] = ()
     family: str = field(default=Factory(lambda self: self.key, takes_self=True))
 
 
@@ -97,6 +103,7 @@ class Artifact:
     :ivar digests: what the address itself proves about the body.
     :ivar indexes: the documents whose facts name this artifact; any that is stored will do, the first is asked for.
     :ivar proof: a smaller document whose facts name it as well, for when no index is stored.
+    :ivar packages: the names of packages that asking for it tells the upstream, or those that it may be of.
     """
 
     key: str
@@ -108,6 +115,7 @@ class Artifact:
     digests: tuple[Digest, ...] = ()
     indexes: tuple[Document, ...] = ()
     proof: Document | None = None
+    packages: tuple[str, ...] = ()
 
     @property
     def documents(self) -> tuple[Document, ...]:
@@ -142,9 +150,13 @@ class Relay:
     A request that is passed on with its body and whose answer is never stored, such as an audit.
 
     :ivar url: where it goes.
+    :ivar body: what is sent in place of the client's body, plain; None for that as it came.
+    :ivar packages: the names of packages that its address tells the upstream.
     """
 
     url: str
+    body: bytes | None = None
+    packages: tuple[str, ...] = ()
 
 
 #: What a request can mean.

@@ -75,6 +75,7 @@ class TestContract(RegistryContract):
                 Ask(f"/dl/{checksum}/https/files.example/crates/alpha/1.0.0/download"): f"{FILES}/alpha/1.0.0/download"
             },
             hosts=frozenset({"files.example"}),
+            nameless=frozenset({Ask("/config.json")}),
             options={"artifact_hosts": ("files.example",)},
         )
 

@@ -141,6 +141,7 @@ class TestContract(RegistryContract):
             documents=(),
             artifacts={Ask("/v1/tree.tar.gz"): f"{UPSTREAM}v1/tree.tar.gz"},
             verified=False,
+            nameless=frozenset({Ask("/v1/tree.tar.gz")}),
         )
 
     def links(self, ask: Ask, body: bytes) -> Iterable[str]:

@@ -24,6 +24,7 @@ LEVELS = {
     "regcache.routes": 0,
     "regcache.interfaces": 0,
     "regcache.config": 0,
+    "regcache.ownership": 1,
     "regcache.http": 1,
     "regcache.registries": 2,
     "regcache.store": 2,

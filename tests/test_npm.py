@@ -312,8 +312,8 @@ def test_writing(method: str, path: str) -> None:
 
 def test_about_to_write() -> None:
     """A reader that is about to write gets the package as it is upstream; other queries change nothing."""
-    assert route("/@s%2fn", "write=true") == Relay(url=f"{UPSTREAM}@s%2Fn?write=true")
-    assert route("/left", "a=b&write=true") == Relay(url=f"{UPSTREAM}left?a=b&write=true")
+    assert route("/@s%2fn", "write=true") == Relay(url=f"{UPSTREAM}@s%2Fn?write=true", packages=("@s/n",))
+    assert route("/left", "a=b&write=true") == Relay(url=f"{UPSTREAM}left?a=b&write=true", packages=("left",))
     for query in ("overwrite=true", "write=false", "meta", "t=123", ""):
         assert document("/left", query) == document("/left")
     with pytest.raises(NotFound):
@@ -679,7 +679,13 @@ class TestContract(RegistryContract):
             artifacts[Ask(f"/{name}/-/{base}-1.0.0.tgz")] = f"{UPSTREAM}{name}/-/{base}-1.0.0.tgz"
         pages[f"{UPSTREAM}-/v1/search?text=x"] = Page(body=b'{"objects": []}')
         pages[f"{UPSTREAM}-/npm/v1/keys"] = Page(body=b'{"keys": []}')
-        return Sample(url=UPSTREAM, pages=pages, documents=tuple(documents), artifacts=artifacts)
+        return Sample(
+            url=UPSTREAM,
+            pages=pages,
+            documents=tuple(documents),
+            artifacts=artifacts,
+            nameless=frozenset({Ask("/-/npm/v1/keys")}),
+        )
 
     def links(self, ask: Ask, body: bytes) -> Iterable[str]:
         del ask

@@ -1031,6 +1031,7 @@ class TestContract(RegistryContract):
             ),
             artifacts={Ask(f"/{below}"): there},
             hosts=frozenset({"files.example"}),
+            nameless=frozenset(Ask("/simple/", form) for form in forms),
             options={"extra": {"files": FILES}},
         )
 

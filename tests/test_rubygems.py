@@ -29,6 +29,7 @@ from tests.service import Running
 UPSTREAM = "https://gems.example/"
 #: What Ruby makes of a list of one word.
 MARSHALLED = b'\x04\x08[\x06"\x06a'
+LISTS = frozenset({"versions", "names", "specs.4.8.gz", "latest_specs.4.8.gz", "prerelease_specs.4.8.gz"})
 TEXT, BINARY = "text/plain; charset=utf-8", "application/octet-stream"
 #: Two gems, one of which needs the other.
 RELEASES = {"alpha-1.0.0": "beta", "beta-1.0.0": "", "beta-1.1.0": ""}
@@ -80,6 +81,7 @@ class TestContract(RegistryContract):
             pages={UPSTREAM + path: Page(body=body, headers=tags(body)) for path, body in {**bodies, **gems}.items()},
             documents=tuple(Ask(f"/{path}") for path in bodies),
             artifacts={Ask(f"/{path}"): UPSTREAM + path for path in gems},
+            nameless=frozenset(Ask(f"/{path}") for path in bodies if path in LISTS),
         )
 
     def links(self, ask: Ask, body: bytes) -> Iterable[str]:
@@ -172,6 +174,27 @@ def test_other_addresses_mean_nothing(path: str) -> None:
     """What no registry of gems serves is not asked for."""
     with pytest.raises(NotFound):
         route(path)
+
+
+@pytest.mark.parametrize(
+    ("path", "names"),
+    [
+        ("/info/a-b", ["a-b"]),
+        ("/api/v1/gems/a-b.json", ["a-b"]),
+        ("/api/v1/versions/a-b.json", ["a-b"]),
+        ("/api/v1/versions/a-b/latest.json", ["a-b"]),
+        ("/api/v2/rubygems/a-b/versions/1.0.json", ["a-b"]),
+        ("/gems/a-1-1-1-1-1-1.0.gem", ["a-1-1-1-1-1", "a", "a-1", "a-1-1", "a-1-1-1", "a-1-1-1-1"]),
+        ("/quick/Marshal.4.8/a-2-1.0.gemspec.rz", ["a-2", "a"]),
+        ("/versions", []),
+        ("/specs.4.8.gz", []),
+    ],
+)
+def test_what_the_upstream_is_told(path: str, names: list[str]) -> None:
+    """Every name that an address may be of counts, so that none of another registry's is ever asked for."""
+    found = route(path)
+    assert isinstance(found, Artifact | Document)
+    assert list(found.packages) == names
 
 
 def test_the_dependency_api_has_gone() -> None:

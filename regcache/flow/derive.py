@@ -148,7 +148,8 @@ def _pack(job: Job) -> bytes:
 def _unpack(data: bytes) -> Job:
     fields, source = msgspec.msgpack.decode(data)
     options = fields.pop("options")
-    options["artifact_hosts"] = tuple(options["artifact_hosts"])
+    for name in ("artifact_hosts", "names", "elsewhere"):
+        options[name] = tuple(options[name])
     fields.pop("source")
     return Job(options=RegistryOptions(**options), source=Source(**source), **fields)
 

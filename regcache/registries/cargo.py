@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import json
 import re
+from urllib.parse import parse_qsl, urlsplit
 from urllib.parse import quote as quote_any
-from urllib.parse import urlsplit
 
 import msgspec
+from attrs import evolve
 from zope.interface import implementer
 
 from regcache.errors import BadDocument, MethodNotAllowed, NotFound
@@ -32,6 +33,8 @@ _JSON = "application/json"
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}", re.ASCII)
 _CHECKSUM = "{sha256-checksum}"
 _MARKERS = ("{crate}", "{version}", "{prefix}", "{lowerprefix}", _CHECKSUM)
+#: What follows the name in a file name.
+_VERSION = re.compile(r"-\d.*$")
 _SEARCH = "api/v1/crates"
 _MINUTE = 60.0
 
@@ -74,10 +77,14 @@ class Cargo:
             return self._crate(parts[1], self._target(parts[2:], request.query))
         if parts[0] == "api" and "/".join(parts[3:]) == _SEARCH:
             url = self._target(parts[1:], request.query)
-            return Document(key=url, url=url, representation="search", content_type=_JSON, ttl=_MINUTE)
+            words = " ".join(value for field, value in parse_qsl(request.query) if field == "q").split()
+            return Document(
+                key=url, url=url, representation="search", content_type=_JSON, ttl=_MINUTE, packages=tuple(words)
+            )
         name = parts[-1]
         if _NAME.fullmatch(name) and "/".join(parts) == _place(name):
-            return self._document(f"index/{name}", _place(name), "index", "text/plain; charset=utf-8")
+            page = self._document(f"index/{name}", _place(name), "index", "text/plain; charset=utf-8")
+            return evolve(page, packages=(name,))
         if request.path == "/me":
             # Where `cargo login` sends a person.
             return Local(status=404, content_type="text/plain", body=b"Tokens are for the registry itself.\n")
@@ -103,7 +110,10 @@ class Cargo:
             digest = Digest("sha256", checksum)
         except ValueError:
             raise NotFound("A crate's address begins with its checksum.") from None
-        return Artifact(key=f"dl/{checksum}/{url}", url=url, digests=(digest,))
+        # The template decides where in the address the name is.
+        segments = urlsplit(url).path.split("/")
+        names = {*segments, *(_VERSION.sub("", segment) for segment in segments)}
+        return Artifact(key=f"dl/{checksum}/{url}", url=url, digests=(digest,), packages=tuple(sorted(names)))
 
     # Documents.
 

@@ -18,6 +18,7 @@ from regcache.http.messages import Digest, RequestHead
 from regcache.http.origins import Origin, Origins
 from regcache.http.paths import quote, segments
 from regcache.interfaces import IRegistry
+from regcache.registries.audits import audited, searched
 from regcache.registries.jsontext import read_object, write_json
 from regcache.routes import Artifact, Document, Fact, Facts, Local, RegistryOptions, Relay, Route, Source
 
@@ -96,7 +97,7 @@ class Npm:
         if not rest:
             if request.method == "GET" and ("write", "true") in parse_qsl(request.query):
                 # Whoever is about to change a package must see it as it is.
-                return Relay(url=f"{self.options.url}{quote(name)}?{request.query}")
+                return Relay(url=f"{self.options.url}{quote(name)}?{request.query}", packages=(name,))
             return self._packument(name, request)
         file = "/".join(rest[1:]).rpartition("/")[2]
         if rest[0] == "-" and file:
@@ -122,6 +123,7 @@ class Npm:
             content_type=_FULL,
             vary=("Accept",),
             linked=True,
+            packages=(name,),
             family=f"package/{name}",
         )
 
@@ -156,6 +158,7 @@ class Npm:
             representation="manifest",
             content_type=_FULL,
             linked=True,
+            packages=(name,),
         )
 
     def _tarball(self, name: str, file: str) -> Artifact:
@@ -168,11 +171,12 @@ class Npm:
             content_type="application/octet-stream",
             indexes=(self._bare_abbreviated(name), self._bare(name)),
             proof=self._bare_manifest(name, version) if told else None,
+            packages=(name,),
         )
 
     def _api(self, request: RequestHead, path: str) -> Route:
         if request.method == "POST" and path.startswith(_SECURITY) and path.removeprefix(_SECURITY) in _AUDITS:
-            return Relay(url=f"{self.options.url}-/{path}")
+            return Relay(url=f"{self.options.url}-/{path}", body=audited(request, self.options))
         if request.method not in ("GET", "HEAD"):
             raise MethodNotAllowed(_READ_ONLY)
         if path == "ping":
@@ -180,18 +184,19 @@ class Npm:
         if path == "v1/search":
             query = urlencode(sorted(parse_qsl(request.query, keep_blank_values=True)))
             asked = f"{path}?{query}" if query else path
-            return self._as_is(asked, asked, _MINUTE)
+            return self._as_is(asked, asked, _MINUTE, *searched(request.query))
         if path == "npm/v1/keys":
             return self._as_is(path, path)
         package = re.fullmatch(r"package/(.+)/dist-tags", path)
         if package and _NAME.fullmatch(package[1]):
-            tags = self._as_is(path, f"package/{quote(package[1])}/dist-tags")
+            tags = self._as_is(path, f"package/{quote(package[1])}/dist-tags", None, package[1])
             return evolve(tags, spares=self._parts(package[1], "dist-tags"))
         if path.startswith(_ATTESTATIONS) and _NAME.fullmatch(path.removeprefix(_ATTESTATIONS).rpartition("@")[0]):
-            return self._as_is(path, _ATTESTATIONS + quote(path.removeprefix(_ATTESTATIONS)))
+            asked = path.removeprefix(_ATTESTATIONS)
+            return self._as_is(path, _ATTESTATIONS + quote(asked), None, asked.rpartition("@")[0])
         raise NotFound("This cache does not serve that part of a registry.")
 
-    def _as_is(self, path: str, there: str, ttl: float | None = None) -> Document:
+    def _as_is(self, path: str, there: str, ttl: float | None = None, *packages: str) -> Document:
         return Document(
             key=f"-/{path}",
             url=f"{self.options.url}-/{there}",
@@ -199,6 +204,7 @@ class Npm:
             representation="as-is",
             content_type=_FULL,
             ttl=ttl,
+            packages=packages,
         )
 
     # Documents.

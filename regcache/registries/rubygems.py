@@ -27,7 +27,8 @@ _VERSION = re.compile(r"[0-9][0-9A-Za-z.]*(?:-[\w.-]+)?", re.ASCII)
 _INDEXES = frozenset({"specs.4.8.gz", "latest_specs.4.8.gz", "prerelease_specs.4.8.gz"})
 _QUICK = "quick/Marshal.4.8"
 _API = re.compile(
-    r"api/v1/(?:gems/[\w.-]+|versions/[\w.-]+(?:/latest)?)\.json|api/v2/rubygems/[\w.-]+/versions/[\w.-]+\.json"
+    r"api/(?:v1/gems/([\w.-]+)|v1/versions/([\w.-]+?)(?:/latest)?|v2/rubygems/([\w.-]+)/versions/[\w.-]+)\.json",
+    re.ASCII,
 )
 #: How what Ruby has marshalled begins, and what zlib calls the format of gzip.
 _MARSHAL, _GZIP_FORMAT, _PIECE = b"\x04\x08", 31, 1 << 20
@@ -69,41 +70,56 @@ class RubyGems:
         parts = [part for part in segments(request.path) if part]
         path, folder, file = "/".join(parts), "/".join(parts[:-1]), parts[-1] if parts else ""
         if path in _LISTS:
-            return self._text(path, file)
+            return self._text(path)
         if folder == "info" and _is_name(file):
-            return self._text(path, f"info/{quote(file)}")
+            return self._info(file)
         if folder == "gems" and file.endswith(".gem"):
             return self._gem(file)
-        if path in _INDEXES or (folder == _QUICK and _is_file(file, ".gemspec.rz")):
+        if path in _INDEXES:
             return self._as_is(parts, "*/*", _BINARY)
+        if folder == _QUICK and _is_file(file, ".gemspec.rz"):
+            return self._as_is(parts, "*/*", _BINARY, *_names(file.removesuffix(".gemspec.rz")))
         if path == "api/v1/dependencies" or path.startswith("api/v1/dependencies."):
             raise NotFound(_NO_DEPENDENCY_API)
-        if _API.fullmatch(path):
-            return self._as_is(parts, _JSON, f"{_JSON}; charset=utf-8")
+        told = _API.fullmatch(path)
+        if told:
+            return self._as_is(parts, _JSON, f"{_JSON}; charset=utf-8", *filter(None, told.groups()))
         raise NotFound("That is no address of a gem registry that this cache serves.")
 
-    def _as_is(self, parts: list[str], accept: str, kind: str) -> Document:
-        url = self.options.url + "/".join(map(quote, parts))
-        return Document(key="/".join(parts), url=url, accept=accept, representation="as-is", content_type=kind)
-
-    def _text(self, key: str, path: str) -> Document:
+    def _as_is(self, parts: list[str], accept: str, kind: str, *packages: str) -> Document:
         return Document(
-            key=key,
+            key="/".join(parts),
+            url=self.options.url + "/".join(map(quote, parts)),
+            accept=accept,
+            representation="as-is",
+            content_type=kind,
+            packages=packages,
+        )
+
+    def _info(self, name: str) -> Document:
+        return self._text(f"info/{name}", name)
+
+    def _text(self, path: str, *packages: str) -> Document:
+        return Document(
+            key=path,
             url=self.options.url + path,
             representation="as-is",
             content_type=_TEXT,
             etag="md5",
             grows=True,
+            packages=packages,
         )
 
     def _gem(self, file: str) -> Artifact:
         if not _is_file(file, ".gem"):
             raise NotFound("That is no file name of a gem.")
+        names = _names(file.removesuffix(".gem"))
         return Artifact(
             key=f"gems/{file}",
             url=f"{self.options.url}gems/{quote(file)}",
             content_type=_BINARY,
-            indexes=tuple(self._text(f"info/{name}", f"info/{quote(name)}") for name in _names(file)),
+            indexes=tuple(map(self._info, names[:_MOST_READINGS])),
+            packages=tuple(names),
         )
 
     # Documents.
@@ -164,11 +180,10 @@ def _readings(full: str) -> Iterator[tuple[str, str]]:
             yield name, version
 
 
-def _names(file: str) -> list[str]:
-    """The names that a file can be a gem of, the likeliest first: versions mostly have a dot, platforms seldom."""
-    found = list(_readings(file.removesuffix(".gem")))
-    found.sort(key=lambda reading: "." not in reading[1].partition("-")[0])
-    return [name for name, _ in found[:_MOST_READINGS]]
+def _names(full: str) -> list[str]:
+    """The names that NAME-VERSION can be of, the likeliest first: versions mostly have a dot, platforms seldom."""
+    found = sorted(_readings(full), key=lambda reading: "." not in reading[1].partition("-")[0])
+    return [name for name, _ in found]
 
 
 def _listed(document: str, source: Source) -> bytes:

@@ -78,6 +78,7 @@ class Sample:
     :ivar artifacts: what a client with nothing but a lock file asks for, and the URL of the body that it is to get.
     :ivar verified: whether something vouches for every one of these artifacts.
     :ivar hosts: further hosts that may be asked, beside the upstream's.
+    :ivar nameless: those of the documents and artifacts that tell the upstream no name of a package.
     :ivar options: what else the registry is configured with.
     """
 
@@ -87,6 +88,7 @@ class Sample:
     artifacts: Mapping[Ask, str]
     verified: bool = True
     hosts: frozenset[str] = frozenset()
+    nameless: frozenset[Ask] = frozenset()
     options: Mapping[str, Any] = {}
 
 
@@ -362,6 +364,17 @@ class RegistryContract:
             kit.advance(2 * 86400)
             reply, again = self._get(kit, ask)
             assert (reply.how, again) == (How.STALE, body), ask.path
+
+    def test_names_of_another_are_never_asked_for(self) -> None:
+        """Whatever would tell the upstream a name that belongs to another registry is refused, and nobody is asked."""
+        sample = self.sample()
+        kit = self.kit(evolve(sample, options={**sample.options, "elsewhere": ("*",)}))
+        for ask in sample.nameless:
+            assert self._status(kit, ask) == 200, ask.path
+        kit.upstream.asked.clear()
+        for ask in {*self._asks(sample)} - sample.nameless:
+            assert self._status(kit, ask) == 404, ask.path
+        assert kit.upstream.asked == []
 
     def test_nothing_is_written(self) -> None:
         """Publishing through a cache is refused, with a text for a person."""
