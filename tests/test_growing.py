@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import gzip
 import hashlib
 import re
 from typing import Any
@@ -14,6 +15,7 @@ from twisted.internet.defer import Deferred
 from regcache.errors import DigestMismatch
 from regcache.flow.cache import Cache
 from regcache.flow.reply import How
+from regcache.http.fields import format_date
 from regcache.http.messages import Headers
 from regcache.interfaces import IResponse
 from regcache.registries import make
@@ -213,3 +215,40 @@ def test_a_stored_document_that_is_damaged_is_fetched_whole(kit: Kit) -> None:
     kit.cache = Cache(kit.cache.context)
     kit.advance(700)
     assert kit.get("/versions")[1] == OLD
+
+
+def test_what_a_part_does_not_say_again(kit: Kit) -> None:
+    """The type of the whole stays; a validator that was for the old whole does not."""
+    page = Page(body=OLD, headers={**fields(OLD), "content-type": "text/plain", "last-modified": format_date(0)})
+    upstream(kit).pages[VERSIONS] = page
+    cold = make_cache(kit.registry, upstream=upstream(kit))
+    cold.get("/versions")
+    upstream(kit).pages[VERSIONS] = Page(body=NEW, headers=fields(NEW, "repr-digest"))
+    cold.advance(700)
+    assert cold.get("/versions")[1] == NEW
+    assert upstream(kit).statuses[-1] == 206
+    told = cold.store.entries["gems/versions"].headers
+    assert dict(told) == {"content-type": "text/plain"}
+
+
+@pytest.mark.parametrize("of_coded", [False, True])
+def test_a_digest_of_the_document_or_of_its_coded_form(kit: Kit, of_coded: bool) -> None:
+    """RFC 9530 means the coded form; the public gem index means the document, whatever form it sends."""
+    coded = gzip.compress(NEW)
+    headers = {**fields(coded if of_coded else NEW, "repr-digest"), "content-encoding": "gzip"}
+    upstream(kit).spoil = None
+    upstream(kit).pages[VERSIONS] = Page(body=coded, headers=headers)
+    assert kit.get("/versions")[1] == NEW
+    assert kit.store.entries["gems/versions"].verified
+
+
+def test_a_large_document_grows_beside_the_reactor(kit: Kit) -> None:
+    """As a small one does, in a thread; what does not fit there is fetched whole as well."""
+    old = OLD + b"x 1 y\n" * 100_000
+    new = old + b"beta 1.0 " + b"c" * 32 + b"\n"
+    for body, spoil in ((old, {}), (new, {}), (new + b"z 1 y\n", {"body": b"\nzzzzzz"})):
+        upstream(kit).spoil = spoil
+        upstream(kit).pages[VERSIONS] = Page(body=body, headers=fields(body))
+        assert kit.get("/versions")[1] == body
+        kit.advance(700)
+    assert upstream(kit).statuses == [200, 206, 206, 206, 200]

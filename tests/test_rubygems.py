@@ -387,6 +387,20 @@ class TestBundler(_Gems):
     def _bundle(self, place: Path, *words: str, **variables: str) -> subprocess.CompletedProcess[str]:
         return clients.run([clients.program("bundle"), *words], place, BUNDLE_PATH="installed", **variables)
 
+    def test_trouble_does_not_lead_to_the_other_indexes(
+        self, tmp_path: Path, origin: Origin, begin: Callable[..., Running]
+    ) -> None:
+        """While the registry answers 503, a Bundler that has nothing is content with lists that are out of date."""
+        self.publish(origin)
+        service = begin("--ttl", "1ms")
+        self._went_well(self.install(self._mount(service), tmp_path / "before"))
+        origin.spoil = lambda _path, _answer: (503, TEXT, b"trouble\n")
+        origin.asked.clear()
+        self._went_well(self.install(self._mount(service), tmp_path / "during"))
+        assert not [path for path in origin.asked if "specs" in path or "dependencies" in path]
+        assert service.get("rubygems/versions")[1]["X-Cache"] == "STALE"
+        service.stop()
+
     def test_a_mirror_leaves_no_trace(self, tmp_path: Path, origin: Origin, begin: Callable[..., Running]) -> None:
         """Told of the cache as a mirror, Bundler installs from it, and locks what it would have locked without."""
         self.publish(origin)

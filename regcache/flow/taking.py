@@ -102,7 +102,7 @@ def _grown(route: Document, answer: Answer, raw: bytes, before: Source) -> Taken
     taken = _proven(route, answer, raw, joined(before.body, raw, answer))
     if not taken.proven:
         raise Misfit(f"{answer.url}: nothing proves that the end that came belongs to what is stored.")
-    if "content-type" in taken.headers:
+    if "content-type" in taken.headers or not before.content_type:
         return taken
     # A part need not say again what the whole is.
     return evolve(
