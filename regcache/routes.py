@@ -66,6 +66,10 @@ class Document:
     :ivar ttl: seconds of freshness, if not the registry's own.
     :ivar mutable: whether the upstream may change it under the same name. What may not change is never
         revalidated.
+    :ivar etag: the digest algorithm whose value for the body is the entity tag that the protocol speaks of, such as
+        ``md5``; such a document is sent as it came. Empty where a tag is only a tag.
+    :ivar grows: whether it is mostly changed at its end, so that a new one may be asked for from there on. It is held
+        against whatever digests are published with it.
     :ivar packages: the names of packages that asking for it tells the upstream.
     :ivar family: the same for documents that name the same artifacts; the key, unless said otherwise.
     """
@@ -81,6 +85,8 @@ class Document:
     spares: tuple[Document, ...] = ()
     ttl: float | None = None
     mutable: bool = True
+    etag: str = ""
+    grows: bool = False
     packages: tuple[str, ...] = ()
     family: str = field(default=Factory(lambda self: self.key, takes_self=True))
 

@@ -20,7 +20,7 @@ from regcache.flow.representations import Ready, Representations, wants_gzip
 from regcache.flow.upstream import origin_of
 from regcache.flow.waiting import within
 from regcache.http.fields import cache_control, format_date
-from regcache.http.messages import Headers, RequestHead, Stored
+from regcache.http.messages import Digest, Headers, RequestHead, Stored
 from regcache.http.policy import Fetch, Gone, Refuse, Revalidate, Rules, UseStored, age_of, decide
 from regcache.interfaces import IRegistry
 from regcache.logs import Log
@@ -80,6 +80,8 @@ class Documents:
         }
         if wants_gzip(request):
             headers["content-encoding"] = "gzip"
+        elif route.etag:
+            headers["repr-digest"] = f"sha-256=:{Digest('sha256', stored.digest).base64}:"
         for name in ("x-pypi-last-serial",):
             if name in stored.headers:
                 headers[name] = stored.headers.get(name)
