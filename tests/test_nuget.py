@@ -821,3 +821,15 @@ def test_leaves_that_name_no_package(leaf: dict[str, Any]) -> None:
     """They are passed over, and left as they are."""
     assert source_of().facts("json/odd", sent({"items": [leaf, 7]})) == {}
     assert served("json/odd", leaf).get("packageContent") == leaf.get("packageContent")
+
+
+@pytest.mark.parametrize("accepted", ["gzip, deflate", ""])
+def test_compressed_registrations(accepted: str) -> None:
+    """What comes compressed, whoever asks, goes out as the client takes it, its links led back either way."""
+    layout = Layout()
+    kit = make_cache(source_of())
+    kit.upstream.pages = pages(layout)
+    reply, body = kit.get("/" + layout.home(RELEASES[0]).removeprefix(UPSTREAM), Accept_Encoding=accepted)
+    assert reply.headers.get("content-encoding") == ("gzip" if accepted else "")
+    found = json.loads(gzip.decompress(body) if accepted else body)
+    assert found["items"][0]["items"][0]["packageContent"].endswith(f"/fake/{layout.flat}{RELEASES[0].file}")
