@@ -104,6 +104,7 @@ class Document:
     :ivar grows: whether it is mostly changed at its end, so that a new one may be asked for from there on. It is held
         against whatever digests are published with it.
     :ivar packages: the names of packages that asking for it tells the upstream.
+    :ivar sidecars: as of an :class:`Artifact`; what does not agree with the strongest that is there is refused.
     :ivar family: the same for documents that name the same artifacts; the key, unless said otherwise.
     """
 
@@ -120,6 +121,7 @@ class Document:
     mutable: bool = True
     etag: str = ""
     grows: bool = False
+    sidecars: tuple[Document, ...] = ()
     packages: tuple[str, ...] = ()
     family: str = field(default=Factory(lambda self: self.key, takes_self=True))
 

@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
 from regcache.errors import (
@@ -24,10 +25,11 @@ from regcache.errors import (
     UpstreamStatus,
 )
 from regcache.flow.reply import How
-from regcache.http.messages import Digest, RequestHead
+from regcache.http.messages import Digest, Headers, RequestHead
+from regcache.interfaces import IResponse
 from regcache.registries import make
 from regcache.routes import Artifact, Checksum, Document, RegistryOptions, Source
-from regcache.testing import Ask, Kit, Page, RegistryContract, Sample, make_cache
+from regcache.testing import Ask, FakeUpstream, Kit, Page, RegistryContract, Sample, make_cache
 from tests import clients
 from tests.journey import Journey
 from tests.origin import Origin
@@ -542,6 +544,43 @@ def test_metadata_agrees_with_its_checksum(kit: Kit) -> None:
             assert kit.get(f"/{METADATA}.{algorithm}")[1] == digest(algorithm, metadata(*versions))
 
 
+@pytest.mark.parametrize("algorithm", SUMS)
+def test_metadata_that_its_checksum_contradicts(kit: Kit, algorithm: str) -> None:
+    """It is asked for once more, then refused; what is stored goes on answering, and is never replaced by it."""
+    publish(kit, METADATA, metadata("1.0"), (algorithm,))
+    good = kit.upstream.pages[UPSTREAM + METADATA]
+    kit.upstream.pages[UPSTREAM + METADATA] = Page(body=metadata("1.1"))
+    with pytest.raises(DigestMismatch):
+        kit.get(f"/{METADATA}")
+    assert kit.upstream.urls().count(UPSTREAM + METADATA) == 2
+    kit.upstream.pages[UPSTREAM + METADATA] = good
+    kit.advance(60)
+    assert kit.get(f"/{METADATA}")[1] == metadata("1.0")
+    kit.upstream.pages[UPSTREAM + METADATA] = Page(body=metadata("1.1"))
+    kit.advance(2 * 86400)
+    reply, body = kit.get(f"/{METADATA}")
+    assert (reply.how, body) == (How.STALE, metadata("1.0"))
+    assert kit.get(f"/{METADATA}.sha1")[1] == digest("sha1", metadata("1.0"))
+
+
+class Publishing(FakeUpstream):
+    """An upstream whose metadata is published anew when somebody has asked for it."""
+
+    def request(self, method: str, url: str, headers: Headers, body: bytes = b"") -> Deferred[IResponse]:
+        answer = super().request(method, url, headers, body)
+        if url.endswith(METADATA):
+            self.pages[url] = Page(body=metadata("1.0", "2.0"))
+            self.pages[f"{url}.sha1"] = Page(body=digest("sha1", metadata("1.0", "2.0")))
+        return answer
+
+
+def test_metadata_that_is_published_anew_meanwhile() -> None:
+    """A checksum that is already of the next metadata leads to that."""
+    kit = make_cache(REPOSITORY, upstream=Publishing())
+    publish(kit, METADATA, metadata("1.0"), ("sha1",))
+    assert kit.get(f"/{METADATA}")[1] == metadata("1.0", "2.0")
+
+
 def test_a_refresh_between_metadata_and_its_checksum(kit: Kit) -> None:
     """Whoever got the older metadata gets its checksum, even when newer has come meanwhile."""
     kit.upstream.pages[UPSTREAM + METADATA] = Page(body=metadata("1.0"))
@@ -552,6 +591,7 @@ def test_a_refresh_between_metadata_and_its_checksum(kit: Kit) -> None:
     waiting = kit.ask(f"/{METADATA}", accept_encoding="gzip")
     kit.advance(1)
     assert waiting.called
+    kit.upstream.hangs = False
     kit.upstream.release()
     assert kit.get(f"/{METADATA}.sha1")[1] == digest("sha1", metadata("1.0"))
     assert kit.get(f"/{METADATA}")[1] == metadata("2.0")

@@ -5,7 +5,7 @@ Answers for index documents, in the representation that each client asks for.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from attrs import evolve
 from twisted.internet.defer import Deferred
@@ -24,7 +24,7 @@ from regcache.http.messages import Digest, Headers, RequestHead, Stored
 from regcache.http.policy import Fetch, Gone, Refuse, Revalidate, Rules, UseStored, age_of, decide
 from regcache.interfaces import IRegistry
 from regcache.logs import Log
-from regcache.routes import Document
+from regcache.routes import Artifact, Document, Fact
 
 __all__ = ["Documents", "rules_for"]
 
@@ -282,6 +282,15 @@ class Documents:
         if rules.offline:
             raise Offline("")
         return await self._fetching.glimpse(registry, route, rules.cold_timeout)
+
+    async def beside(self, registry: IRegistry, route: Artifact, wanted: Callable[[], bool]) -> Fact | None:
+        """
+        What the strongest of its sidecars that the upstream has says of an artifact; None if nothing can be learnt.
+
+        :param wanted: whether it is still worth asking.
+        """
+        rules = self._context.rules
+        return None if rules.offline else await self._fetching.beside(registry, route, rules.cold_timeout, wanted)
 
     async def stored(self, registry: IRegistry, routes: Iterable[Document]) -> list[tuple[Document, Stored]]:
         """Those of some documents that are stored, however old, the newest first."""

@@ -16,7 +16,6 @@ from regcache.errors import (
     NotFound,
     RegCacheError,
     UpstreamError,
-    UpstreamStatus,
 )
 from regcache.flow.derive import PackedFact, unpacked
 from regcache.flow.documents import Documents
@@ -89,21 +88,8 @@ class Proofs:
             if fact is None:
                 fact = await self._from_index(registry, route, document)
         if fact is None and route.sidecars:
-            fact = await self._from_sidecar(registry, route, wanted)
+            fact = await self._documents.beside(registry, route, wanted)
         return known if fact is None else fact
-
-    async def _from_sidecar(self, registry: IRegistry, route: Artifact, wanted: Callable[[], bool]) -> Fact | None:
-        for document in route.sidecars:
-            if not wanted():
-                break
-            try:
-                return _named(await self._documents.glimpse(registry, document), route)
-            except (NotFound, BadDocument, UpstreamStatus):
-                continue
-            except (RegCacheError, TimeoutError):
-                # Whoever does not answer would make each of them wait.
-                break
-        return None
 
     async def _from_index(self, registry: IRegistry, route: Artifact, document: Document) -> Fact | None:
         try:

@@ -92,6 +92,7 @@ class Maven:
                 representation="as-is",
                 content_type=_TYPES["xml"],
                 packages=_packages(path),
+                sidecars=tuple(self._sum(path + end, path) for end in _SUMS),
             )
         family = path.rpartition("/")[0] or "."
         of = path.removesuffix(_SIGNATURE)

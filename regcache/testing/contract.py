@@ -141,7 +141,7 @@ class RegistryContract:
         if isinstance(route, Artifact):
             yield from (one.url for one in route.documents)
         if isinstance(route, Document):
-            yield from (one.url for one in (*route.spares, *filter(None, [route.instead])))
+            yield from (one.url for one in (*route.spares, *route.sidecars, *filter(None, [route.instead])))
 
     def _reached_if_any(self, registry: IRegistry, path: str) -> list[str]:
         try:
