@@ -524,6 +524,16 @@ def test_a_checksum_tells_on_a_bad_copy(kit: Kit) -> None:
     assert kit.get(f"/{JAR}")[1] == BODY
 
 
+def test_an_unproven_copy_in_an_outage(kit: Kit) -> None:
+    """While nobody can say whether it is good, its checksum is computed like any other."""
+    publish(kit, sums=())
+    kit.get(f"/{JAR}")
+    kit.upstream.down = True
+    kit.advance(30 * 86400)
+    assert kit.get(f"/{JAR}")[1] == BODY
+    assert kit.get(f"/{JAR}.sha1")[1] == digest("sha1")
+
+
 def test_a_transient_failure_is_never_a_404(kit: Kit) -> None:
     """Not of a file, not of its checksum, not of metadata."""
     paths = (JAR, f"{JAR}.sha1", METADATA, f"{METADATA}.sha1")
@@ -609,6 +619,18 @@ def test_a_snapshot_is_as_current_as_its_checksum(kit: Kit) -> None:
         assert kit.get(f"/{SNAPSHOT}.sha1")[1] == digest("sha1", new)
         assert kit.get(f"/{SNAPSHOT}")[1] == new
         assert kit.get(f"/{SNAPSHOT}.sha256")[1] == digest("sha256", new)
+
+
+def test_the_checksum_of_what_was_sent_last() -> None:
+    """Of two files that were sent within a moment, the later one counts, also when that was not stored before."""
+    kit = make_cache(make(RegistryOptions(name="maven", type="maven", url=UPSTREAM, refresh_after=10)))
+    publish(kit, SNAPSHOT)
+    kit.get(f"/{SNAPSHOT}")
+    assert kit.get(f"/{SNAPSHOT}")[0].how is How.HIT
+    kit.advance(20)
+    publish(kit, SNAPSHOT, BODY[::-1])
+    assert kit.get(f"/{SNAPSHOT}")[1] == BODY[::-1]
+    assert kit.get(f"/{SNAPSHOT}.sha1")[1] == digest("sha1", BODY[::-1])
 
 
 def test_a_checksum_waits_no_longer_than_its_file(kit: Kit) -> None:

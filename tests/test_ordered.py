@@ -114,6 +114,20 @@ def test_one_that_has_it_no_more(kit: Kit) -> None:
     publish(kit, THREE, METADATA, b"<metadata>3</metadata>")
     kit.advance(3600)
     assert kit.get(f"/{METADATA}")[1] == b"<metadata>3</metadata>"
+    asked(kit)
+    kit.advance(300)
+    assert kit.get(f"/{METADATA}")[0].how is How.HIT
+    assert asked(kit) == set()
+
+
+def test_what_cannot_be_stored_is_remembered_as_well(kit: Kit) -> None:
+    """A full disk does not make a file change hands."""
+    body = publish(kit, TWO)
+    kit.store.refuses = True
+    assert kit.get(f"/{JAR}")[1] == body
+    publish(kit, ONE)
+    kit.advance(120)
+    assert kit.get(f"/{JAR}")[1] == body
 
 
 @pytest.mark.parametrize("path", [JAR, METADATA, f"{JAR}.sha1", f"{METADATA}.sha1", f"{JAR}.asc"])

@@ -115,9 +115,7 @@ class Ordered:
         keys = {one.key(name): one for one in tries for name in names(one) if name is not None}
         if not keys:
             return None
-        unwritten = self._context.unwritten
         found: dict[str, Stored] = await self._context.store.find_all(list(keys))
-        found |= {key: unwritten[key] for key in keys if key in unwritten}
         good = {keys[key].place for key, entry in found.items() if not entry.withdrawn}
         return next((one for one in tries if one.place in good), None)
 
