@@ -44,7 +44,7 @@ __all__ = ["Artifacts"]
 _log = Log()
 #: A range that begins further ahead of what has arrived is fetched by a request of its own.
 _AHEAD = 8 << 20
-_MOST_SERVED = 10_000
+_MOST_SERVED = 2_000
 _FOREVER = "public, max-age=31536000, immutable"
 
 

@@ -29,7 +29,7 @@ from regcache.routes import Artifact, Document, Fact
 __all__ = ["Documents", "rules_for"]
 
 _log = Log()
-_MOST_SENT = 10_000
+_MOST_SENT = 2_000
 
 
 def rules_for(rules: Rules, registry: IRegistry, ttl: float | None) -> Rules:

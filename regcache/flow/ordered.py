@@ -16,7 +16,7 @@ from regcache.routes import Artifact, Checksum, Document, Route
 
 __all__ = ["Ordered"]
 
-_MOST_OWNERS = 100_000
+_MOST_OWNERS = 30_000
 
 
 @frozen
