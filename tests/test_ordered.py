@@ -6,6 +6,7 @@ import hashlib
 import json
 
 import pytest
+from attrs import evolve
 from zope.interface.verify import verifyObject
 
 from regcache.errors import BadRequest, MethodNotAllowed, NotFound, Offline, RegCacheError, UpstreamError
@@ -267,10 +268,10 @@ class Shop(FakeRegistry):
         return super().route(request)
 
 
-def shops() -> Kit:
+def shops(shop: type[Shop] = Shop) -> Kit:
     """A cache in front of two upstreams with an index each."""
     options = RegistryOptions(name="fake", type="fake", url=ONE).followed_by(TWO)
-    return make_cache(InOrder([Shop(options), Shop(options.further[0])]))
+    return make_cache(InOrder([shop(options), shop(options.further[0])]))
 
 
 def list_at(kit: Kit, url: str, *names: str) -> None:
@@ -300,6 +301,26 @@ def test_a_file_belongs_to_the_upstream_of_its_index(restart: bool) -> None:
     kit.advance(120)
     with pytest.raises(NotFound):
         kit.get("/files/b")
+
+
+class Guessing(Shop):
+    """A registry whose files may be of an index that is asked for second."""
+
+    def route(self, request: RequestHead) -> object:  # type: ignore[override]
+        found = super().route(request)
+        if not isinstance(found, Artifact):
+            return found
+        likelier = evolve(found.indexes[0], key="none", url=f"{self.options.url}none", family="none")
+        return evolve(found, indexes=(likelier, *found.indexes), family="none")
+
+
+def test_an_index_that_may_not_be_of_the_file() -> None:
+    """Having the index of something of a like name does not keep the other upstreams from being asked."""
+    kit = shops(Guessing)
+    list_at(kit, ONE, "a")
+    kit.get("/index")
+    kit.upstream.pages[f"{TWO}files/b"] = Page(body=b"b")
+    assert kit.get("/files/b")[1] == b"b"
 
 
 def test_a_file_before_its_index() -> None:

@@ -59,14 +59,11 @@ class Ordered:
         :raises regcache.errors.RegCacheError: if none has it, or one that might cannot be asked.
         """
         tries = _meanings(members, request)
-        subject = _subject(tries[0].route)
-        if subject is None:
-            return await self._one(tries[0].registry, tries[0].route, request)
         about = [_Try(one.registry, of) for one in tries if (of := _about(one.route)) is not None]
         if about:
             owner = await self._owner(about, request)
             tries = [one for one in tries if one.place == owner.place]
-        else:
+        elif _subject(tries[0].route) is not None:
             tries = await self._in_order(tries)
         return (await self._first(tries, request))[1]
 
@@ -102,9 +99,10 @@ class Ordered:
         owner = await self._stored(tries, lambda one: (_subject(one.route),))
         owner = owner or self._remembered(tries, lambda one: (_subject(one.route),))
         if owner is None:
-            owner = await self._stored(tries, _related) or self._remembered(tries, _related)
-            if owner is not None and isinstance(owner.route, Artifact):
+            owner = await self._stored(tries, _index) or self._remembered(tries, _index)
+            if owner is not None:
                 return [owner]
+            owner = await self._stored(tries, _related) or self._remembered(tries, _related)
         owner = owner or await self._of_family(tries)
         return tries if owner is None else [owner, *(one for one in tries if one is not owner)]
 
@@ -179,6 +177,13 @@ def _about(route: Route) -> Artifact | None:
     if isinstance(route, Artifact):
         of = route.beside
     return of if isinstance(of, Artifact) else None
+
+
+def _index(one: _Try) -> Iterable[Document]:
+    """The documents that name an artifact for sure, if it is there; others may be of something of a like name."""
+    if not isinstance(one.route, Artifact):
+        return ()
+    return [document for document in one.route.documents if document.family == one.route.family]
 
 
 def _related(one: _Try) -> Iterable[Document]:
