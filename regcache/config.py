@@ -242,7 +242,7 @@ def load(
 def _kept_from(one: RegistryOptions, registries: Iterable[RegistryOptions]) -> RegistryOptions:
     """The same registry, which is never asked for names that are of others of its type."""
     names = tuple(name for other in registries if other.type == one.type and other != one for name in other.names)
-    return evolve(one, elsewhere=names, further=tuple(evolve(more, elsewhere=names) for more in one.further))
+    return evolve(one, elsewhere=names).followed_by(*(more.url for more in one.further))
 
 
 def _check_names(registries: tuple[RegistryOptions, ...], where: str) -> None:

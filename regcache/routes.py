@@ -71,14 +71,16 @@ class RegistryOptions:
         return f"{self.name}/|{self.place}|" if self.place else f"{self.name}/"
 
     def followed_by(self, *urls: str) -> RegistryOptions:
-        """These options with further upstreams, for which the same holds; each URL ends with ``/``."""
+        """
+        These options with further upstreams, for which the same holds, but that names of its own are the first one's.
+
+        :param urls: each ends with ``/``.
+        """
+        shared = evolve(self, further=(), names=(), elsewhere=(*self.elsewhere, *self.names))
         # By what it is, not by where it stands: what is stored stays valid when another is added before it.
-        return evolve(
-            self,
-            further=tuple(
-                evolve(self, url=url, further=(), place=hashlib.sha256(url.encode()).hexdigest()[:8]) for url in urls
-            ),
-        )
+        places = [hashlib.sha256(url.encode()).hexdigest()[:8] for url in urls]
+        further = tuple(evolve(shared, url=url, place=place) for url, place in zip(urls, places, strict=True))
+        return evolve(self, further=further)
 
 
 @frozen(kw_only=True)

@@ -12,11 +12,14 @@ from regcache.flow.fetching import key_of
 from regcache.flow.reply import Reply
 from regcache.http.messages import Headers, RequestHead, Stored
 from regcache.interfaces import IRegistry
-from regcache.routes import Artifact, Checksum, Document, Route
+from regcache.ownership import check
+from regcache.routes import Artifact, Checksum, Document, Relay, Route
 
 __all__ = ["Ordered"]
 
 _MOST_OWNERS = 30_000
+#: By these an upstream says that it does not do at all what it was passed on, such as audits.
+_NOT_OFFERED = frozenset({404, 405, 501})
 
 
 @frozen
@@ -69,14 +72,20 @@ class Ordered:
 
     async def _first(self, tries: Iterable[_Try], request: RequestHead) -> tuple[_Try, Reply]:
         missing: NotFound | None = None
+        refused: tuple[_Try, Reply] | None = None
         for one in tries:
             try:
                 reply = await self._one(one.registry, one.route, request)
             except NotFound as error:
                 missing = missing or error
                 continue
+            if isinstance(one.route, Relay) and reply.status in _NOT_OFFERED:
+                refused = refused or (one, reply)
+                continue
             self._remember(one)
             return one, reply
+        if refused is not None:
+            return refused
         raise missing or NotFound()
 
     async def _owner(self, tries: list[_Try], request: RequestHead) -> _Try:
@@ -149,14 +158,16 @@ class Ordered:
 
 def _meanings(members: Sequence[IRegistry], request: RequestHead) -> list[_Try]:
     """
-    The upstreams to which the request means something.
+    The upstreams to which the request means something, and that may be told the names in it.
 
     :raises regcache.errors.RegCacheError: a 4xx, if it means nothing to any.
     """
     found, missing = [], NotFound()
     for member in members:
         try:
-            found.append(_Try(member, member.route(request)))
+            route = member.route(request)
+            check(member.options, route)
+            found.append(_Try(member, route))
         except NotFound as error:
             missing = error
     if not found:
