@@ -13,14 +13,20 @@ import pytest
 __all__ = ["environment", "npm_install", "pip_install", "program", "run", "uv_install"]
 
 
+#: A proxy that does not exist.
+_NOBODY = "http://127.0.0.1:9/"
+
+
 def program(name: str) -> str:
     """
     The path of a client.
 
     Where it is missing the test is skipped, except in CI, which installs it.
     """
-    beside = Path(sys.executable).with_name(name)
-    found = str(beside) if beside.exists() else shutil.which(name)
+    installed = os.environ.get("REGCACHE_CLIENTS")
+    places = [Path(installed, "bin")] if installed else []
+    beside = [place / name for place in (*places, Path(sys.executable).parent)]
+    found = next((str(one) for one in beside if one.exists()), shutil.which(name))
     if found is None:
         if os.environ.get("REGCACHE_CI"):
             pytest.fail(f"{name} is missing")
@@ -29,8 +35,10 @@ def program(name: str) -> str:
 
 
 def environment(home: Path) -> dict[str, str]:
-    """Variables that tell a client nothing of this machine."""
+    """Variables that tell a client nothing of this machine, and let it ask nobody but loopback."""
     return {
+        **{name: _NOBODY for name in ("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy")},
+        **{name: "127.0.0.1,localhost" for name in ("NO_PROXY", "no_proxy")},
         "PATH": os.environ.get("PATH", os.defpath),
         "HOME": str(home),
         "PIP_CONFIG_FILE": os.devnull,
@@ -42,10 +50,11 @@ def environment(home: Path) -> dict[str, str]:
     }
 
 
-def run(command: list[str], place: Path) -> subprocess.CompletedProcess[str]:
-    """Run a client in a directory; what it says is kept."""
+def run(command: list[str], place: Path, **variables: str) -> subprocess.CompletedProcess[str]:
+    """Run a client in a directory, with more variables; what it says is kept."""
     place.mkdir(exist_ok=True)
-    return subprocess.run(command, env=environment(place), cwd=place, capture_output=True, text=True, timeout=120)
+    told = {**environment(place), **variables}
+    return subprocess.run(command, env=told, cwd=place, capture_output=True, text=True, timeout=240)
 
 
 def pip_install(index: str, place: Path, *names: str) -> list[str]:
