@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-__all__ = ["environment", "npm_install", "pip_install", "program", "run", "uv_install"]
+__all__ = ["NOBODY", "environment", "npm_install", "pip_install", "program", "run", "uv_install"]
 
 
 #: A proxy that does not exist.
-_NOBODY = "http://127.0.0.1:9/"
+NOBODY = "http://127.0.0.1:9/"
 
 
 def program(name: str) -> str:
@@ -37,7 +37,7 @@ def program(name: str) -> str:
 def environment(home: Path) -> dict[str, str]:
     """Variables that tell a client nothing of this machine, and let it ask nobody but loopback."""
     return {
-        **{name: _NOBODY for name in ("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy")},
+        **{name: NOBODY for name in ("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy")},
         **{name: "127.0.0.1,localhost" for name in ("NO_PROXY", "no_proxy")},
         "PATH": os.environ.get("PATH", os.defpath),
         "HOME": str(home),

@@ -50,14 +50,18 @@ fi
 link uv "$clients/uv/bin/uv"
 
 python pip pip==26.3
+# The one that Python 3.11 came with.
+python pip-23 pip==23.2.1
 python poetry poetry==2.5.1
-python pdm pdm==2.29.4
+# The newest hishel took away what pdm calls.
+python pdm pdm==2.29.4 'hishel<2'
 python pipenv pipenv==2026.10.3
 python pip-tools pip-tools==7.6.2
 # The last setuptools whose easy_install asks an index by itself.
 python setuptools setuptools==79.0.1
 python buildout zc.buildout==6.0.1 zc.recipe.egg==6.0.0
 for name in pip poetry pdm pipenv buildout; do link "$name" "$clients/$name/bin/$name"; done
+link pip-23 "$clients/pip-23/bin/pip"
 for name in pip-compile pip-sync; do link "$name" "$clients/pip-tools/bin/$name"; done
 printf '#!/bin/sh\nexec "%s/setuptools/bin/python" "$@"\n' "$clients" >"$clients/bin/setuptools-python"
 chmod +x "$clients/bin/setuptools-python"

@@ -17,6 +17,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import quote
 
+from packaging.utils import canonicalize_name
+
 __all__ = ["Origin"]
 
 Answer = tuple[int, str, bytes]
@@ -163,20 +165,20 @@ class Origin:
         self._server.shutdown()
         self._server.server_close()
 
-    def add_wheel(self, name: str, version: str, requires: Iterable[str] = ()) -> str:
-        """Publish a project with one wheel, its metadata beside it if it requires others; its path."""
+    def add_wheel(self, name: str, version: str, requires: Iterable[str] = (), *, sidecar: bool = False) -> str:
+        """Publish a project with one wheel, with its metadata beside it as a ``sidecar`` or not; its path."""
         data = wheel(name, version, requires)
         blake = hashlib.blake2b(data, digest_size=32).hexdigest()
         file = f"{name}-{version}-py3-none-any.whl"
         path = f"/packages/{blake[:2]}/{blake[2:4]}/{blake[4:]}/{file}"
         hashes = {"sha256": hashlib.sha256(data).hexdigest()}
         entry: dict[str, Any] = {"filename": file, "url": self.url.rstrip("/") + path, "hashes": hashes, "size": len(data)}
-        if requires:
+        if sidecar:
             beside = metadata(name, version, requires)
             entry["core-metadata"] = {"sha256": hashlib.sha256(beside).hexdigest()}
             self.add(f"{path}.metadata", beside)
         page = {"meta": {"api-version": "1.1"}, "name": name, "versions": [version], "files": [entry]}
-        self._pages[f"/simple/{name}/"] = (200, "application/vnd.pypi.simple.v1+json", json.dumps(page).encode())
+        self._pages[f"/simple/{canonicalize_name(name)}/"] = (200, "application/vnd.pypi.simple.v1+json", json.dumps(page).encode())
         self._pages[path] = (200, "binary/octet-stream", data)
         return path
 

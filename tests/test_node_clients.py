@@ -96,6 +96,8 @@ class TestYarnBerry(_NodeJourney):
             "enableGlobalCache": False,
             "enableTelemetry": False,
             "httpRetry": 0,
+            # It reads no HTTPS_PROXY; nothing of this machine's network is to be of help.
+            "httpsProxy": clients.NOBODY,
             "nodeLinker": "node-modules",
         }
         # Its configuration is YAML, which JSON is a part of.
