@@ -12,7 +12,7 @@ import os
 import re
 import sys
 import tomllib
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -126,6 +126,13 @@ OPTIONS = (
     Option("offline", values.truth, "no", "Never contact a registry; what is not stored is answered 504.", flag=True),
     Option("upstream-ca", values.certificates, "", "A PEM file of certificates to trust beside the system's."),
     Option(
+        "strict-links",
+        values.truth,
+        "no",
+        "Refuse an index page with links past the cache, to hosts that are not among artifact-hosts.",
+        flag=True,
+    ),
+    Option(
         "client-no-cache",
         values.any_of("ignore", "revalidate"),
         "ignore",
@@ -141,7 +148,7 @@ _BY_NAME = {option.name: option for option in OPTIONS}
 #: The readers to which ``yes`` or ``5`` are as good as any text: in a file, only text may stand for them.
 _ANY_TEXT = (values.directory, values.target)
 #: The keys of a table ``[registries.NAME]`` that every type knows.
-REGISTRY_KEYS = ("type", "url", "artifact-hosts", "ttl", "refresh-after", "negative-ttl")
+REGISTRY_KEYS = ("type", "url", "artifact-hosts", "ttl", "refresh-after", "negative-ttl", "strict-links", "names")
 
 
 @frozen(kw_only=True)
@@ -169,6 +176,7 @@ class Config:
     public_url: str = ""
     offline: bool = False
     upstream_ca: str = ""
+    strict_links: bool = False
     client_no_cache: str = "ignore"
     grace: float = 8.0
     access_log: str = "off"
@@ -227,7 +235,14 @@ def load(
         # One that is not served now is checked all the same.
         _registry(name, path, tables, config, known)
     where = said["listen"][1] if "listen" in said else ""
+    registries = tuple(evolve(one, elsewhere=_elsewhere(one, registries)) for one in registries)
     return evolve(config, registries=registries, listen=tuple(_listen(item, where, registries) for item in listen))
+
+
+def _elsewhere(one: RegistryOptions, registries: Iterable[RegistryOptions]) -> tuple[str, ...]:
+    """The names that are of other registries of the same type."""
+    others = (other for other in registries if other.type == one.type and other.name != one.name)
+    return tuple(pattern for other in others for pattern in other.names)
 
 
 def _check_names(registries: tuple[RegistryOptions, ...], where: str) -> None:
@@ -323,6 +338,8 @@ def _registry(
         ttl=read("ttl", values.duration, config.ttl),
         refresh_after=read("refresh-after", values.optional_duration, config.refresh_after),
         negative_ttl=read("negative-ttl", values.duration, config.negative_ttl),
+        names=read("names", values.items, ()),
+        strict_links=read("strict-links", values.truth, config.strict_links),
         extra={key: value for key, value in table.items() if key in extras},
     )
 

@@ -23,6 +23,7 @@ __all__ = [
     "Forbidden",
     "ForbiddenOrigin",
     "HeadersTooLarge",
+    "LinksLeave",
     "MethodNotAllowed",
     "MisdirectedHost",
     "NotAcceptable",
@@ -207,6 +208,12 @@ class UpstreamStatus(UpstreamError):
 
 class CutShort(UpstreamError):
     """The registry's answer ended early."""
+
+
+class LinksLeave(RegCacheError):
+    """The registry's page leads past this cache."""
+
+    status = 502
 
 
 class BadDocument(UpstreamError):

@@ -8,7 +8,7 @@ its business.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from attrs import Factory, field, frozen
 
@@ -29,6 +29,9 @@ class RegistryOptions:
     :ivar ttl: seconds for which a mutable entry counts as fresh.
     :ivar refresh_after: seconds after which a fresh one is revalidated all the same; None for never.
     :ivar negative_ttl: seconds for which "there is none" is remembered.
+    :ivar strict_links: whether a document is refused that holds a link past this cache.
+    :ivar names: patterns of names of packages that are its upstream's alone.
+    :ivar elsewhere: patterns of names that are another's, and for which this one is never asked.
     :ivar extra: options that only this type knows, by the names it declares in ``option_names``.
     """
 
@@ -39,6 +42,9 @@ class RegistryOptions:
     ttl: float = 86400.0
     refresh_after: float | None = 600.0
     negative_ttl: float = 60.0
+    strict_links: bool = False
+    names: tuple[str, ...] = ()
+    elsewhere: tuple[str, ...] = ()
     extra: Mapping[str, str] = field(factory=dict)
 
 
@@ -58,6 +64,7 @@ class Document:
     :ivar instead: another document that serves as well if a fresh copy of it is stored.
     :ivar spares: documents that serve, in the representation they say, when this one cannot be had.
     :ivar ttl: seconds of freshness, if not the registry's own.
+    :ivar packages: the names of packages that asking for it tells the upstream.
     :ivar family: the same for documents that name the same artifacts; the key, unless said otherwise.
     """
 
@@ -71,6 +78,7 @@ class Document:
     instead: Document | None = None
     spares: tuple[Document, ...] = ()
     ttl: float | None = None
+    packages: tuple[str, ...] = ()
     family: str = field(default=Factory(lambda self: self.key, takes_self=True))
 
 
@@ -89,6 +97,7 @@ class Artifact:
     :ivar digests: what the address itself proves about the body.
     :ivar indexes: the documents whose facts name this artifact; any that is stored will do, the first is asked for.
     :ivar proof: a smaller document whose facts name it as well, for when no index is stored.
+    :ivar packages: the names of packages that asking for it tells the upstream, or those that it may be of.
     """
 
     key: str
@@ -100,6 +109,7 @@ class Artifact:
     digests: tuple[Digest, ...] = ()
     indexes: tuple[Document, ...] = ()
     proof: Document | None = None
+    packages: tuple[str, ...] = ()
 
     @property
     def documents(self) -> tuple[Document, ...]:
@@ -134,9 +144,13 @@ class Relay:
     A request that is passed on with its body and whose answer is never stored, such as an audit.
 
     :ivar url: where it goes.
+    :ivar body: what is sent in place of the client's body, plain; None for that as it came.
+    :ivar packages: the names of packages that its address tells the upstream.
     """
 
     url: str
+    body: bytes | None = None
+    packages: tuple[str, ...] = ()
 
 
 #: What a request can mean.
@@ -177,10 +191,16 @@ class Facts(dict[str, Fact]):
     """
     What an index document says about artifacts, by the artifact's key within the registry.
 
-    :ivar foreign: how many links lead to hosts that the registry may not contact, by host; they are left as they
-        are, and what they lead to is never fetched.
+    :param foreign: the links that lead to hosts which the registry may not contact; they are left as they are, and what
+        they lead to is never fetched.
+    :ivar foreign: how many of them there are, and the first, by host.
     """
 
-    def __init__(self, found: Mapping[str, Fact] | None = None, foreign: Mapping[str, int] | None = None) -> None:
+    def __init__(self, found: Mapping[str, Fact] | None = None, foreign: Iterable[str] = ()) -> None:
         super().__init__(found or {})
-        self.foreign = dict(foreign or {})
+        self.foreign: dict[str, tuple[int, str]] = {}
+        for link in foreign:
+            # Whoever is named before an @ is no host, and perhaps a secret.
+            host = link.partition("://")[2].partition("/")[0].rpartition("@")[2]
+            number, first = self.foreign.get(host, (0, link))
+            self.foreign[host] = number + 1, first

@@ -40,6 +40,7 @@ from regcache.http.fields import format_date
 from regcache.http.messages import Headers, RequestHead
 from regcache.interfaces import IRegistry
 from regcache.logs import Log
+from regcache.pages import CLIENTS, clients, overview
 
 __all__ = ["House", "RegCacheResource"]
 
@@ -220,24 +221,31 @@ class _Exchange:
             raise BadRequest("It has been here before: an upstream leads back to this cache.")
         if len(target) > _MOST_TARGET:
             raise TargetTooLong(f"At most {_MOST_TARGET} bytes are accepted.")
+
+        def base(name: str) -> str:
+            return house.access.base(reached, prefix, "" if self._only else f"{name}/")
+
         if not self._only and path in ("", "/"):
-            return self._page(house.registries, reached, prefix)
+            self._only_read()
+            return overview(house.registries, base, house.state())
         if not self._only and path in ("/-/health", "/-/health/live", "/-/health/ready"):
             self._only_read()
             body = json.dumps(house.health()).encode() + b"\n"
             return Reply(status=200, headers=Headers.of({"content-type": "application/json"}), body=body)
+        if not self._only and path.startswith(CLIENTS):
+            self._only_read()
+            return clients(house.registries, path.removeprefix(CLIENTS), base)
         registry = self._registry
         if registry is None:
             raise NotFound(f"No registry {name!r} is served here; there are: {', '.join(house.registries)}.")
         if rest in ("", "/") and request.method in (b"GET", b"HEAD"):
-            return self._page({name: registry}, reached, prefix)
-        mount = "" if self._only else f"{name}/"
+            return overview({name: registry}, base, house.state())
         head = RequestHead(
             method=request.method.decode("latin-1"),
             path=rest or "/",
             query=query,
             headers=headers,
-            base=house.access.base(reached, prefix, mount),
+            base=base(name),
             body=b"" if request.content is None else request.content.read(),
             chunked=request.clientproto == b"HTTP/1.1",
         )
@@ -246,16 +254,6 @@ class _Exchange:
     def _only_read(self) -> None:
         if self._request.method not in (b"GET", b"HEAD"):
             raise MethodNotAllowed()
-
-    def _page(self, registries: Mapping[str, IRegistry], reached: str, prefix: str) -> Reply:
-        self._only_read()
-        lines = [f"regcache {__version__}: a cache in front of package registries.", ""]
-        for name, registry in registries.items():
-            base = self._house.access.base(reached, prefix, "" if self._only else f"{name}/")
-            lines += [f"{name} at {base}", *(f"    {line}" for line in registry.client_lines(base)), ""]
-        lines += [self._house.state(), ""]
-        body = "\n".join(lines).encode()
-        return Reply(status=200, headers=Headers.of({"content-type": "text/plain; charset=utf-8"}), body=body)
 
     def _error(self, error: RegCacheError) -> Reply:
         if self._registry is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import signal
+import socket
 import subprocess
 import sys
 import urllib.error
@@ -13,21 +14,31 @@ from pathlib import Path
 
 from tests.origin import Origin
 
-__all__ = ["Running"]
+__all__ = ["Running", "free_port"]
+
+
+def free_port(address: str = "127.0.0.1") -> int:
+    """A port that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind((address, 0))
+        port: int = probe.getsockname()[1]
+    return port
 
 
 class Running:
     """
     A service in a process of its own, started and ready.
 
+    :param tables: the registries' TOML tables; those of pypi and npm unless given.
     :ivar url: of its shared port, with a slash at the end; empty if it has none.
     :ivar said: what it printed until it was ready.
     """
 
-    def __init__(self, directory: Path, origin: Origin, *more: str) -> None:
+    def __init__(self, directory: Path, origin: Origin, *more: str, tables: str = "") -> None:
         config = directory / "regcache.toml"
         config.write_text(
-            f'[registries.pypi]\nurl = "{origin.url}simple/"\nfiles = "{origin.url}"\n'
+            tables
+            or f'[registries.pypi]\nurl = "{origin.url}simple/"\nfiles = "{origin.url}"\n'
             f'[registries.npm]\nurl = "{origin.url}"\n'
         )
         command = [str(Path(sys.executable).with_name("twistd")), "-n", "--pidfile=", "regcache"]

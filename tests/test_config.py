@@ -102,6 +102,7 @@ SOURCES: list[tuple[str, tuple[str, str, str], tuple[Any, Any, Any]]] = [
     ("client-no-cache", ("revalidate", "ignore", "revalidate"), ("revalidate", "ignore", "revalidate")),
     ("access-log", ("-", "off", "/x.log"), ("-", "off", "/x.log")),
     ("offline", (" Yes ", "OFF", "on"), (True, False, True)),
+    ("strict-links", ("off", "true", "0"), (False, True, False)),
     ("access-log-hits", ("true", "no", "1"), (True, False, True)),
     ("upstream-ca", ("", "", ""), ("", "", "")),
 ]
@@ -234,6 +235,7 @@ WRONG: list[tuple[str, str, str]] = [
     ("client-no-cache", "obey", "ignore or revalidate"),
     ("grace", "a while", "such as 1d"),
     ("access-log", "", "off, - or a file"),
+    ("strict-links", "strict", "yes or no"),
     ("access-log-hits", "2", "yes or no"),
 ]
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import socket
 import subprocess
 import sys
 from collections.abc import Callable
@@ -13,7 +12,7 @@ import pytest
 
 from tests import clients
 from tests.origin import Answer, Origin
-from tests.service import Running
+from tests.service import Running, free_port
 
 pytestmark = pytest.mark.e2e
 
@@ -184,14 +183,6 @@ def test_builds_need_no_way_out_but_the_cache(tmp_path: Path, origin: Origin, st
     assert ended.returncode == 0, ended.stdout + ended.stderr
     assert ended.stdout.split() == ["0", "0", "0"]
     service.stop()
-
-
-def free_port(address: str = "127.0.0.1") -> int:
-    """A port that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind((address, 0))
-        port: int = probe.getsockname()[1]
-    return port
 
 
 def test_wrong_options_are_one_line(tmp_path: Path) -> None:

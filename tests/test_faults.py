@@ -11,13 +11,16 @@ from typing import Any
 import pytest
 from attrs import evolve
 from twisted.internet.defer import Deferred, fail
+from twisted.logger import ILogObserver, LogEvent, formatEvent, globalLogPublisher
 from twisted.python.failure import Failure
+from zope.interface import implementer
 
 from regcache.errors import (
     BadDocument,
     CutShort,
     DigestMismatch,
     ForbiddenOrigin,
+    LinksLeave,
     NotFound,
     RegCacheError,
     TooBusy,
@@ -575,6 +578,57 @@ def test_foreign_hosts_are_counted_up_to_a_bound(npm: Kit) -> None:
     npm.get("/left")
     foreign = npm.cache.context.foreign
     assert (len(foreign), sum(foreign.values())) == (1001, 3000)
+
+
+def leading_past(readme: str = "") -> Page:
+    """A packument whose tarball is at another host."""
+    link = "http://cdn.test/left-1.0.0.tgz?token=abc"
+    version = {"name": "left", "version": "1.0.0", "dist": {"tarball": link}}
+    body = {"name": "left", "versions": {"1.0.0": version}, "readme": readme}
+    return Page(body=json.dumps(body).encode(), headers={"content-type": "application/json"})
+
+
+def test_links_past_the_cache_are_told_by_their_url(npm: Kit) -> None:
+    """Whoever reads the log can see what would be fetched from elsewhere; what signs the link is left out."""
+    npm.upstream.pages[f"{NPM}left"] = leading_past()
+    told: list[str] = []
+
+    @implementer(ILogObserver)
+    def observer(event: LogEvent) -> None:
+        told.append(formatEvent(event))
+
+    globalLogPublisher.addObserver(observer)
+    npm.get("/left")
+    globalLogPublisher.removeObserver(observer)
+    assert [line for line in told if "The first is http://cdn.test/left-1.0.0.tgz?token=..." in line]
+
+
+def test_strict_links() -> None:
+    """A page with links past the cache is 502 then, and is kept for what it vouches for."""
+    options = RegistryOptions(name="npm", type="npm", url=NPM, strict_links=True)
+    npm = make_cache(make(options))
+    npm.upstream.pages[f"{NPM}left"] = leading_past()
+    for _ in range(2):
+        with pytest.raises(LinksLeave) as caught:
+            npm.get("/left")
+        assert caught.value.status == 502
+        assert "http://cdn.test/left-1.0.0.tgz" in caught.value.detail
+    assert npm.upstream.urls() == [f"{NPM}left"]
+    admitted = make_cache(make(evolve(options, artifact_hosts=("cdn.test",))))
+    admitted.upstream.pages[f"{NPM}left"] = leading_past()
+    assert admitted.get("/left")[0].status == 200
+
+
+def test_strict_links_count_for_what_is_stored() -> None:
+    """A representation that was stored before is not sent any more."""
+    options = RegistryOptions(name="npm", type="npm", url=NPM)
+    npm = make_cache(make(options))
+    npm.upstream.pages[f"{NPM}left"] = leading_past("x" * 9000)
+    assert npm.get("/left")[0].status == 200
+    strict = make_cache(make(evolve(options, strict_links=True)))
+    strict.store.entries, strict.store.blobs = npm.store.entries, npm.store.blobs
+    with pytest.raises(LinksLeave):
+        strict.get("/left")
 
 
 def test_a_document_that_unpacks_to_much(kit: Kit, monkeypatch: pytest.MonkeyPatch) -> None:

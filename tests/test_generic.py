@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from urllib.parse import urlsplit
 
 import pytest
@@ -14,6 +15,7 @@ from regcache.http.messages import RequestHead
 from regcache.interfaces import IRegistry
 from regcache.registries import make
 from regcache.routes import Artifact, RegistryOptions, Source
+from regcache.testing import Ask, Page, RegistryContract, Sample
 
 UPSTREAM = "https://host.example/dist/"
 TREE = make(RegistryOptions(name="nodejs", type="generic", url=UPSTREAM, artifact_hosts=("cdn.example",)))
@@ -124,3 +126,24 @@ def test_errors_and_client_lines() -> None:
     """Errors are plain text, and the line to copy names the mount."""
     assert TREE.error(504, "It is offline.") == ("text/plain; charset=utf-8", b"It is offline.\n")
     assert TREE.client_lines("http://cache/nodejs/") == ["curl -O http://cache/nodejs/PATH"]
+
+
+class TestContract(RegistryContract):
+    """What every registry must do."""
+
+    type = "generic"
+
+    def sample(self) -> Sample:
+        pages = {f"{UPSTREAM}v1/tree.tar.gz": Page(body=b"a tree of files")}
+        return Sample(
+            url=UPSTREAM,
+            pages=pages,
+            documents=(),
+            artifacts={Ask("/v1/tree.tar.gz"): f"{UPSTREAM}v1/tree.tar.gz"},
+            verified=False,
+            nameless=frozenset({Ask("/v1/tree.tar.gz")}),
+        )
+
+    def links(self, ask: Ask, body: bytes) -> Iterable[str]:
+        del ask, body
+        return []

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterable
 from functools import cache
 from html.parser import HTMLParser
 from typing import Any
 from urllib.parse import urljoin
 
 import pytest
+from attrs import evolve
 from hypothesis import given
 from hypothesis import strategies as st
 from zope.interface.verify import verifyObject
@@ -27,6 +29,7 @@ from regcache.interfaces import IRegistry
 from regcache.registries import make
 from regcache.registries.pypi import PyPI
 from regcache.routes import Artifact, Document, Fact, Local, Moved, RegistryOptions, Route, Source
+from regcache.testing import BASE, Ask, Page, RegistryContract, Sample
 
 INDEX, FILES = "https://index.example/simple/", "https://files.example/"
 PAGE = f"{INDEX}demo/"
@@ -460,7 +463,7 @@ def test_a_link_that_only_its_query_tells_from_another() -> None:
     assert [one["url"] for one in as_json(source)["files"]] == [*links[:2], "../../packages/demo-1.0.whl"]
     facts = registry().facts("simple/demo", source)
     assert facts == {"packages/demo-1.0.whl": Fact(url=links[2], digests=(Digest("sha256", SHA),))}
-    assert facts.foreign == {"files.example": 2}
+    assert facts.foreign == {"files.example": (2, links[0])}
 
 
 def test_facts() -> None:
@@ -522,14 +525,15 @@ def test_other_hosts_are_left_alone(link: str) -> None:
     assert Anchors(as_html(source, "cdn.example")).found[0]["href"] == f"{absolute}#sha256={SHA}"
     facts = registry("cdn.example").facts("simple/demo", source)
     assert list(facts) == ["files/https/cdn.example/demo-2.0.whl"]
-    assert sum(facts.foreign.values()) == 1
+    assert [number for number, _ in facts.foreign.values()] == [1]
     assert not any("token" in host or "@" in host for host in facts.foreign)
 
 
 def test_links_are_counted_by_host() -> None:
-    """How many links lead elsewhere is known by host."""
+    """How many links lead elsewhere, and the first of them, is known by host."""
     links = [f"https://{host}.example/demo-{number}.whl" for number, host in enumerate(("one", "two", "one"))]
-    assert registry().facts("simple/demo", page(*map(file, links))).foreign == {"one.example": 2, "two.example": 1}
+    found = registry().facts("simple/demo", page(*map(file, links))).foreign
+    assert found == {"one.example": (2, links[0]), "two.example": (1, links[1])}
 
 
 @pytest.mark.parametrize("kind", ["text/html", "Text/HTML ; charset=UTF-8", HTML])
@@ -990,3 +994,50 @@ def test_errors_and_client_lines() -> None:
     lines = registry().client_lines("http://127.0.0.1:8650/pypi/")
     assert all("http://127.0.0.1:8650/pypi/simple/" in line for line in lines)
     assert any("pip " in line for line in lines)
+
+
+class TestContract(RegistryContract):
+    """What every registry must do."""
+
+    type = "pypi"
+
+    def behind(self, sample: Sample) -> IRegistry:
+        return self.registry(evolve(sample, options={"extra": {"files": BASE}}), f"{BASE}simple/")
+
+    def sample(self) -> Sample:
+        wheel, metadata = b"a wheel", b"Metadata-Version: 2.1\n"
+        blake = hashlib.blake2b(wheel, digest_size=32).hexdigest()
+        there = f"{FILES}packages/{blake[:2]}/{blake[2:4]}/{blake[4:]}/demo-1.0-py3-none-any.whl"
+        hashes = {"sha256": hashlib.sha256(wheel).hexdigest()}
+        listed = file(there, hashes=hashes, **{"core-metadata": {"sha256": hashlib.sha256(metadata).hexdigest()}})
+        projects = {"meta": {"api-version": "1.4"}, "projects": [{"name": "demo"}]}
+        told = {"info": {"name": "demo"}, "urls": [], "releases": {}}
+        forms = [(("accept", JSON),), (("accept", HTML),), (("accept", "text/html"),)]
+        below = there.removeprefix(FILES)
+        return Sample(
+            url=INDEX,
+            pages={
+                INDEX: Page(body=json.dumps(projects).encode(), headers={"content-type": JSON}),
+                PAGE: Page(body=page(listed).body, headers={"content-type": JSON}),
+                "https://index.example/pypi/demo/json": Page(
+                    body=json.dumps(told).encode(), headers={"content-type": "application/json"}
+                ),
+                there: Page(body=wheel),
+                f"{there}.metadata": Page(body=metadata),
+            },
+            documents=(
+                *(Ask(path, form) for path in ("/simple/", "/simple/demo/") for form in forms),
+                Ask("/pypi/demo/json"),
+            ),
+            artifacts={Ask(f"/{below}"): there},
+            hosts=frozenset({"files.example"}),
+            nameless=frozenset(Ask("/simple/", form) for form in forms),
+            options={"extra": {"files": FILES}},
+        )
+
+    def links(self, ask: Ask, body: bytes) -> Iterable[str]:
+        if ask.path != "/simple/demo/":
+            return []
+        if ask.fields == (("accept", JSON),):
+            return [one["url"] for one in json.loads(body)["files"]]
+        return [anchor["href"] or "" for anchor in Anchors(body.decode()).found]

@@ -164,6 +164,16 @@ def test_health_says_what_a_probe_needs(service: Running) -> None:
     assert found["upstreams"] == {"npm": "ok", "pypi": "ok"}
 
 
+def test_the_lines_for_clients(service: Running) -> None:
+    """The lines of one registry, by the name that was asked; of one that is not served, which ones are."""
+    status, fields, body = send(service, get("/-/clients/npm", "Host: localhost:1234"))
+    assert (status, fields["content-type"]) == (200, "text/plain; charset=utf-8")
+    assert b"npm config set registry http://localhost:1234/npm/   # npm\n" in body
+    status, _, body = send(service, get("/-/clients/maven"))
+    assert status == 404
+    assert b"npm, pypi" in body or b"pypi, npm" in body
+
+
 def test_links_lead_back_by_the_name_that_was_asked(service: Running) -> None:
     """Two clients that reach it by different names each get links that they can follow."""
     for host in ("localhost:1234", "127.0.0.1:99"):

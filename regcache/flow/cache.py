@@ -18,6 +18,7 @@ from regcache.http.fields import parse_date
 from regcache.http.messages import Headers, RequestHead
 from regcache.http.ranges import NotModified, Part, PreconditionFailed, Unsatisfiable, evaluate
 from regcache.interfaces import IRegistry
+from regcache.ownership import check
 from regcache.routes import Artifact, Document, Local, Moved, Relay, Route
 
 __all__ = ["Cache"]
@@ -56,6 +57,7 @@ class Cache:
         if self._stopping:
             raise NotStarted()
         route = registry.route(request)
+        check(registry.options, route)
         if isinstance(route, Local):
             headers = route.headers.replacing({"content-type": route.content_type})
             return Reply(status=route.status, headers=headers, body=route.body)
@@ -135,12 +137,14 @@ class Cache:
         self._relaying += 1
         try:
             fields = {name: request.headers.get(name) for name in _RELAYED_FIELDS if name in request.headers}
+            if route.body is not None:
+                fields.pop("content-encoding", None)
             ask = Ask(
                 method=request.method,
                 url=route.url,
                 headers=context.request_fields.replacing(fields),
                 allows=registry.allows,
-                body=request.body,
+                body=request.body if route.body is None else route.body,
             )
             # It serves nobody to wait long for what is asked beside an install.
             patience = context.rules.upstream_timeout

@@ -27,7 +27,7 @@ from regcache.errors import BadDocument, RegCacheError, TooBusy, UpstreamError
 from regcache.interfaces import IRegistry
 from regcache.logs import Log
 from regcache.registries import make
-from regcache.routes import RegistryOptions, Source
+from regcache.routes import Facts, RegistryOptions, Source
 
 __all__ = ["SMALL", "Derived", "Deriver", "InlineDeriver", "Job", "ProcessDeriver", "decode_facts", "main"]
 
@@ -68,16 +68,18 @@ class Derived(msgspec.Struct):
     What came of a job.
 
     :ivar facts: the facts in stored form, see :func:`decode_facts`; empty if not wanted.
-    :ivar foreign: with the facts, the number of links to hosts that may not be asked, by host.
+    :ivar foreign: with the facts, the links to hosts that may not be asked: their number and the first, by host.
     :ivar plain: the representation; empty if not wanted.
     :ivar zipped: the same, gzip-compressed.
+    :ivar refused: why there is no representation although the document can be read, or empty.
     :ivar error: why nothing came of it, or empty.
     """
 
     facts: bytes = b""
-    foreign: dict[str, int] = {}
+    foreign: dict[str, tuple[int, str]] = {}
     plain: bytes = b""
     zipped: bytes = b""
+    refused: str = ""
     error: str = ""
 
 
@@ -100,13 +102,17 @@ def perform(registry: IRegistry, job: Job) -> Derived:
     :raises regcache.errors.BadDocument: as the registry does.
     """
     made = Derived()
+    strict = bool(job.representation) and job.options.strict_links
+    facts = registry.facts(job.document, job.source) if job.facts or strict else Facts()
+    if strict and facts.foreign:
+        number, link = sum(number for number, _ in facts.foreign.values()), next(iter(facts.foreign.values()))[1]
+        made.refused = f"{job.source.url} holds {number} such links; the first is {link}"
     if job.facts:
-        facts = registry.facts(job.document, job.source)
         made.foreign = facts.foreign
         made.facts = msgspec.msgpack.encode(
             {key: (fact.url, [(d.algorithm, d.value) for d in fact.digests], fact.size) for key, fact in facts.items()}
         )
-    if job.representation:
+    if job.representation and not made.refused:
         made.plain = registry.represent(job.document, job.source, job.representation, job.base)
         made.zipped = gzip.compress(made.plain, 5, mtime=0)
     return made
@@ -142,7 +148,8 @@ def _pack(job: Job) -> bytes:
 def _unpack(data: bytes) -> Job:
     fields, source = msgspec.msgpack.decode(data)
     options = fields.pop("options")
-    options["artifact_hosts"] = tuple(options["artifact_hosts"])
+    for name in ("artifact_hosts", "names", "elsewhere"):
+        options[name] = tuple(options[name])
     fields.pop("source")
     return Job(options=RegistryOptions(**options), source=Source(**source), **fields)
 

@@ -12,7 +12,7 @@ from attrs import evolve, frozen
 from twisted.internet.defer import Deferred, DeferredSemaphore
 from twisted.python.failure import Failure
 
-from regcache.errors import CannotStore, RegCacheError, TooLarge, UpstreamError
+from regcache.errors import CannotStore, RegCacheError, TooLarge, UpstreamError, shown
 from regcache.flow.asking import Unchanged, kept, question
 from regcache.flow.collect import collect, decoded
 from regcache.flow.context import Context
@@ -193,17 +193,18 @@ class Fetching:
         self._storing.add(outcome)
         outcome.wait().addErrback(self._unstored, key).addBoth(lambda _: self._storing.discard(outcome))
 
-    def _note_foreign(self, key: str, foreign: Mapping[str, int]) -> None:
+    def _note_foreign(self, key: str, foreign: Mapping[str, tuple[int, str]]) -> None:
         """Links that are left as they are lead clients past the cache: say so, once a host."""
         known = self._context.foreign
         new = [host for host in foreign if host not in known]
         if new:
             _log.warn(
-                "{key}: links to {hosts} are left as they are: not among artifact-hosts.",
+                "{key}: links to {hosts} are left as they are: not among artifact-hosts. The first is {link}",
                 key=key,
                 hosts=", ".join(new[:_MOST_NAMED]) + (f" and {len(new) - _MOST_NAMED} more" * (len(new) > _MOST_NAMED)),
+                link=shown(foreign[new[0]][1]),
             )
-        for host, number in foreign.items():
+        for host, (number, _) in foreign.items():
             known[host if host in known or len(known) < _MOST_FOREIGN else "others"] += number
 
     def _unstored(self, failure: object, key: str) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from attrs import frozen
 from twisted.internet.defer import Deferred
 
-from regcache.errors import BlobDamaged
+from regcache.errors import BlobDamaged, LinksLeave
 from regcache.flow.context import Bounded, Context
 from regcache.flow.derive import SMALL, Derived, Job, PackedFact, decode_facts
 from regcache.flow.reading import read_all
@@ -122,7 +122,13 @@ class Representations:
     def made(
         self, registry: IRegistry, route: Document, stored: Stored, request: RequestHead, derived: Derived
     ) -> Ready:
-        """Remember what was derived for a request, in both codings, and store the one that it wants."""
+        """
+        Remember what was derived for a request, in both codings, and store the one that it wants.
+
+        :raises regcache.errors.LinksLeave: if its links may not be sent.
+        """
+        if derived.refused:
+            raise LinksLeave(f"{derived.refused}. See strict-links and artifact-hosts of {registry.options.name}.")
         zipped = wants_gzip(request)
         plain = self._remember(registry, stored, _form(route, request.base, zipped=False), derived.plain)
         packed = self._remember(registry, stored, _form(route, request.base, zipped=True), derived.zipped)
@@ -206,7 +212,8 @@ class Representations:
         options = registry.options
         configured = self._configured.get(options.name)
         if configured is None:
-            told = repr((registry.version, options.url, options.artifact_hosts, sorted(options.extra.items())))
+            hosts, extra = options.artifact_hosts, sorted(options.extra.items())
+            told = repr((registry.version, options.url, hosts, options.strict_links, extra))
             configured = self._configured[options.name] = hashlib.sha256(told.encode()).hexdigest()[:16]
         return f"{stored.digest} {configured} {stored.url}"
 

@@ -5,12 +5,10 @@ from __future__ import annotations
 import contextlib
 import json
 import re
-from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlencode, urlsplit
 
-import msgspec
 from attrs import evolve
 from zope.interface import implementer
 
@@ -20,6 +18,8 @@ from regcache.http.messages import Digest, RequestHead
 from regcache.http.origins import Origin, Origins
 from regcache.http.paths import quote, segments
 from regcache.interfaces import IRegistry
+from regcache.registries.audits import audited, searched
+from regcache.registries.jsontext import read_object, write_json
 from regcache.routes import Artifact, Document, Fact, Facts, Local, RegistryOptions, Relay, Route, Source
 
 __all__ = ["Npm"]
@@ -97,7 +97,7 @@ class Npm:
         if not rest:
             if request.method == "GET" and ("write", "true") in parse_qsl(request.query):
                 # Whoever is about to change a package must see it as it is.
-                return Relay(url=f"{self.options.url}{quote(name)}?{request.query}")
+                return Relay(url=f"{self.options.url}{quote(name)}?{request.query}", packages=(name,))
             return self._packument(name, request)
         file = "/".join(rest[1:]).rpartition("/")[2]
         if rest[0] == "-" and file:
@@ -123,6 +123,7 @@ class Npm:
             content_type=_FULL,
             vary=("Accept",),
             linked=True,
+            packages=(name,),
             family=f"package/{name}",
         )
 
@@ -157,6 +158,7 @@ class Npm:
             representation="manifest",
             content_type=_FULL,
             linked=True,
+            packages=(name,),
         )
 
     def _tarball(self, name: str, file: str) -> Artifact:
@@ -169,11 +171,12 @@ class Npm:
             content_type="application/octet-stream",
             indexes=(self._bare_abbreviated(name), self._bare(name)),
             proof=self._bare_manifest(name, version) if told else None,
+            packages=(name,),
         )
 
     def _api(self, request: RequestHead, path: str) -> Route:
         if request.method == "POST" and path.startswith(_SECURITY) and path.removeprefix(_SECURITY) in _AUDITS:
-            return Relay(url=f"{self.options.url}-/{path}")
+            return Relay(url=f"{self.options.url}-/{path}", body=audited(request, self.options))
         if request.method not in ("GET", "HEAD"):
             raise MethodNotAllowed(_READ_ONLY)
         if path == "ping":
@@ -181,18 +184,19 @@ class Npm:
         if path == "v1/search":
             query = urlencode(sorted(parse_qsl(request.query, keep_blank_values=True)))
             asked = f"{path}?{query}" if query else path
-            return self._as_is(asked, asked, _MINUTE)
+            return self._as_is(asked, asked, _MINUTE, *searched(request.query))
         if path == "npm/v1/keys":
             return self._as_is(path, path)
         package = re.fullmatch(r"package/(.+)/dist-tags", path)
         if package and _NAME.fullmatch(package[1]):
-            tags = self._as_is(path, f"package/{quote(package[1])}/dist-tags")
+            tags = self._as_is(path, f"package/{quote(package[1])}/dist-tags", None, package[1])
             return evolve(tags, spares=self._parts(package[1], "dist-tags"))
         if path.startswith(_ATTESTATIONS) and _NAME.fullmatch(path.removeprefix(_ATTESTATIONS).rpartition("@")[0]):
-            return self._as_is(path, _ATTESTATIONS + quote(path.removeprefix(_ATTESTATIONS)))
+            asked = path.removeprefix(_ATTESTATIONS)
+            return self._as_is(path, _ATTESTATIONS + quote(asked), None, asked.rpartition("@")[0])
         raise NotFound("This cache does not serve that part of a registry.")
 
-    def _as_is(self, path: str, there: str, ttl: float | None = None) -> Document:
+    def _as_is(self, path: str, there: str, ttl: float | None = None, *packages: str) -> Document:
         return Document(
             key=f"-/{path}",
             url=f"{self.options.url}-/{there}",
@@ -200,15 +204,14 @@ class Npm:
             representation="as-is",
             content_type=_FULL,
             ttl=ttl,
+            packages=packages,
         )
 
     # Documents.
 
     def _read(self, document: str, source: Source) -> dict[str, Any]:
         kind, _, name = document.partition("/")
-        found = _decoded(source)
-        if not isinstance(found, dict):
-            raise BadDocument(f"{source.url} describes nothing.")
+        found = read_object(source)
         if kind == "-":
             return found
         if kind == "manifest":
@@ -260,10 +263,12 @@ class Npm:
 
     def facts(self, document: str, source: Source) -> Facts:
         found = self._read(document, source)
-        made, spelled, foreign = Facts(), Facts(), Counter[str]()
+        made: dict[str, Fact] = {}
+        spelled: dict[str, Fact] = {}
+        foreign: list[str] = []
         for file, dist, link, url in self._tarballs(document, found):
             if url is None:
-                foreign[link.partition("://")[2].partition("/")[0].rpartition("@")[2]] += 1
+                foreign.append(link)
                 continue
             fact = Fact(url=url, digests=_digests(dist))
             made[f"{found['name']}/-/{file}"] = fact
@@ -286,7 +291,7 @@ class Npm:
             if isinstance(attestations, dict) and isinstance(there, str) and there.startswith(own):
                 attestations["url"] = f"{base}-/{_ATTESTATIONS}{there.removeprefix(own)}"
         part = self._part(document, found, representation)
-        return _encoded(_abbreviated(part) if representation == "abbreviated" else part)
+        return write_json(_abbreviated(part) if representation == "abbreviated" else part)
 
     def allows(self, url: str) -> bool:
         return self._origins.allows(url)
@@ -301,29 +306,13 @@ class Npm:
         if base.startswith("http:"):
             plain = f""" && yarn config set -H unsafeHttpWhitelist --json '["{host}"]'"""
         return [
-            f"npm config set registry {base}",
-            f"pnpm config set registry {base}",
+            f"npm config set registry {base}   # npm",
+            f"pnpm config set registry {base}   # pnpm",
             f"yarn config set registry {base}   # Yarn 1",
             f"yarn config set -H npmRegistryServer {base}{plain}   # Yarn 2 and later",
-            f"export COREPACK_NPM_REGISTRY={base}",
+            rf"""printf '[install]\nregistry = "%s"\n' {base} >> ~/.bunfig.toml   # bun""",
+            f"export COREPACK_NPM_REGISTRY={base}   # corepack",
         ]
-
-
-def _decoded(source: Source) -> Any:
-    try:
-        return msgspec.json.decode(source.body)
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        # Half a surrogate pair is what JavaScript reads and writes, and what others refuse.
-        with contextlib.suppress(ValueError, RecursionError):
-            return json.loads(source.body)
-    raise BadDocument(f"{source.url} is not JSON.")
-
-
-def _encoded(found: dict[str, Any]) -> bytes:
-    try:
-        return msgspec.json.encode(found)
-    except UnicodeEncodeError:
-        return json.dumps(found, separators=(",", ":")).encode()
 
 
 def _digests(dist: Mapping[str, Any]) -> tuple[Digest, ...]:

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import re
-from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import quote as percent_encoded
 from urllib.parse import urljoin, urlsplit
 
 import msgspec
-from packaging.utils import InvalidName, canonicalize_name
 from zope.interface import implementer
 
 from regcache.errors import BadDocument, BadRequest, MethodNotAllowed, NotAcceptable, NotFound
@@ -20,11 +17,11 @@ from regcache.http.messages import STRENGTH, Digest, RequestHead
 from regcache.http.origins import Origin, Origins
 from regcache.http.paths import quote, segments
 from regcache.interfaces import IRegistry
+from regcache.registries.jsontext import read_object
+from regcache.registries.pynames import SIDECARS, is_archive, normal, projects_of
 from regcache.registries.simplehtml import (
-    ARCHIVES,
     core_metadata,
     hashes_of,
-    is_archive,
     page_to_html,
     read_html,
     root_to_html,
@@ -38,8 +35,6 @@ _ASK = f"{_JSON}, {_HTML};q=0.2, {_TEXT};q=0.01"
 _LATEST = {_JSON: "application/vnd.pypi.simple.latest+json", _HTML: "application/vnd.pypi.simple.latest+html"}
 _OFFERS = (_JSON, *_LATEST.values(), _HTML, _TEXT)
 _PROVENANCE = "application/vnd.pypi.integrity.v1+json"
-#: Files that lie beside a package file, and are named after it.
-_SIDECARS = (".metadata", ".provenance", ".asc")
 _BLAKE2_PATH = [2, 2, 60]
 _FAULT = (
     b"<?xml version='1.0'?><methodResponse><fault><value><struct><member><name>faultCode</name><value><int>-32500"
@@ -86,7 +81,7 @@ class PyPI:
         if raw[0] in ("packages", "files"):
             return self._file(raw)
         if raw[0] == "integrity" and len(raw) == 5 and raw[-1] == "provenance":
-            return self._attestation("/".join(map(quote, raw)))
+            return self._attestation("/".join(map(quote, raw)), raw[1])
         if raw[0] == "pypi" and len(raw) > 1:
             raw = raw[1:]
         if raw[-1] == "json" and len(raw) in (2, 3):
@@ -94,7 +89,7 @@ class PyPI:
         raise _not_found(request)
 
     def _simple(self, rest: list[str], request: RequestHead) -> Route:
-        name = _normal(rest[0]) if rest else ""
+        name = normal(rest[0]) if rest else ""
         if rest and not name:
             raise NotFound(f"{rest[0]!r} is no name of a project.")
         path = f"/simple/{name}/" if name else "/simple/"
@@ -119,10 +114,11 @@ class PyPI:
             vary=("Accept",),
             # Files are linked relatively, but provenance has to have a full URL (PEP 740).
             linked=bool(name),
+            packages=(name,) if name else (),
         )
 
     def _json_api(self, parts: list[str]) -> Document:
-        name = _normal(parts[0])
+        name = normal(parts[0])
         if not name:
             raise NotFound(f"{parts[0]!r} is no name of a project.")
         path = "/".join(map(quote, [name, *parts[1:]]))
@@ -133,15 +129,17 @@ class PyPI:
             representation="api",
             content_type="application/json",
             linked=True,
+            packages=(name,),
         )
 
-    def _attestation(self, path: str) -> Document:
+    def _attestation(self, path: str, name: str) -> Document:
         return Document(
             key=path,
             url=urljoin(self.options.url, f"/{path}"),
             accept=f"{_PROVENANCE}, application/json;q=0.5",
             representation="as-is",
             content_type=_PROVENANCE,
+            packages=(name,),
         )
 
     def _file(self, parts: list[str]) -> Artifact:
@@ -151,16 +149,18 @@ class PyPI:
             raise NotFound(f"{'/'.join(parts[1:3])} is not among the artifact-hosts of {self.options.name}.")
         pieces, digests = key.split("/"), []
         lengths = [len(piece) for piece in pieces[1:-1]]
-        if pieces[0] == "packages" and lengths == _BLAKE2_PATH and not parts[-1].endswith(_SIDECARS):
+        if pieces[0] == "packages" and lengths == _BLAKE2_PATH and not parts[-1].endswith(SIDECARS):
             # The directories that the index keeps a file in are the file's BLAKE2b digest.
             with contextlib.suppress(ValueError):
                 digests.append(Digest("blake2b_256", "".join(pieces[1:-1])))
+        projects = projects_of(parts[-1])
         return Artifact(
             key=key,
             url=url,
             content_type="application/octet-stream",
             digests=tuple(digests),
-            indexes=tuple(self._page(project) for project in _projects_of(parts[-1])),
+            indexes=tuple(self._page(project) for project in projects),
+            packages=tuple(projects),
         )
 
     def _address(self, parts: list[str]) -> str:
@@ -178,7 +178,7 @@ class PyPI:
     def _read(self, document: str, source: Source) -> dict[str, Any]:
         kind = _kind(source)
         if kind.endswith("json"):
-            return _decoded(source)
+            return read_object(source)
         if kind in (_TEXT, _HTML) and _is_simple(document):
             return self._read_html(document, source)
         raise BadDocument(f"{source.url} came as {kind or 'nothing known'}, not as an index.")
@@ -188,7 +188,7 @@ class PyPI:
         before, encoded = self._last_html
         if before is not source:
             text, name = source.body.decode("utf-8", "replace"), document.partition("/")[2]
-            encoded = msgspec.json.encode(read_html(text, source.url, name, _normal))
+            encoded = msgspec.json.encode(read_html(text, source.url, name, normal))
             self._last_html = source, encoded
         found: dict[str, Any] = msgspec.json.decode(encoded)
         return found
@@ -202,7 +202,7 @@ class PyPI:
             good = True
         else:
             entries = found.get("projects" if document == "simple" else "files")
-            named = document == "simple" or _normal(str(found.get("name"))) == document.partition("/")[2]
+            named = document == "simple" or normal(str(found.get("name"))) == document.partition("/")[2]
             good = named and isinstance(found.get("meta"), dict) and isinstance(entries, list)
         if not good:
             raise BadDocument(f"{source.url} is not an index.")
@@ -213,11 +213,11 @@ class PyPI:
     def facts(self, document: str, source: Source) -> Facts:
         found = self._checked(document, source)
         made: dict[str, Fact] = {}
-        foreign: Counter[str] = Counter()
+        foreign: list[str] = []
         for file in found["files"] if document.startswith("simple/") and not _is_foreign(found) else ():
             url, key = file["url"], self._key(file["url"])
             if key is None:
-                foreign[urlsplit(url).netloc.rpartition("@")[2]] += 1
+                foreign.append(url)
                 continue
             size = file.get("size")
             made[key] = Fact(url=url, digests=_digests(file["hashes"]), size=size if type(size) is int else None)
@@ -242,7 +242,7 @@ class PyPI:
             # Later versions promise what an HTML page does not tell: sizes and versions (PEP 700).
             found["meta"]["api-version"] = "1.0"
         if document == "simple":
-            return root_to_html(found, _normal) if html else msgspec.json.encode(found)
+            return root_to_html(found, normal) if html else msgspec.json.encode(found)
         for file in found["files"]:
             file["url"] = self._link(file["url"], "../../")
             if isinstance(file.get("provenance"), str):
@@ -294,11 +294,17 @@ class PyPI:
         return "text/plain; charset=utf-8", text.encode() + b"\n"
 
     def client_lines(self, base: str) -> list[str]:
+        index = f"{base}simple/"
         return [
-            f"pip config set global.index-url {base}simple/",
-            f"export UV_DEFAULT_INDEX={base}simple/",
-            f"poetry source add --priority=primary regcache {base}simple/ && poetry lock",
-            f"pdm config pypi.url {base}simple/",
+            f"pip config set global.index-url {index}   # pip and pip-tools",
+            f"export UV_DEFAULT_INDEX={index}   # uv",
+            f"poetry source add --priority=primary regcache {index} && poetry lock   # poetry, in each project",
+            f"pdm config pypi.url {index}   # pdm",
+            f"export PIPENV_PYPI_MIRROR={index}   # pipenv",
+            rf"printf '[easy_install]\nindex_url = %s\n' {index} >> ~/.pydistutils.cfg"
+            "   # setuptools, beside pip's line",
+            "mkdir -p ~/.buildout && "
+            rf"printf '[buildout]\nindex = %s\n' {index} >> ~/.buildout/default.cfg   # buildout, beside pip's line",
         ]
 
 
@@ -311,26 +317,8 @@ def _kind(source: Source) -> str:
     return source.content_type.partition(";")[0].strip().lower()
 
 
-def _normal(name: str) -> str:
-    """The normalised form of a project's name (PEP 503), or nothing for what is none."""
-    try:
-        return canonicalize_name(name, validate=True) if name.isascii() else ""
-    except InvalidName:
-        return ""
-
-
 def _is_simple(document: str) -> bool:
     return document == "simple" or document.startswith("simple/")
-
-
-def _decoded(source: Source) -> dict[str, Any]:
-    try:
-        found = msgspec.json.decode(source.body)
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        raise BadDocument(f"{source.url} is not JSON.") from None
-    if not isinstance(found, dict):
-        raise BadDocument(f"{source.url} is not an index.")
-    return found
 
 
 def _version(found: Mapping[str, Any]) -> str:
@@ -387,18 +375,3 @@ def _digests(hashes: object) -> tuple[Digest, ...]:
             with contextlib.suppress(ValueError):
                 found.append(Digest(algorithm, str(value).lower()))
     return tuple(found)
-
-
-def _projects_of(file: str) -> list[str]:
-    """The projects that a file's name says it may belong to, the likeliest first."""
-    for sidecar in _SIDECARS:
-        file = file.removesuffix(sidecar)
-    suffix = next((suffix for suffix in ARCHIVES if file.lower().endswith(suffix.lower())), "")
-    stem = file[: -len(suffix)] if suffix else ""
-    # A built file names its version, its tags and so on behind the first dash. In a source archive names may hold one,
-    # and versions of the first years as well.
-    if suffix in (".whl", ".egg", ".exe", ".msi", ".rpm", ".deb", ".dmg"):
-        names = [stem.partition("-")[0]]
-    else:
-        names = [stem.rpartition("-")[0], *re.findall(r"^(.+?)-\d", stem)]
-    return list(dict.fromkeys(filter(None, map(_normal, names))))

@@ -10,18 +10,10 @@ from typing import Any
 from urllib.parse import unquote, urljoin, urlsplit
 
 from regcache.errors import BadDocument
+from regcache.registries.pynames import is_archive
 
-__all__ = ["ARCHIVES", "core_metadata", "hashes_of", "is_archive", "page_to_html", "read_html", "root_to_html"]
+__all__ = ["core_metadata", "hashes_of", "page_to_html", "read_html", "root_to_html"]
 
-#: How the names of package files end: what pip and setuptools install, and what was once uploaded beside it.
-ARCHIVES = (
-    ".whl",
-    ".egg",
-    ".zip",
-    *(".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz", ".tar.xz", ".txz", ".tar.lz", ".tlz", ".tar.lzma", ".tar.Z"),
-    *(".exe", ".msi", ".rpm", ".deb", ".dmg"),
-)
-_LOWER_ARCHIVES = tuple(suffix.lower() for suffix in ARCHIVES)
 #: Characters of a page within which its title is.
 _TITLE_WITHIN = 2000
 #: Hash names that clients know, in the order in which one is picked for a link's fragment.
@@ -107,11 +99,6 @@ def _projects(page: _Page, normal: Callable[[str], str]) -> Iterator[dict[str, s
         named = normal(text)
         if named and named in (last, normal(last)):
             yield {"name": text}
-
-
-def is_archive(path: str) -> bool:
-    """Whether a path ends as the names of package files do."""
-    return path.lower().endswith(_LOWER_ARCHIVES)
 
 
 def _joined(base: str, link: str) -> str:

@@ -30,7 +30,10 @@ from regcache.http.policy import Rules
 from regcache.interfaces import IBody, IPartial, IReceiver, IRegistry, IResponse, IStore, IUpstream
 from regcache.routes import Artifact, Document, Fact, Facts, RegistryOptions, Route, Source
 
-__all__ = ["FakeRegistry", "FakeUpstream", "Kit", "MemoryStore", "Page", "make_cache"]
+__all__ = ["BASE", "FakeRegistry", "FakeUpstream", "Kit", "MemoryStore", "Page", "body_of", "make_cache"]
+
+#: The mount that clients of a :class:`Kit` reach.
+BASE = "http://cache.test/fake/"
 
 
 @implementer(IBody)
@@ -321,11 +324,13 @@ class Kit:
 
     def ask(self, path: str, method: str = "GET", **headers: str) -> Deferred[Reply]:
         """What the cache answers, now or later; underscores in names of fields stand for hyphens."""
-        fields = Headers.of((name.replace("_", "-"), value) for name, value in headers.items())
-        head = RequestHead(method=method, path=path, headers=fields, base="http://cache.test/fake/")
-        return Deferred.fromCoroutine(self.cache.answer(self.registry, head))
+        return Deferred.fromCoroutine(self.cache.answer(self.registry, _head(path, method, headers)))
 
     def get(self, path: str, method: str = "GET", **headers: str) -> tuple[Reply, bytes]:
+        """As :meth:`get_head`; the request as for :meth:`ask`."""
+        return self.get_head(_head(path, method, headers))
+
+    def get_head(self, head: RequestHead) -> tuple[Reply, bytes]:
         """
         What the cache answers at once, and its body as far as it can be read.
 
@@ -333,11 +338,16 @@ class Kit:
         :raises AssertionError: if the answer takes time.
         """
         answers: list[Any] = []
-        self.ask(path, method, **headers).addBoth(answers.append)
+        Deferred.fromCoroutine(self.cache.answer(self.registry, head)).addBoth(answers.append)
         assert answers, "the answer takes time"
         if isinstance(answers[0], Failure):
             answers[0].raiseException()
         return answers[0], body_of(answers[0])
+
+
+def _head(path: str, method: str, headers: dict[str, str]) -> RequestHead:
+    fields = Headers.of((name.replace("_", "-"), value) for name, value in headers.items())
+    return RequestHead(method=method, path=path, headers=fields, base=BASE)
 
 
 def body_of(reply: Reply) -> bytes:

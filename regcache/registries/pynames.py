@@ -1,0 +1,49 @@
+"""How Python's projects and the files of their releases are named."""
+
+from __future__ import annotations
+
+import re
+
+from packaging.utils import InvalidName, canonicalize_name
+
+__all__ = ["ARCHIVES", "SIDECARS", "is_archive", "normal", "projects_of"]
+
+#: How the names of package files end: what pip and setuptools install, and what was once uploaded beside it.
+ARCHIVES = (
+    ".whl",
+    ".egg",
+    ".zip",
+    *(".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz", ".tar.xz", ".txz", ".tar.lz", ".tlz", ".tar.lzma", ".tar.Z"),
+    *(".exe", ".msi", ".rpm", ".deb", ".dmg"),
+)
+_LOWER_ARCHIVES = tuple(suffix.lower() for suffix in ARCHIVES)
+#: Files that lie beside a package file, and are named after it.
+SIDECARS = (".metadata", ".provenance", ".asc")
+
+
+def is_archive(path: str) -> bool:
+    """Whether a path ends as the names of package files do."""
+    return path.lower().endswith(_LOWER_ARCHIVES)
+
+
+def normal(name: str) -> str:
+    """The normalised form of a project's name (PEP 503), or nothing for what is none."""
+    try:
+        return canonicalize_name(name, validate=True) if name.isascii() else ""
+    except InvalidName:
+        return ""
+
+
+def projects_of(file: str) -> list[str]:
+    """The projects that a file's name says it may belong to, the likeliest first."""
+    for sidecar in SIDECARS:
+        file = file.removesuffix(sidecar)
+    suffix = next((suffix for suffix in ARCHIVES if file.lower().endswith(suffix.lower())), "")
+    stem = file[: -len(suffix)] if suffix else ""
+    # A built file names its version, its tags and so on behind the first dash. In a source archive names may hold one,
+    # and versions of the first years as well.
+    if suffix in (".whl", ".egg", ".exe", ".msi", ".rpm", ".deb", ".dmg"):
+        names = [stem.partition("-")[0]]
+    else:
+        names = [stem.rpartition("-")[0], *re.findall(r"^(.+?)-\d", stem)]
+    return list(dict.fromkeys(filter(None, map(normal, names))))

@@ -1,0 +1,400 @@
+"""
+What every registry must do, as tests: subclass :class:`RegistryContract`, say what a small upstream of yours holds, and
+let pytest collect it.
+
+The real decisions, transfers and documents run in front of the registry; the upstream is pages in memory.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
+from typing import Any
+from urllib.parse import urljoin, urlsplit
+
+from attrs import evolve, frozen
+from zope.interface.verify import verifyObject
+
+from regcache.errors import BadDocument, RegCacheError
+from regcache.flow.reply import How, Reply
+from regcache.http.messages import Headers, RequestHead
+from regcache.interfaces import IRegistry
+from regcache.registries import make
+from regcache.routes import Artifact, Document, Local, Moved, RegistryOptions, Relay, Route, Source
+from regcache.testing.kit import BASE, Kit, Page, make_cache
+
+__all__ = ["Ask", "RegistryContract", "Sample"]
+
+_OTHER_BASE = "https://packages.example/deep/our%20tools/"
+#: What must mean nothing, or something of the registry's own: it climbs, names another host, or breaks the request.
+_HOSTILE = (
+    *("..", "%2e%2e", ".%2e", "..%2f..%2fetc%2fpasswd", "..;", "%2e%2e%3b", "..%5c", "%00", "a%0d%0aHost:%20evil.test"),
+    *("http://evil.test/", "//evil.test/", "%2f%2fevil.test%2f", "@evil.test", ":80@evil.test", "%40evil.test%2fx"),
+    *("%ff%fe", "%", "%zz", "\\\\evil.test\\x", "x" * 5000, "-", "_", "~", "%20", "?", "%3f", "%23", "a%2fb", "..."),
+)
+#: What no upstream of packages sends on purpose, and all send sometimes.
+_RUBBISH = (
+    b"",
+    b"{}",
+    b"[]",
+    b"null",
+    b'"x"',
+    b"\xff\xfe\x00",
+    b"\x1f\x8b\x08\x00broken",
+    b"<!DOCTYPE html><html><head><title>Log in</title></head><body><a href='/login'>here</a></body></html>",
+    b'{"name": 1, "versions": 2, "files": 3, "items": 4, "resources": 5}',
+    b"[" * 100_000,
+)
+_TRANSIENT = (500, 502, 503, 504, 429, 401, 403, 407)
+
+
+@frozen
+class Ask:
+    """
+    What a client asks.
+
+    :ivar path: below the mount, with a query if there is one.
+    :ivar fields: the request's header fields.
+    """
+
+    path: str
+    fields: tuple[tuple[str, str], ...] = ()
+
+    def head(self, base: str = BASE, method: str = "GET") -> RequestHead:
+        """The request."""
+        path, _, query = self.path.partition("?")
+        return RequestHead(method=method, path=path, query=query, headers=Headers.of(self.fields), base=base)
+
+
+@frozen(kw_only=True)
+class Sample:
+    """
+    A small upstream, and what clients ask of it.
+
+    :ivar url: the upstream that the registry is configured with.
+    :ivar pages: what is where upstream.
+    :ivar documents: what clients ask for that is an index; every one is to be answered with 200.
+    :ivar artifacts: what a client with nothing but a lock file asks for, and the URL of the body that it is to get.
+    :ivar verified: whether something vouches for every one of these artifacts.
+    :ivar hosts: further hosts that may be asked, beside the upstream's.
+    :ivar nameless: those of the documents and artifacts that tell the upstream no name of a package.
+    :ivar options: what else the registry is configured with.
+    """
+
+    url: str
+    pages: Mapping[str, Page]
+    documents: tuple[Ask, ...]
+    artifacts: Mapping[Ask, str]
+    verified: bool = True
+    hosts: frozenset[str] = frozenset()
+    nameless: frozenset[Ask] = frozenset()
+    options: Mapping[str, Any] = {}
+
+
+class RegistryContract:
+    """
+    The contract. A subclass gives :attr:`type`, :meth:`sample` and :meth:`links`; ``test_…`` methods are the promises.
+
+    :cvar type: the entry point's name.
+    """
+
+    type: str
+
+    def sample(self) -> Sample:
+        """The upstream that the promises are tried with."""
+        raise NotImplementedError
+
+    def links(self, ask: Ask, body: bytes) -> Iterable[str]:
+        """The links in an answered document that a client would follow, as they stand there."""
+        raise NotImplementedError
+
+    def behind(self, sample: Sample) -> IRegistry:
+        """The registry of another cache, whose upstream is this one's mount at ``BASE``."""
+        return self.registry(sample, BASE)
+
+    # What the promises are made of.
+
+    def registry(self, sample: Sample, url: str = "") -> IRegistry:
+        """The registry in front of the sample."""
+        return make(RegistryOptions(name=self.type, type=self.type, url=url or sample.url, **sample.options))
+
+    def kit(self, sample: Sample) -> Kit:
+        """A cache, empty, and the sample behind it."""
+        kit = make_cache(self.registry(sample))
+        kit.upstream.pages.update(sample.pages)
+        return kit
+
+    @staticmethod
+    def _get(kit: Kit, ask: Ask, method: str = "GET", base: str = BASE, **more: str) -> tuple[Reply, bytes]:
+        fields = tuple((name.replace("_", "-"), value) for name, value in more.items())
+        return kit.get_head(Ask(ask.path, (*ask.fields, *fields)).head(base, method))
+
+    @staticmethod
+    def _reached(route: Route) -> Iterator[str]:
+        """Every URL that answering a route may ask for."""
+        if isinstance(route, Artifact | Document | Relay):
+            yield route.url
+        if isinstance(route, Artifact):
+            yield from (one.url for one in route.documents)
+        if isinstance(route, Document):
+            yield from (one.url for one in (*route.spares, *filter(None, [route.instead])))
+
+    def _reached_if_any(self, registry: IRegistry, path: str) -> list[str]:
+        try:
+            return list(self._reached(registry.route(Ask(path).head())))
+        except RegCacheError as error:
+            if not 400 <= error.status < 500:
+                raise
+            return []
+
+    def _status(self, kit: Kit, ask: Ask, method: str = "GET") -> int:
+        try:
+            reply, _ = self._get(kit, ask, method)
+        except RegCacheError as error:
+            return error.status
+        return reply.status
+
+    def _asks(self, sample: Sample) -> list[Ask]:
+        return [*sample.documents, *sample.artifacts]
+
+    # The promises.
+
+    def test_it_provides_the_interface(self) -> None:
+        """The module does what a registry must, and says where its public upstream is."""
+        registry = self.registry(self.sample())
+        assert verifyObject(IRegistry, registry)
+        assert isinstance(registry.version, int)
+        assert registry.options.url.endswith("/")
+
+    def test_routes_stay_inside_the_configured_hosts(self) -> None:
+        """Whatever is asked for, only the upstream, and what the sample allows beside it, would be contacted."""
+        sample = self.sample()
+        registry = self.registry(sample)
+        hosts = {urlsplit(sample.url).netloc, *sample.hosts}
+        for ask in self._asks(sample):
+            for url in self._reached(registry.route(ask.head())):
+                assert urlsplit(url).netloc in hosts, f"{ask.path} leads to {url}"
+                assert registry.allows(url), url
+        disguised = f"https://{urlsplit(sample.url).netloc}@evil.test/"
+        for url in ("https://evil.test/", "http://127.0.0.1:1/", "file:///etc/passwd", disguised):
+            assert not registry.allows(url), url
+
+    def test_hostile_paths(self) -> None:
+        """A path that climbs, names a host, or is none is refused with a 4xx, or means something of the registry's."""
+        sample = self.sample()
+        registry = self.registry(sample)
+        hosts = {urlsplit(sample.url).netloc, *sample.hosts}
+        paths = {"/"} | {f"/{piece}" for piece in _HOSTILE}
+        for ask in self._asks(sample):
+            parts = ask.path.partition("?")[0].split("/")
+            for at in range(1, len(parts)):
+                paths |= {"/".join([*parts[:at], piece, *parts[at + 1 :]]) for piece in _HOSTILE}
+        for path in sorted(paths):
+            for url in self._reached_if_any(registry, path):
+                found = urlsplit(url)
+                assert found.netloc in hosts, f"{path[:80]} leads to {url[:200]}"
+                assert not {"..", "."} & set(found.path.split("/")), path
+                assert not re.search(r"[\x00-\x20\x7f-\uffff\\]", url), path
+
+    def test_documents_lead_back_through_the_proxy(self) -> None:
+        """No link that a client would follow leaves the proxy, under whatever address the client knows it."""
+        sample = self.sample()
+        kit = self.kit(sample)
+        for base in (BASE, _OTHER_BASE):
+            for ask in sample.documents:
+                reply, body = self._get(kit, ask, base=base)
+                assert reply.status == 200, ask.path
+                for link in self.links(ask, body):
+                    found = urljoin(base + ask.path[1:], link)
+                    assert found.startswith(base), f"{ask.path} holds {link}"
+                    route = kit.registry.route(Ask("/" + found.removeprefix(base)).head(base))
+                    assert route is not None
+
+    def test_rewriting_is_idempotent(self) -> None:
+        """A cache behind a cache says the same: what was rewritten comes out of another rewriting as it is."""
+        sample = self.sample()
+        kit = self.kit(sample)
+        behind = self.behind(sample)
+        for ask in sample.documents:
+            route = behind.route(ask.head())
+            if not isinstance(route, Document):
+                continue
+            reply, body = self._get(kit, ask)
+            source = Source(body=body, content_type=reply.headers.get("content-type"), url=BASE + ask.path[1:])
+            base = BASE if route.linked else ""
+            assert behind.represent(route.key, source, route.representation, base) == body, ask.path
+
+    def test_a_lock_file_is_enough(self) -> None:
+        """Every artifact is fetched, and verified, although no index was asked for before."""
+        sample = self.sample()
+        for ask, url in sample.artifacts.items():
+            kit = self.kit(sample)
+            _, body = self._get(kit, ask)
+            assert body == sample.pages[url].body, ask.path
+            stored = [entry for entry in kit.store.entries.values() if entry.size == len(body) and entry.url == url]
+            assert stored, f"{ask.path} is not stored"
+            assert all(entry.verified for entry in stored) or not sample.verified, f"{ask.path} is not verified"
+            assert kit.upstream.urls().count(url) == 1
+
+    def test_a_wrong_artifact_is_never_stored(self) -> None:
+        """A byte flipped or the end cut off upstream: the client sees a failure, and the next request gets it right."""
+        sample = self.sample()
+        for ask, url in sample.artifacts.items() if sample.verified else ():
+            page = sample.pages[url]
+            flipped = evolve(page, body=page.body[:-1] + bytes([page.body[-1] ^ 1]))
+            for bad in (flipped, evolve(page, cut=len(page.body) // 2)):
+                kit = self.kit(sample)
+                kit.upstream.pages[url] = bad
+                assert self._status(kit, ask) >= 500, f"{ask.path} was answered"
+                assert not [entry for entry in kit.store.entries.values() if entry.url == url], ask.path
+                kit.upstream.pages[url] = page
+                kit.advance(60)
+                assert self._get(kit, ask)[1] == page.body
+
+    def test_head_equals_get(self) -> None:
+        """HEAD is answered with the head of the GET, before and after something is stored."""
+        sample = self.sample()
+        for ask in self._asks(sample):
+            kit = self.kit(sample)
+            cold, _ = self._get(kit, ask, "HEAD")
+            self._get(kit, ask)
+            reply, _ = self._get(kit, ask)
+            head, _ = self._get(kit, ask, "HEAD")
+            assert cold.status == head.status == reply.status == 200, ask.path
+            assert head.headers == reply.headers, ask.path
+            assert head.length == reply.length, ask.path
+            assert cold.length in (None, reply.length), ask.path
+
+    def test_transient_failures_are_5xx(self) -> None:
+        """An upstream in trouble is never read as "there is none", which clients would remember."""
+        sample = self.sample()
+        for ask in self._asks(sample):
+            if isinstance(self.registry(sample).route(ask.head()), Local | Moved):
+                continue
+            for status in _TRANSIENT:
+                kit = self.kit(sample)
+                kit.upstream.pages = {url: Page(status=status, body=b"no") for url in sample.pages}
+                assert self._status(kit, ask) >= 500, f"{ask.path} with {status}"
+            kit = self.kit(sample)
+            kit.upstream.down = True
+            assert self._status(kit, ask) >= 500, ask.path
+
+    def test_what_is_not_there_is_404(self) -> None:
+        """An upstream that has none of it says so through the proxy."""
+        sample = self.sample()
+        for ask in self._asks(sample):
+            if isinstance(self.registry(sample).route(ask.head()), Local | Moved):
+                continue
+            kit = self.kit(sample)
+            kit.upstream.pages = {}
+            assert self._status(kit, ask) in (404, 410), ask.path
+
+    def test_an_outage_costs_nothing_that_was_served(self) -> None:
+        """What was answered once is answered again with the upstream gone, a month later."""
+        sample = self.sample()
+        kit = self.kit(sample)
+        before = {ask: self._get(kit, ask)[1] for ask in self._asks(sample)}
+        kit.upstream.down = True
+        kit.advance(30 * 86400)
+        for ask, body in before.items():
+            assert self._get(kit, ask)[1] == body, ask.path
+
+    def test_conditional_requests(self) -> None:
+        """A client that has it is told so; one that has another gets it whole."""
+        sample = self.sample()
+        kit = self.kit(sample)
+        for ask in self._asks(sample):
+            self._get(kit, ask)
+            reply, body = self._get(kit, ask)
+            etag = reply.headers.get("etag")
+            if not etag and isinstance(kit.registry.route(ask.head()), Local):
+                continue
+            assert etag, ask.path
+            same, nothing = self._get(kit, ask, If_None_Match=etag)
+            assert (same.status, nothing) == (304, b""), ask.path
+            other, whole = self._get(kit, ask, If_None_Match='"another"')
+            assert (other.status, whole) == (200, body), ask.path
+
+    def test_ranges(self) -> None:
+        """A part of an artifact is that part of its bytes; a part beyond its end is refused."""
+        sample = self.sample()
+        kit = self.kit(sample)
+        for ask, url in sample.artifacts.items():
+            self._get(kit, ask)
+            whole = sample.pages[url].body
+            reply, part = self._get(kit, ask, Range="bytes=1-3")
+            assert (reply.status, part) == (206, whole[1:4]), ask.path
+            assert reply.headers.get("content-range") == f"bytes 1-3/{len(whole)}"
+            assert self._get(kit, ask, Range="bytes=-4")[1] == whole[-4:]
+            beyond, _ = self._get(kit, ask, Range=f"bytes={len(whole)}-")
+            assert beyond.status == 416, ask.path
+
+    def test_rubbish_is_no_document(self) -> None:
+        """What is no index is refused as that, whatever it is; nothing else comes of it."""
+        sample = self.sample()
+        registry = self.registry(sample)
+        for ask in sample.documents:
+            route = registry.route(ask.head())
+            if not isinstance(route, Document):
+                continue
+            there = sample.pages.get(route.url, Page(body=b"x" * 40)).body
+            for body in (*_RUBBISH, there[: len(there) // 3]):
+                for kind in (route.content_type, "text/html; charset=utf-8"):
+                    source = Source(body=body, content_type=kind, url=route.url)
+                    with suppress(BadDocument):
+                        registry.facts(route.key, source)
+                    with suppress(BadDocument):
+                        registry.represent(route.key, source, route.representation, BASE if route.linked else "")
+
+    def test_a_login_page_is_no_document(self) -> None:
+        """A web page with 200 in place of an index is the upstream's trouble, and does not replace what is stored."""
+        sample = self.sample()
+        for ask in sample.documents:
+            route = self.registry(sample).route(ask.head())
+            if not isinstance(route, Document):
+                continue
+            kit = self.kit(sample)
+            page = Page(body=_RUBBISH[7], headers={"content-type": "text/html"})
+            kit.upstream.pages = dict.fromkeys(sample.pages, page)
+            assert self._status(kit, ask) >= 500, ask.path
+            kit = self.kit(sample)
+            _, body = self._get(kit, ask)
+            kit.upstream.pages = dict.fromkeys(sample.pages, page)
+            kit.advance(2 * 86400)
+            reply, again = self._get(kit, ask)
+            assert (reply.how, again) == (How.STALE, body), ask.path
+
+    def test_names_of_another_are_never_asked_for(self) -> None:
+        """Whatever would tell the upstream a name that belongs to another registry is refused, and nobody is asked."""
+        sample = self.sample()
+        kit = self.kit(evolve(sample, options={**sample.options, "elsewhere": ("*",)}))
+        for ask in sample.nameless:
+            assert self._status(kit, ask) == 200, ask.path
+        kit.upstream.asked.clear()
+        for ask in {*self._asks(sample)} - sample.nameless:
+            assert self._status(kit, ask) == 404, ask.path
+        assert kit.upstream.asked == []
+
+    def test_nothing_is_written(self) -> None:
+        """Publishing through a cache is refused, with a text for a person."""
+        sample = self.sample()
+        kit = self.kit(sample)
+        for ask in self._asks(sample):
+            for method in ("PUT", "DELETE", "PATCH"):
+                assert self._status(kit, ask, method) == 405, f"{method} {ask.path}"
+        assert kit.upstream.asked == []
+
+    def test_errors_can_be_read(self) -> None:
+        """An error has a type and holds its text."""
+        kind, body = self.registry(self.sample()).error(404, "There is none of it.")
+        assert "/" in kind
+        assert b"There is none of it." in body
+
+    def test_clients_are_told_how(self) -> None:
+        """The lines that point clients here name the mount, whatever it is."""
+        registry = self.registry(self.sample())
+        for base in (BASE, _OTHER_BASE, "http://[::1]:8650/x/"):
+            lines = registry.client_lines(base)
+            assert any(base.rstrip("/") in line for line in lines)
+            assert all("\n" not in line for line in lines)
