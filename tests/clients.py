@@ -37,8 +37,8 @@ def program(name: str) -> str:
 def environment(home: Path) -> dict[str, str]:
     """Variables that tell a client nothing of this machine, and let it ask nobody but loopback."""
     return {
-        **{name: NOBODY for name in ("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy")},
-        **{name: "127.0.0.1,localhost" for name in ("NO_PROXY", "no_proxy")},
+        **dict.fromkeys(("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"), NOBODY),
+        **dict.fromkeys(("NO_PROXY", "no_proxy"), "127.0.0.1,localhost"),
         "PATH": os.environ.get("PATH", os.defpath),
         "HOME": str(home),
         "PIP_CONFIG_FILE": os.devnull,

@@ -172,13 +172,22 @@ class Origin:
         file = f"{name}-{version}-py3-none-any.whl"
         path = f"/packages/{blake[:2]}/{blake[2:4]}/{blake[4:]}/{file}"
         hashes = {"sha256": hashlib.sha256(data).hexdigest()}
-        entry: dict[str, Any] = {"filename": file, "url": self.url.rstrip("/") + path, "hashes": hashes, "size": len(data)}
+        entry: dict[str, Any] = {
+            "filename": file,
+            "url": self.url.rstrip("/") + path,
+            "hashes": hashes,
+            "size": len(data),
+        }
         if sidecar:
             beside = metadata(name, version, requires)
             entry["core-metadata"] = {"sha256": hashlib.sha256(beside).hexdigest()}
             self.add(f"{path}.metadata", beside)
         page = {"meta": {"api-version": "1.1"}, "name": name, "versions": [version], "files": [entry]}
-        self._pages[f"/simple/{canonicalize_name(name)}/"] = (200, "application/vnd.pypi.simple.v1+json", json.dumps(page).encode())
+        self._pages[f"/simple/{canonicalize_name(name)}/"] = (
+            200,
+            "application/vnd.pypi.simple.v1+json",
+            json.dumps(page).encode(),
+        )
         self._pages[path] = (200, "binary/octet-stream", data)
         return path
 

@@ -62,18 +62,21 @@ class TestNpm10(_Npm):
     """The npm of Node 20 and 22."""
 
     client = "npm-10"
+    called = "npm 10"
 
 
 class TestNpm11(_Npm):
     """The npm of Node 24."""
 
     client = "npm-11"
+    called = "npm 11"
 
 
 class TestYarn1(_NodeJourney):
     """Yarn classic."""
 
     client = "yarn-1"
+    called = "yarn 1"
     locks = ("yarn.lock",)
 
     def configure(self, url: str, place: Path) -> list[str]:
@@ -85,6 +88,7 @@ class TestYarnBerry(_NodeJourney):
     """Yarn 2 and later."""
 
     client = "yarn-berry"
+    called = "yarn 4"
     locks = ("yarn.lock",)
     frozen = ("install", "--immutable")
 
@@ -120,12 +124,14 @@ class TestPnpm9(_Pnpm):
     """Two names for the store in two years: each of both majors is in use."""
 
     client = "pnpm-9"
+    called = "pnpm 9"
 
 
 class TestPnpm10(_Pnpm):
     """The one whose own gate reads when a version was published."""
 
     client = "pnpm-10"
+    called = "pnpm 10"
 
 
 class TestBun(_NodeJourney):

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import subprocess
 import sys
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import pytest
 
@@ -96,6 +94,7 @@ class TestPip23(TestPip):
     """The pip that Python 3.11 came with."""
 
     client = "pip-23"
+    called = "pip 23"
 
 
 class TestUv(_PythonJourney):
@@ -166,6 +165,7 @@ class TestPipTools(_PythonJourney):
     """``pip-compile`` for the lock, ``pip-sync`` for what it names."""
 
     client = "pip-compile"
+    called = "pip-tools"
     locks = ("requirements.txt",)
 
     @pytest.fixture(autouse=True)
@@ -187,6 +187,7 @@ class TestSetuptools(_PythonJourney):
     """easy_install, as long as it asks an index by itself."""
 
     client = "setuptools-python"
+    called = "setuptools"
 
     def version(self) -> str:
         """Of setuptools."""
