@@ -1,4 +1,4 @@
-"""The clients of the npm registry, each from end to end."""
+"""The clients of the npm registry, each from end to end, pointed at it by the documentation's own lines."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import json
 import subprocess
 from pathlib import Path
 from typing import ClassVar
-from urllib.parse import urlsplit
 
 import pytest
 
@@ -21,41 +20,41 @@ class _NodeJourney(Journey):
     """
     A package and the scoped one that it requires, into ``node_modules``.
 
-    :cvar frozen: the command for an install by the lock file alone.
+    :cvar typed: the name that the lines call it by.
+    :cvar line: the remark behind the documentation's line for it.
+    :cvar installs: what is typed to install.
+    :cvar frozen: what is typed to install by the lock file alone.
     """
 
     registry = "npm"
-    frozen: ClassVar[tuple[str, ...]] = ("install", "--frozen-lockfile")
+    typed: ClassVar[str]
+    line: ClassVar[str]
+    installs: ClassVar[str]
+    frozen: ClassVar[str]
 
     def publish(self, origin: Origin) -> str:
-        origin.add_tarball("@scope/right", "1.0.0")
         uses = {"index.js": b"module.exports = require('@scope/right')\n"}
         origin.add_tarball("left", "1.0.0", uses, {"@scope/right": "^1.0.0"})
-        return "/@scope/right/-/right-1.0.0.tgz"
-
-    def configure(self, url: str, place: Path) -> list[str]:
-        """Write the client's configuration; what its command line says besides."""
-        raise NotImplementedError
+        return origin.add_tarball("@scope/right", "1.0.0")
 
     def install(self, url: str, place: Path, locked: bool = False) -> subprocess.CompletedProcess[str]:
         place.mkdir(exist_ok=True)
         package = {"name": "p", "version": "1.0.0", "private": True, "dependencies": {"left": "^1.0.0"}}
         (place / "package.json").write_text(json.dumps(package))
-        options = self.configure(url, place)
-        command = self.frozen if locked else ("install",)
-        installed = clients.run([clients.program(self.client), *command, *options], place)
-        if installed.returncode:
-            return installed
-        return clients.run([clients.program("node"), "-e", "require('left')"], place)
+        line = clients.documented("npm", url, self.line)
+        lines = [line, self.frozen if locked else self.installs, "node -e \"require('left')\""]
+        return clients.script(lines, place, {self.typed: self.client}, **self.variables())
+
+    def variables(self) -> dict[str, str]:
+        """What the client is told by its environment."""
+        return {}
 
 
 class _Npm(_NodeJourney):
     locks = ("package-lock.json",)
-    frozen = ("ci",)
-
-    def configure(self, url: str, place: Path) -> list[str]:
-        (place / ".npmrc").write_text(f"registry={url}\ncache={place}/cache\nfetch-retries=0\n")
-        return ["--no-audit", "--no-fund"]
+    typed = line = "npm"
+    installs = "npm install --no-audit"
+    frozen = "npm ci --no-audit"
 
 
 class TestNpm10(_Npm):
@@ -78,10 +77,9 @@ class TestYarn1(_NodeJourney):
     client = "yarn-1"
     called = "yarn 1"
     locks = ("yarn.lock",)
-
-    def configure(self, url: str, place: Path) -> list[str]:
-        (place / ".yarnrc").write_text(f'registry "{url}"\n')
-        return ["--non-interactive", "--no-progress", "--cache-folder", str(place / "cache")]
+    typed, line = "yarn", "Yarn 1"
+    installs = "yarn install --non-interactive"
+    frozen = "yarn install --non-interactive --frozen-lockfile"
 
 
 class TestYarnBerry(_NodeJourney):
@@ -90,45 +88,33 @@ class TestYarnBerry(_NodeJourney):
     client = "yarn-berry"
     called = "yarn 4"
     locks = ("yarn.lock",)
-    frozen = ("install", "--immutable")
+    typed, line = "yarn", "Yarn 2 and later"
+    # A directory without a lock file is taken for a part of a project further up.
+    installs = "touch yarn.lock && yarn install"
+    frozen = "yarn install --immutable"
 
-    def configure(self, url: str, place: Path) -> list[str]:
-        settings = {
-            "npmRegistryServer": url,
-            "unsafeHttpWhitelist": [urlsplit(url).hostname],
-            "globalFolder": str(place / "global"),
-            "enableGlobalCache": False,
-            "enableTelemetry": False,
-            "httpRetry": 0,
-            # It reads no HTTPS_PROXY; nothing of this machine's network is to be of help.
-            "httpsProxy": clients.NOBODY,
-            "nodeLinker": "node-modules",
-        }
-        # Its configuration is YAML, which JSON is a part of.
-        (place / ".yarnrc.yml").write_text(json.dumps(settings))
-        # A directory without one is taken for a part of a project further up.
-        (place / "yarn.lock").touch()
-        return []
+    def variables(self) -> dict[str, str]:
+        # It reads no HTTPS_PROXY; nothing of this machine's network is to be of help.
+        own = {"ENABLE_TELEMETRY": "0", "HTTPS_PROXY": clients.NOBODY, "HTTP_RETRY": "0", "NODE_LINKER": "node-modules"}
+        return {f"YARN_{name}": value for name, value in own.items()}
 
 
 class _Pnpm(_NodeJourney):
     locks = ("pnpm-lock.yaml",)
-
-    def configure(self, url: str, place: Path) -> list[str]:
-        lines = [f"registry={url}", f"store-dir={place}/store", f"cache-dir={place}/cache", "fetch-retries=0", ""]
-        (place / ".npmrc").write_text("\n".join(lines))
-        return []
+    typed = line = "pnpm"
+    installs = "pnpm install"
+    frozen = "pnpm install --frozen-lockfile"
 
 
 class TestPnpm9(_Pnpm):
-    """Two names for the store in two years: each of both majors is in use."""
+    """The one before its gate for new releases."""
 
     client = "pnpm-9"
     called = "pnpm 9"
 
 
 class TestPnpm10(_Pnpm):
-    """The one whose own gate reads when a version was published."""
+    """The one that can be told to leave new releases alone."""
 
     client = "pnpm-10"
     called = "pnpm 10"
@@ -137,9 +123,7 @@ class TestPnpm10(_Pnpm):
 class TestBun(_NodeJourney):
     """Bun's package manager."""
 
-    client = "bun"
+    client = typed = line = "bun"
     locks = ("bun.lock",)
-
-    def configure(self, url: str, place: Path) -> list[str]:
-        (place / "bunfig.toml").write_text(f'[install]\nregistry = "{url}"\n[install.cache]\ndir = "{place}/cache"\n')
-        return []
+    installs = "bun install"
+    frozen = "bun install --frozen-lockfile"

@@ -1,11 +1,13 @@
-"""The clients of Python package indexes, each from end to end."""
+"""The clients of Python package indexes, each from end to end, pointed at one by the documentation's own lines."""
 
 from __future__ import annotations
 
+import shlex
 import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 
@@ -15,14 +17,27 @@ from tests.origin import Origin
 
 pytestmark = pytest.mark.journey
 
+_PYTHON = shlex.quote(sys.executable)
 #: Whether what was installed is there, and what it requires.
-_USED = "import alpha, beta_two; assert alpha.__version__ == beta_two.__version__ == '1.0'"
+_USE = "-c \"import alpha, beta_two; assert alpha.__version__ == beta_two.__version__ == '1.0'\""
+_USE_INSIDE = f".venv/bin/python {_USE}"
+_PROJECT = '[project]\nname = "p"\nversion = "1"\nrequires-python = ">=3.11"\ndependencies = ["alpha"]\n'
+_PIP_LINE = "pip and pip-tools"
 
 
 class _PythonJourney(Journey):
-    """A project and the one that it requires, whose name has other spellings."""
+    """
+    A project and the one that it requires, whose name has another spelling there.
+
+    :cvar programs: by what names the lines call what is installed here; besides :attr:`client`.
+    :cvar remarks: those behind the documentation's lines for the client.
+    :cvar files: the project.
+    """
 
     registry = "pypi"
+    programs: ClassVar[dict[str, str]] = {}
+    remarks: ClassVar[tuple[str, ...]]
+    files: ClassVar[dict[str, str]] = {}
 
     def publish(self, origin: Origin) -> str:
         origin.add_wheel("alpha", "1.0", ["Beta_Two>=1"], sidecar=True)
@@ -33,124 +48,125 @@ class _PythonJourney(Journey):
 
     def install(self, url: str, place: Path, locked: bool = False) -> subprocess.CompletedProcess[str]:
         place.mkdir(exist_ok=True)
-        index = f"{url}simple/"
-        for command in self.commands(index, place, locked):
-            done = clients.run(command, place, **self.variables(index, place))
-            if done.returncode:
-                break
-        return done
+        for name, text in self.files.items():
+            # What another machine was handed stays.
+            if not (place / name).exists():
+                (place / name).write_text(text)
+        lines = self.pointed(url, locked) + self.typed(place, locked)
+        programs = {self.client: self.client, **self.programs}
+        return clients.script(lines, place, programs, PIP_RETRIES="0", **self.variables(place))
 
-    def commands(self, index: str, place: Path, locked: bool) -> list[list[str]]:
-        """Write the project; what is run there one after the other, what uses the packages last."""
+    def pointed(self, url: str, locked: bool) -> list[str]:
+        """What points the client at the mount."""
+        del locked
+        return [clients.documented("pypi", url, remark) for remark in self.remarks]
+
+    def typed(self, place: Path, locked: bool) -> list[str]:
+        """What is typed to install, by the lock file if so, and then to use what is installed."""
         raise NotImplementedError
 
-    def variables(self, index: str, place: Path) -> dict[str, str]:
+    def variables(self, place: Path) -> dict[str, str]:
         """What the client is told by its environment."""
-        del index, place
+        del place
         return {}
 
 
-def _project(place: Path, more: str) -> None:
-    text = '[project]\nname = "p"\nversion = "1"\nrequires-python = ">=3.11"\ndependencies = ["alpha"]\n'
-    (place / "pyproject.toml").write_text(text + more)
-
-
-def _inside(place: Path) -> list[str]:
-    """What uses the packages in the environment that the client has made."""
-    return [str(place / ".venv" / "bin" / "python"), "-c", _USED]
-
-
 class TestPip(_PythonJourney):
-    """The lock is ``requirements.txt`` with hashes, made from what pip says it has installed."""
+    """Its lock is ``requirements.txt`` with hashes, here made from what it says that it has installed."""
 
     client = "pip"
     locks = ("requirements.txt",)
+    remarks = (_PIP_LINE,)
+    files = {
+        "lock.py": "import json, pathlib\n"
+        "for one in json.loads(pathlib.Path('report.json').read_text())['install']:\n"
+        "    about, digest = one['metadata'], one['download_info']['archive_info']['hashes']['sha256']\n"
+        "    print(f\"{about['name']}=={about['version']} --hash=sha256:{digest}\")\n"
+    }
 
-    def commands(self, index: str, place: Path, locked: bool) -> list[list[str]]:
-        target = place / "installed"
-        pip = [clients.program(self.client), "install", "--no-cache-dir", "--retries", "0", "--index-url", index]
-        pip += ["--target", str(target)]
-        use = [sys.executable, "-c", f"import sys; sys.path.insert(0, {str(target)!r}); {_USED}"]
+    def typed(self, place: Path, locked: bool) -> list[str]:
+        del place
+        install = "pip install --target installed"
+        use = f"PYTHONPATH=installed {_PYTHON} {_USE}"
         if locked:
-            return [[*pip, "--require-hashes", "-r", "requirements.txt"], use]
-        report = place / "report.json"
-        return [[*pip, "--report", str(report), "alpha"], [sys.executable, "-c", _REQUIREMENTS], use]
-
-
-#: Makes requirements of pip's report.
-_REQUIREMENTS = """
-import json, pathlib
-found = json.loads(pathlib.Path("report.json").read_text())["install"]
-lines = [
-    f"{one['metadata']['name']}=={one['metadata']['version']}"
-    f" --hash=sha256:{one['download_info']['archive_info']['hashes']['sha256']}\\n"
-    for one in found
-]
-pathlib.Path("requirements.txt").write_text("".join(lines))
-"""
+            return [f"{install} --require-hashes -r requirements.txt", use]
+        return [f"{install} --report report.json alpha", f"{_PYTHON} lock.py > requirements.txt", use]
 
 
 class TestPip23(TestPip):
-    """The pip that Python 3.11 came with."""
+    """The one that came with Python 3.11."""
 
     client = "pip-23"
     called = "pip 23"
+    programs = {"pip": "pip-23"}
 
 
 class TestUv(_PythonJourney):
-    """uv, by its project."""
+    """uv, in a project."""
 
     client = "uv"
     locks = ("uv.lock",)
+    remarks = ("uv",)
+    files = {"pyproject.toml": _PROJECT}
 
-    def commands(self, index: str, place: Path, locked: bool) -> list[list[str]]:
-        _project(place, f'[[tool.uv.index]]\nurl = "{index}"\ndefault = true\n')
-        uv = [clients.program("uv"), "sync", "--no-cache", "--python", sys.executable]
-        return [[*uv, *(["--frozen"] if locked else [])], _inside(place)]
+    def typed(self, place: Path, locked: bool) -> list[str]:
+        del place
+        return [f"uv sync --python {_PYTHON}" + (" --frozen" if locked else ""), _USE_INSIDE]
 
 
 class TestPoetry(_PythonJourney):
+    """The source that it is pointed at is a part of the project."""
+
     client = "poetry"
-    locks = ("poetry.lock",)
+    locks = ("poetry.lock", "pyproject.toml")
+    remarks = ("poetry",)
+    files = {"pyproject.toml": f"{_PROJECT}[tool.poetry]\npackage-mode = false\n"}
 
-    def variables(self, index: str, place: Path) -> dict[str, str]:
-        return {
-            "POETRY_CACHE_DIR": str(place / "cache"),
-            "POETRY_VIRTUALENVS_IN_PROJECT": "true",
-            "POETRY_REQUESTS_MAX_RETRIES": "0",
-        }
+    def pointed(self, url: str, locked: bool) -> list[str]:
+        # Whoever is handed the lock is handed the source with it.
+        return [] if locked else super().pointed(url, locked)
 
-    def commands(self, index: str, place: Path, locked: bool) -> list[list[str]]:
-        more = f'[tool.poetry]\npackage-mode = false\n[[tool.poetry.source]]\nname = "regcache"\nurl = "{index}"\n'
-        _project(place, f'{more}priority = "primary"\n')
-        poetry = [clients.program("poetry"), "--no-interaction"]
-        return [[*poetry, "sync" if locked else "install"], _inside(place)]
+    def variables(self, place: Path) -> dict[str, str]:
+        del place
+        return {"POETRY_VIRTUALENVS_IN_PROJECT": "true", "POETRY_NO_INTERACTION": "1"}
+
+    def typed(self, place: Path, locked: bool) -> list[str]:
+        del place, locked
+        return ["poetry sync", _USE_INSIDE]
 
 
 class TestPdm(_PythonJourney):
+    """pdm, in a project."""
+
     client = "pdm"
     locks = ("pdm.lock",)
+    remarks = ("pdm",)
+    files = {"pyproject.toml": f"{_PROJECT}[tool.pdm]\ndistribution = false\n"}
 
-    def variables(self, index: str, place: Path) -> dict[str, str]:
-        return {"PDM_CHECK_UPDATE": "false", "PDM_CACHE_DIR": str(place / "cache"), "PDM_PYPI_URL": index}
+    def variables(self, place: Path) -> dict[str, str]:
+        del place
+        return {"PDM_CHECK_UPDATE": "false"}
 
-    def commands(self, index: str, place: Path, locked: bool) -> list[list[str]]:
-        _project(place, "[tool.pdm]\ndistribution = false\n")
-        return [[clients.program("pdm"), "sync" if locked else "install", "--no-self"], _inside(place)]
+    def typed(self, place: Path, locked: bool) -> list[str]:
+        del place
+        return ["pdm sync" if locked else "pdm install", _USE_INSIDE]
 
 
 class TestPipenv(_PythonJourney):
+    """pipenv, with the source that it takes by itself."""
+
     client = "pipenv"
     locks = ("Pipfile.lock",)
+    remarks = ("pipenv",)
+    files = {"Pipfile": '[packages]\nalpha = "*"\n'}
 
-    def variables(self, index: str, place: Path) -> dict[str, str]:
-        return {"PIPENV_VENV_IN_PROJECT": "1", "PIPENV_CACHE_DIR": str(place / "cache"), "PIP_RETRIES": "0"}
+    def variables(self, place: Path) -> dict[str, str]:
+        del place
+        return {"PIPENV_VENV_IN_PROJECT": "1"}
 
-    def commands(self, index: str, place: Path, locked: bool) -> list[list[str]]:
-        source = f'[[source]]\nname = "regcache"\nurl = "{index}"\nverify_ssl = false\n'
-        (place / "Pipfile").write_text(f'{source}[packages]\nalpha = "*"\n')
-        pipenv = [clients.program("pipenv"), "sync" if locked else "install", "--python", sys.executable]
-        return [pipenv, _inside(place)]
+    def typed(self, place: Path, locked: bool) -> list[str]:
+        del place
+        return [f"pipenv {'sync' if locked else 'install'} --python {_PYTHON}", _USE_INSIDE]
 
 
 @pytest.fixture(scope="module")
@@ -167,20 +183,18 @@ class TestPipTools(_PythonJourney):
     client = "pip-compile"
     called = "pip-tools"
     locks = ("requirements.txt",)
+    programs = {"pip": "pip", "pip-sync": "pip-sync"}
+    remarks = (_PIP_LINE,)
+    files = {"requirements.in": "alpha\n"}
 
     @pytest.fixture(autouse=True)
     def _copied(self, bare: Path) -> None:
         self.bare = bare
 
-    def variables(self, index: str, place: Path) -> dict[str, str]:
-        return {"PIP_INDEX_URL": index, "PIP_NO_CACHE_DIR": "1", "PIP_RETRIES": "0", "PIP_TOOLS_CACHE_DIR": str(place)}
-
-    def commands(self, index: str, place: Path, locked: bool) -> list[list[str]]:
-        (place / "requirements.in").write_text("alpha\n")
+    def typed(self, place: Path, locked: bool) -> list[str]:
         shutil.copytree(self.bare, place / ".venv", symlinks=True)
-        compiled = [clients.program(self.client), "-q", "--generate-hashes", "requirements.in"]
-        sync = [clients.program("pip-sync"), "--python-executable", str(place / ".venv" / "bin" / "python")]
-        return [*([] if locked else [compiled]), sync, _inside(place)]
+        compiled = [] if locked else ["pip-compile --generate-hashes requirements.in"]
+        return [*compiled, "pip-sync --python-executable .venv/bin/python", _USE_INSIDE]
 
 
 class TestSetuptools(_PythonJourney):
@@ -188,37 +202,37 @@ class TestSetuptools(_PythonJourney):
 
     client = "setuptools-python"
     called = "setuptools"
+    programs = {"python": "setuptools-python", "pip": "pip"}
+    remarks = ("setuptools", _PIP_LINE)
+    files = {"setup.py": "from setuptools import setup\nsetup()\n"}
 
     def version(self) -> str:
         """Of setuptools."""
         ask = [clients.program(self.client), "-c", "import setuptools; print(setuptools.__version__)"]
         return subprocess.run(ask, capture_output=True, text=True, check=True, timeout=60).stdout.strip()
 
-    def variables(self, index: str, place: Path) -> dict[str, str]:
-        del index
+    def variables(self, place: Path) -> dict[str, str]:
         # It installs to nowhere that is not looked into.
         return {"PYTHONPATH": str(place / "installed")}
 
-    def commands(self, index: str, place: Path, locked: bool) -> list[list[str]]:
+    def typed(self, place: Path, locked: bool) -> list[str]:
         del locked
-        (place / ".pydistutils.cfg").write_text(f"[easy_install]\nindex_url = {index}\n")
-        (place / "setup.py").write_text("from setuptools import setup\nsetup()\n")
-        target = place / "installed"
-        target.mkdir()
-        python = clients.program(self.client)
-        install = [python, "-W", "ignore", "setup.py", "-q", "easy_install", "-d", str(target), "alpha"]
-        eggs = f"import sys, glob; sys.path[:0] = glob.glob({str(target / '*.egg')!r}); {_USED}"
-        return [install, [python, "-c", eggs]]
+        (place / "installed").mkdir()
+        install = "python -W ignore setup.py easy_install --install-dir installed alpha"
+        return [install, f"PYTHONPATH=$(echo installed/*.egg | tr ' ' :) python {_USE}"]
 
 
 class TestBuildout(_PythonJourney):
+    """Its lock is a section of its configuration that names versions, without hashes."""
+
     client = "buildout"
+    programs = {"pip": "pip"}
+    remarks = ("buildout", _PIP_LINE)
+    files = {
+        "buildout.cfg": "[buildout]\nnewest = false\nparts = used\n"
+        "[used]\nrecipe = zc.recipe.egg\neggs = alpha\ninterpreter = used\n"
+    }
 
-    def variables(self, index: str, place: Path) -> dict[str, str]:
-        return {"PIP_INDEX_URL": index, "PIP_NO_CACHE_DIR": "1", "PIP_RETRIES": "0"}
-
-    def commands(self, index: str, place: Path, locked: bool) -> list[list[str]]:
-        del locked
-        parts = "parts = python\n[python]\nrecipe = zc.recipe.egg\neggs = alpha\ninterpreter = python\n"
-        (place / "buildout.cfg").write_text(f"[buildout]\nindex = {index}\nnewest = false\n{parts}")
-        return [[clients.program("buildout"), "-q"], [str(place / "bin" / "python"), "-c", _USED]]
+    def typed(self, place: Path, locked: bool) -> list[str]:
+        del place, locked
+        return ["buildout", f"bin/used {_USE}"]
