@@ -51,7 +51,7 @@ class RegistryOptions:
 @frozen(kw_only=True)
 class Document:
     """
-    An index page: mutable, fetched whole, and served in representations derived from what the upstream sent.
+    An index page: fetched whole, and served in representations derived from what the upstream sent.
 
     :ivar key: names the upstream document within the registry, such as ``simple/requests``. Two requests that
         differ only in the representation share it.
@@ -64,6 +64,12 @@ class Document:
     :ivar instead: another document that serves as well if a fresh copy of it is stored.
     :ivar spares: documents that serve, in the representation they say, when this one cannot be had.
     :ivar ttl: seconds of freshness, if not the registry's own.
+    :ivar mutable: whether the upstream may change it under the same name. What may not change is never
+        revalidated.
+    :ivar etag: the digest algorithm whose value for the body is the entity tag that the protocol speaks of, such as
+        ``md5``; such a document is sent as it came. Empty where a tag is only a tag.
+    :ivar grows: whether it is mostly changed at its end, so that a new one may be asked for from there on. It is held
+        against whatever digests are published with it.
     :ivar packages: the names of packages that asking for it tells the upstream.
     :ivar family: the same for documents that name the same artifacts; the key, unless said otherwise.
     """
@@ -78,6 +84,9 @@ class Document:
     instead: Document | None = None
     spares: tuple[Document, ...] = ()
     ttl: float | None = None
+    mutable: bool = True
+    etag: str = ""
+    grows: bool = False
     packages: tuple[str, ...] = ()
     family: str = field(default=Factory(lambda self: self.key, takes_self=True))
 
@@ -177,14 +186,17 @@ class Fact:
     """
     What an index document says about one artifact.
 
-    :ivar url: where it is upstream, absolute, without a fragment.
+    :ivar url: where it is upstream, absolute, without a fragment; empty if the document does not say.
     :ivar digests: the digests published for it.
     :ivar size: its size in bytes, if published.
+    :ivar proof: where there are no digests, another document whose facts have them, under the same key. It is read for
+        its key, its ``url`` and its ``accept`` alone, and what it may point to in turn is not followed.
     """
 
     url: str
     digests: tuple[Digest, ...] = ()
     size: int | None = None
+    proof: Document | None = None
 
 
 class Facts(dict[str, Fact]):

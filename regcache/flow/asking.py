@@ -78,7 +78,7 @@ async def question(
     The breaker learns how it went. A 404, 410 or 451 marks the stored entry withdrawn, or is remembered for a while;
     many of them at once are not believed.
 
-    :returns: a 200 whose body is to be taken, or that the stored entry holds.
+    :returns: a 200, or a 206 where a range was asked for, whose body is to be taken; or that the stored entry holds.
     :raises regcache.errors.NotFound: if the upstream says there is none.
     :raises regcache.errors.UpstreamError: for anything else.
     """
@@ -90,10 +90,11 @@ async def question(
         if context.breaker.broke(origin):
             _log.error("{origin} is in trouble: {why}", origin=origin, why=error.text)
         raise
-    if answer.status == 200 or (answer.status == 304 and stored is not None):
+    given = answer.status == 200 or (answer.status == 206 and "range" in ask.headers)
+    if given or (answer.status == 304 and stored is not None):
         context.breaker.succeeded(origin)
         context.withdrawals.present(origin)
-    if answer.status == 200:
+    if given:
         return answer
     if answer.status == 304 and stored is not None:
         answer.discard()

@@ -20,7 +20,7 @@ from regcache.flow.representations import Ready, Representations, wants_gzip
 from regcache.flow.upstream import origin_of
 from regcache.flow.waiting import within
 from regcache.http.fields import cache_control, format_date
-from regcache.http.messages import Headers, RequestHead, Stored
+from regcache.http.messages import Digest, Headers, RequestHead, Stored
 from regcache.http.policy import Fetch, Gone, Refuse, Revalidate, Rules, UseStored, age_of, decide
 from regcache.interfaces import IRegistry
 from regcache.logs import Log
@@ -80,6 +80,8 @@ class Documents:
         }
         if wants_gzip(request):
             headers["content-encoding"] = "gzip"
+        elif route.etag:
+            headers["repr-digest"] = f"sha-256=:{Digest('sha256', stored.digest).base64}:"
         for name in ("x-pypi-last-serial",):
             if name in stored.headers:
                 headers[name] = stored.headers.get(name)
@@ -90,7 +92,7 @@ class Documents:
             headers=Headers.of(headers),
             body=ready.body,
             how=how,
-            detail=f"ttl={int(left)}" if math.isfinite(left) else "",
+            detail=f"ttl={int(left)}" if route.mutable and math.isfinite(left) else "",
             upstream_seconds=waited,
         )
 
@@ -141,10 +143,11 @@ class Documents:
         context, key = self._context, key_of(registry, route)
         rules = rules_for(context.rules, registry, route.ttl)
         stored = await self._context.find(key)
-        decision, probing = weigh(context, stored, rules, key, route.url, mutable=True)
+        decision, probing = weigh(context, stored, rules, key, route.url, mutable=route.mutable)
         if probing:
             self._fetching.fill(registry, route, stored, rules.cold_timeout)
-        if isinstance(decision, UseStored) and not decision.stale and self._insists(request) and not rules.offline:
+        insists = route.mutable and not rules.offline and self._insists(request)
+        if isinstance(decision, UseStored) and not decision.stale and insists:
             decision = Revalidate(rules.upstream_timeout)
         if isinstance(decision, UseStored):
             assert stored is not None

@@ -239,7 +239,7 @@ class _Work:
         except DigestMismatch:
             # Where a file can be published anew, the index that is stored may be older than what came.
             newer = await self._proofs.asked_again(self._registry, self._route)
-            if newer is None or newer == fact:
+            if newer is None or newer == fact or not newer.digests:
                 raise
             return accept(self._route, newer, size, digests, answer, self._stored)
 

@@ -93,6 +93,11 @@ class Digest:
         except binascii.Error as error:
             raise ValueError(str(error)) from None
 
+    @property
+    def base64(self) -> str:
+        """Its value in base64."""
+        return base64.b64encode(bytes.fromhex(self.value)).decode()
+
     @staticmethod
     def strongest(digests: Iterable[Digest]) -> Digest | None:
         """The one to verify by, or None of none."""
@@ -159,7 +164,7 @@ class Stored:
     :ivar headers: the upstream's end-to-end header fields worth keeping.
     :ivar digest: SHA-256 of the body, in hexadecimal: the blob's name.
     :ivar size: of the body, in bytes.
-    :ivar digests: further digests computed while it was written.
+    :ivar digests: further digests of the body, as far as anybody needs them.
     :ivar verified: whether a digest published by the registry agreed with the body.
     :ivar stored_at: when the body was stored.
     :ivar validated_at: when the upstream last vouched for it.

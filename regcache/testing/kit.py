@@ -372,21 +372,24 @@ def body_of(reply: Reply) -> bytes:
     return b"".join(pieces)
 
 
-def make_cache(registry: IRegistry | None = None, rules: Rules | None = None) -> Kit:
+def make_cache(
+    registry: IRegistry | None = None, rules: Rules | None = None, upstream: FakeUpstream | None = None
+) -> Kit:
     """
     A cache in memory, in front of ``registry`` or a :class:`FakeRegistry`.
 
     :param rules: the operator's; the lifetimes among them are overruled by the registry's options, as everywhere.
+    :param upstream: one that answers in ways of its own.
     """
     made = FakeRegistry(RegistryOptions(name="fake", type="fake")) if registry is None else registry
-    store, upstream, clock = MemoryStore(), FakeUpstream(), Clock()
+    store, world, clock = MemoryStore(), upstream or FakeUpstream(), Clock()
     context = Context(
         store=store,
-        upstream=Upstream(clock, upstream),
+        upstream=Upstream(clock, world),
         deriver=InlineDeriver([made]),
         clock=clock,
         now=lambda: kit.wall,
         rules=Rules() if rules is None else rules,
     )
-    kit = Kit(Cache(context), made, store, upstream, clock)
+    kit = Kit(Cache(context), made, store, world, clock)
     return kit
