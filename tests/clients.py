@@ -88,7 +88,7 @@ def script(
     :param programs: by what names those lines call the clients, and by what they are installed here.
     """
     tools = place / "tools"
-    tools.mkdir(parents=True)
+    tools.mkdir(parents=True, exist_ok=True)
     for name, installed in programs.items():
         # Not a link: some find themselves by the path that they are called by.
         (tools / name).write_text(f'#!/bin/sh\nexec {shlex.quote(program(installed))} "$@"\n')
