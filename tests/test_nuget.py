@@ -511,15 +511,16 @@ def test_the_documents_of_a_registration_are_one_family() -> None:
 
 
 def test_a_leaf_of_the_catalog_never_changes() -> None:
-    """It is not asked for again, by anybody."""
+    """It is asked for once more, in case it came wrong, and then never again, by anybody."""
     layout = Layout()
     kit = make_cache(source_of())
     kit.upstream.pages = pages(layout)
     path = "/" + layout.entry(RELEASES[1]).removeprefix(UPSTREAM)
     before = kit.get(path)[1]
-    kit.advance(400 * 86400)
-    assert kit.get(path, Cache_Control="no-cache")[1] == before
-    assert kit.upstream.urls().count(layout.entry(RELEASES[1])) == 1
+    for _ in range(3):
+        kit.advance(400 * 86400)
+        assert kit.get(path, Cache_Control="no-cache")[1] == before
+    assert kit.upstream.urls().count(layout.entry(RELEASES[1])) == 2
 
 
 def test_a_stored_leaf_of_the_catalog_proves() -> None:

@@ -86,13 +86,14 @@ class Documents:
             if name in stored.headers:
                 headers[name] = stored.headers.get(name)
         self._context.store.used(stored.key, self._context.now())
-        left = rules_for(self._context.rules, registry, route.ttl).ttl - age_of(stored, self._context.now())
+        ttl = rules_for(self._context.rules, registry, route.ttl).ttl if _may_change(route, stored) else math.inf
+        left = ttl - age_of(stored, self._context.now())
         return Reply(
             status=200,
             headers=Headers.of(headers),
             body=ready.body,
             how=how,
-            detail=f"ttl={int(left)}" if route.mutable and math.isfinite(left) else "",
+            detail=f"ttl={int(left)}" if math.isfinite(left) else "",
             upstream_seconds=waited,
         )
 
@@ -143,11 +144,11 @@ class Documents:
         context, key = self._context, key_of(registry, route)
         rules = rules_for(context.rules, registry, route.ttl)
         stored = await self._context.find(key)
-        decision, probing = weigh(context, stored, rules, key, route.url, mutable=route.mutable)
+        decision, probing = weigh(context, stored, rules, key, route.url, mutable=_may_change(route, stored))
         if probing:
             self._fetching.fill(registry, route, stored, rules.cold_timeout)
-        insists = route.mutable and not rules.offline and self._insists(request)
-        if isinstance(decision, UseStored) and not decision.stale and insists:
+        insisted = _may_change(route, stored) and not rules.offline and self._insists(request)
+        if isinstance(decision, UseStored) and not decision.stale and insisted:
             decision = Revalidate(rules.upstream_timeout)
         if isinstance(decision, UseStored):
             assert stored is not None
@@ -225,7 +226,7 @@ class Documents:
             return route
         key, rules = key_of(registry, other), rules_for(self._context.rules, registry, other.ttl)
         stored = self._context.unwritten.get(key) or self._context.store.peek(key)
-        decision = decide(stored, rules, now=self._context.now(), mutable=True, spared=False)
+        decision = decide(stored, rules, now=self._context.now(), mutable=_may_change(other, stored), spared=False)
         if not isinstance(decision, UseStored) or decision.stale:
             return route
         return _as(other, route)
@@ -277,6 +278,11 @@ class Documents:
         :raises regcache.errors.RegCacheError: if it cannot be read any more.
         """
         return await self._representations.facts(registry, route, stored)
+
+
+def _may_change(route: Document, stored: Stored | None) -> bool:
+    """Whether what is stored is to be revalidated; what may not change is, until the upstream has sent it twice."""
+    return route.mutable or (stored is not None and not stored.verified)
 
 
 def _as(other: Document, route: Document) -> Document:

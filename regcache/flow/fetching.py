@@ -129,7 +129,10 @@ class Fetching:
             except BlobDamaged as why:
                 _log.error("{key}: {why} It is fetched again.", key=key, why=why.text)
                 stored = None
-        answer = await question(self._context, registry, key, _ask_for(registry, route), stored, deadline)
+        # That it is what it was would not prove what may be stored wrongly.
+        conditional = route.mutable or (stored is not None and stored.verified)
+        ask = _ask_for(registry, route)
+        answer = await question(self._context, registry, key, ask, stored, deadline, conditional=conditional)
         return answer if isinstance(answer, Unchanged) else await self._taking.take(route, answer)
 
     async def _end(
@@ -190,7 +193,7 @@ class Fetching:
             digest=taken.digest,
             size=len(source.body),
             digests=taken.digests,
-            verified=taken.proven,
+            verified=taken.proven or (same and not route.mutable),
             stored_at=stored.stored_at if stored is not None and same else now,
             validated_at=now,
         )

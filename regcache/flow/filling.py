@@ -19,6 +19,7 @@ from regcache.errors import (
 )
 from regcache.flow.asking import Unchanged, kept, question
 from regcache.flow.context import Context
+from regcache.flow.dirhash import WHOLE
 from regcache.flow.documents import Documents
 from regcache.flow.hashing import Hashing, rehashed
 from regcache.flow.proofs import Proofs, accept, uncomputed, verify
@@ -228,12 +229,8 @@ class _Work:
         :raises regcache.errors.UpstreamError: if it is not to be taken.
         """
         fact = await self._latest()
-        algorithm = uncomputed(self._route, fact, hashing.digests())
-        if algorithm and (partial is None or self._transfer.relaying):
-            raise DigestMismatch(f"{answer.url}: its {algorithm} could not be computed while it passed through.")
+        await self._complete(answer, hashing, partial, fact)
         digests = hashing.digests()
-        if algorithm and partial is not None:
-            digests = (*digests, await rehashed(partial, size, algorithm))
         try:
             return accept(self._route, fact, size, digests, answer, self._stored)
         except DigestMismatch:
@@ -242,6 +239,21 @@ class _Work:
             if newer is None or newer == fact or not newer.digests:
                 raise
             return accept(self._route, newer, size, digests, answer, self._stored)
+
+    async def _complete(self, answer: Answer, hashing: Hashing, partial: IPartial | None, fact: Fact | None) -> None:
+        """
+        Compute the digests that are wanted and that only the whole body gives.
+
+        One that passes through unstored has none of what it holds; its client, whose way to check it that is, gets it.
+        """
+        published = uncomputed(self._route, fact, hashing.digests())
+        for algorithm in dict.fromkeys((published, self._route.sound_by)):
+            if not algorithm or any(digest.algorithm == algorithm for digest in hashing.digests()):
+                continue
+            if partial is not None and not self._transfer.relaying:
+                hashing.learn(await rehashed(partial, algorithm))
+            elif algorithm == published and algorithm not in WHOLE:
+                raise DigestMismatch(f"{answer.url}: its {algorithm} could not be computed while it passed through.")
 
     async def _latest(self) -> Fact | None:
         try:

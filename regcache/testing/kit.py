@@ -8,12 +8,13 @@ of regcache's own behaviour.
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, BinaryIO, TypeVar
 
 from attrs import define, evolve, field, frozen
-from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.defer import Deferred, fail, maybeDeferred, succeed
 from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -34,6 +35,7 @@ __all__ = ["BASE", "FakeRegistry", "FakeUpstream", "Kit", "MemoryStore", "Page",
 
 #: The mount that clients of a :class:`Kit` reach.
 BASE = "http://cache.test/fake/"
+T = TypeVar("T")
 
 
 @implementer(IBody)
@@ -68,6 +70,9 @@ class _MemoryPartial:
 
     def read(self, offset: int, length: int) -> bytes | Deferred[bytes]:
         return bytes(self.data[offset : offset + length])
+
+    def examine(self, look: Callable[[BinaryIO], T]) -> Deferred[T]:
+        return maybeDeferred(look, io.BytesIO(self.data))
 
     def retain(self) -> None:
         """Nothing: the bytes stay as long as anybody has them."""
