@@ -61,6 +61,11 @@ TELLING = {
         *("/packages/ab/corp_tool-1.0-py3-none-any.whl", "/packages/ab/corp-tool-1.0.tar.gz"),
         *("/packages/ab/corp_tool-1.0-py3-none-any.whl.metadata", "/integrity/corp-tool/1.0/x.whl/provenance"),
     ],
+    "maven": [
+        *(f"/corp/tool/lib/1.0/lib-1.0.{end}" for end in ("jar", "pom", "jar.asc", "jar.sha1", "jar.asc.md5")),
+        *("/corp/tool/maven-metadata.xml", "/corp/tool/lib/maven-metadata.xml.sha1", "/corp/tool/lib/x.xml"),
+        *("/corp/tool/lib/1-SNAPSHOT/maven-metadata.xml", "/corp/tool/lib/1-SNAPSHOT/lib-1-20240101.000000-1.jar"),
+    ],
     "cargo": [
         *("/co/rp/corp-tool", "/co/rp/corp_tool", f"/dl/{'ab' * 32}/http/cargo.test/corp-tool/corp-tool-1.0.crate"),
         *(f"/dl/{'ab' * 32}/http/cargo.test/x/corp-tool-1.0.0.crate", "/api/http/cargo.test/api/v1/crates?q=corp-tool"),

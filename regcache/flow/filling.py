@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from attrs import evolve, frozen
+from attrs import evolve, field, frozen
 
 from regcache.errors import (
     CannotStore,
@@ -21,6 +21,7 @@ from regcache.flow.asking import Unchanged, kept, question
 from regcache.flow.context import Context
 from regcache.flow.dirhash import WHOLE
 from regcache.flow.documents import Documents
+from regcache.flow.fetching import key_of
 from regcache.flow.hashing import Hashing, rehashed
 from regcache.flow.proofs import Proofs, accept, uncomputed, verify
 from regcache.flow.transfer import Transfer
@@ -43,11 +44,14 @@ class Fill:
 
     :ivar began: when, by the monotonic clock.
     :ivar unchanged: known when the upstream vouched for the stored copy instead of sending a body.
+    :ivar found: the entry of a new body, known once that is found good, before it is in the store; it fails when there
+        will be none.
     """
 
     transfer: Transfer
     began: float
-    unchanged: Outcome[Stored]
+    unchanged: Outcome[Stored] = field(factory=Outcome)
+    found: Outcome[Stored] = field(factory=Outcome)
 
 
 class Filling:
@@ -76,10 +80,10 @@ class Filling:
 
     def fill(self, registry: IRegistry, route: Artifact, stored: Stored | None) -> Fill:
         """The fill under way for this artifact if it can still be joined, or a new one."""
-        key = f"{registry.options.name}/{route.key}"
+        key = key_of(registry, route)
         fill = self.under_way(key)
         if fill is None:
-            fill = Fill(Transfer(self._context.clock, key), self._context.clock.seconds(), Outcome())
+            fill = Fill(Transfer(self._context.clock, key), self._context.clock.seconds())
             self._fills[key] = fill
             self._transfers.add(fill.transfer)
             fill.transfer.done.wait().addErrback(lambda _: None).addCallback(self._filled, key, fill)
@@ -89,6 +93,7 @@ class Filling:
 
     def _filled(self, _result: object, key: str, fill: Fill) -> None:
         self._transfers.discard(fill.transfer)
+        fill.found.fail(CannotStore("Nothing that can be stored came of it."))
         if self._fills.get(key) is fill:
             del self._fills[key]
 
@@ -123,10 +128,11 @@ class _Work:
         fact = await self._proofs.stored(self._registry, route)
         if fact is None and not route.digests:
             fact = await self._proofs.asked_again(self._registry, route)
-        if route.digests or (fact is not None and fact.digests) or not (route.proof or route.indexes):
+        if route.digests or (fact is not None and fact.digests) or not route.documents:
             self._proof.succeed(fact)
         else:
-            self._proof = spawn(self._proofs.prove(self._registry, route, fact))
+            proving = self._proofs.prove(self._registry, route, fact, lambda: self._transfer.error is None)
+            self._proof = spawn(proving)
         answer = await self._ask(fact, self._stored)
         if isinstance(answer, Unchanged) and not await self._still_good(answer.stored):
             answer = await self._ask(fact, None)
@@ -145,7 +151,8 @@ class _Work:
         try:
             return await question(context, registry, key, ask, stored, deadline)
         except (NotFound, UpstreamStatus) as error:
-            told = await self._told(error)
+            # What lies beside an artifact tells nothing of where it is.
+            told = await self._told(error) if route.proof or route.indexes else None
             if told is None or told.url == url or not registry.allows(told.url):
                 raise
             context.missing.drop(key)
@@ -209,6 +216,7 @@ class _Work:
         async def commit(finished: IPartial, proven: bool) -> None:
             entry = self._entry(answer, hashing, finished.written, proven)
             self._context.missing.drop(entry.key)
+            self._fill.found.succeed(entry)
             await self._context.store.commit(finished, entry)
             await self._look_again(entry)
 
@@ -277,12 +285,12 @@ class _Work:
     def _entry(self, answer: Answer, hashing: Hashing, size: int, proven: bool) -> Stored:
         """The record of a body that was accepted."""
         now, digests, route = self._context.now(), hashing.digests(), self._route
-        name = self._registry.options.name
+        options = self._registry.options
         return Stored(
             key=self._transfer.key,
-            registry=name,
+            registry=options.name,
             kind=Kind.ARTIFACT,
-            parent=f"{name}/{route.indexes[0].family}" if route.indexes else "",
+            parent=options.prefix + route.family if route.family else "",
             url=answer.url,
             headers=kept(answer.headers),
             digest=next(digest.value for digest in digests if digest.algorithm == "sha256"),

@@ -28,7 +28,7 @@ from regcache.flow.upstream import Upstream
 from regcache.http.messages import Digest, Headers, RequestHead, Stored
 from regcache.http.origins import Origins
 from regcache.http.policy import Rules
-from regcache.interfaces import IBody, IPartial, IReceiver, IRegistry, IResponse, IStore, IUpstream
+from regcache.interfaces import IBody, IOrdered, IPartial, IReceiver, IRegistry, IResponse, IStore, IUpstream
 from regcache.routes import Artifact, Document, Fact, Facts, RegistryOptions, Route, Source
 
 __all__ = ["BASE", "FakeRegistry", "FakeUpstream", "Kit", "MemoryStore", "Page", "body_of", "make_cache"]
@@ -391,7 +391,7 @@ def make_cache(
     context = Context(
         store=store,
         upstream=Upstream(clock, world),
-        deriver=InlineDeriver([made]),
+        deriver=InlineDeriver(made.members if IOrdered.providedBy(made) else [made]),
         clock=clock,
         now=lambda: kit.wall,
         rules=Rules() if rules is None else rules,
