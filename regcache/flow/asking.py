@@ -136,4 +136,4 @@ def _trouble(context: Context, origin: str, key: str, answer: Answer) -> Upstrea
     retry_after = seconds(answer.headers.get("retry-after"), context.now()) if code in (429, 503) else None
     if (code >= 500 or code == 429) and context.breaker.erred(origin, key, retry_after):
         _log.error("{origin} is in trouble: it answered {code} again and again.", origin=origin, code=code)
-    return UpstreamStatus(f"It was {code} for {answer.url}.", code, retry_after)
+    return UpstreamStatus(f"It was {code} for {answer.url}{answer.way}.", code, retry_after)

@@ -147,6 +147,7 @@ class Cache:
                 url=route.url,
                 headers=context.request_fields.replacing(fields),
                 allows=registry.allows,
+                registry=registry.options.name,
                 body=request.body if route.body is None else route.body,
             )
             # It serves nobody to wait long for what is asked beside an install.
