@@ -18,6 +18,7 @@ from attrs import evolve, field, frozen
 from regcache.errors import ConfigError
 from regcache.http.origins import Origin
 from regcache.http.proxies import basic
+from regcache.values import absolute
 
 __all__ = ["KEYS", "Credentials", "exposed", "held", "read"]
 
@@ -58,17 +59,11 @@ def read(name: str, table: Mapping[str, object], file: str, environ: Mapping[str
     if "auth" in table:
         found = _auth(str(table["auth"]), f"registries.{name}.auth", file, environ)
     if "client-cert" in table:
-        certificate = _path(str(table["client-cert"]))
-        key = _path(str(table["client-key"])) if "client-key" in table else certificate
-        _check_pair(certificate, key, f"registries.{name}.client-cert")
+        certificate, key = _pair(table, f"registries.{name}.client-cert")
         found = evolve(found, certificate=certificate, key=key, files=(*found.files, (key, 0o007)))
     elif "client-key" in table:
         raise ConfigError(f"registries.{name}.client-key: it is the key of a client-cert, which is not there.")
     return found if found != Credentials() else None
-
-
-def _path(text: str) -> str:
-    return os.path.abspath(os.path.expanduser(text))
 
 
 def _auth(text: str, where: str, file: str, environ: Mapping[str, str]) -> Credentials:
@@ -100,12 +95,16 @@ def _authorization(text: str, where: str) -> str:
     raise ConfigError(f"{where} is not right; it wants {_WANTED}, or in the file env:VARIABLE or netrc.")
 
 
-def _check_pair(certificate: str, key: str, where: str) -> None:
-    for path in (certificate, key):
-        try:
+def _pair(table: Mapping[str, object], where: str) -> tuple[str, str]:
+    """The files of a certificate and of its key, which belong together."""
+    said = str(table["client-cert"]), str(table.get("client-key", table["client-cert"]))
+    try:
+        certificate, key = absolute(said[0]), absolute(said[1])
+        for path in (certificate, key):
             Path(path).read_bytes()
-        except OSError as error:
-            raise ConfigError(f"{where}: {path}: {error.strerror}.") from None
+    except (OSError, ValueError) as error:
+        named = getattr(error, "filename", None) or said[0]
+        raise ConfigError(f"{where}: {named}: {getattr(error, 'strerror', None) or 'it wants a file'}.") from None
     try:
         # Whoever starts a service is not to be asked for a password.
         ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_cert_chain(certificate, key, password=lambda: "")
@@ -115,6 +114,7 @@ def _check_pair(certificate: str, key: str, where: str) -> None:
         raise ConfigError(
             f"{where}: {files}: it wants PEM files of a certificate and its key, without a password ({why})."
         ) from None
+    return certificate, key
 
 
 @frozen

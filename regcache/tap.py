@@ -17,7 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from attrs import frozen
+from attrs import evolve, frozen
 from twisted.application.service import IService, MultiService, Service
 from twisted.internet import endpoints
 from twisted.internet.defer import Deferred, DeferredList, inlineCallbacks, maybeDeferred
@@ -68,7 +68,8 @@ class CacheService(Service):
     def __init__(self, reactor: Any, config: Config) -> None:
         self._config = config
         self._threads = ThreadPool(0, 4, "regcache-work")
-        made = {options.name: registries.make(options) for options in config.registries}
+        secret = config.credentials
+        made = {one.name: registries.make(evolve(one, has_credentials=one.name in secret)) for one in config.registries}
         self.outward = Outward(reactor, config, made)
         self._deriver = ProcessDeriver(reactor)
         self._reactor = reactor
