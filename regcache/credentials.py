@@ -6,6 +6,8 @@ None of it stands in a registry's options: those are handed to other processes a
 
 from __future__ import annotations
 
+import base64
+import contextlib
 import netrc
 import os
 import re
@@ -26,6 +28,7 @@ __all__ = ["KEYS", "Credentials", "exposed", "held", "read"]
 KEYS = ("auth", "client-cert", "client-key")
 
 _WANTED = "basic USER:PASSWORD, bearer TOKEN or token TOKEN"
+_LEAST_SECRET = 5
 _TOKEN = re.compile(r"[!-~](?:[ -~]*[!-~])?")
 
 
@@ -128,6 +131,18 @@ class _Held:
 
     origin: Origin
     authorization: str = field(repr=False)
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """All by which the credentials could be known, the longest first."""
+        value = self.authorization.partition(" ")[2] or self.authorization
+        found = {self.authorization, value}
+        if self.authorization.startswith("Basic "):
+            with contextlib.suppress(ValueError):
+                plain = base64.b64decode(value).decode()
+                found |= {plain, plain.partition(":")[2]}
+        # What is shorter is no secret, and might be part of any word.
+        return tuple(sorted((one for one in found if len(one) >= _LEAST_SECRET), key=len, reverse=True))
 
 
 def held(name: str, credentials: Credentials, url: str) -> _Held:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from attrs import evolve
 from OpenSSL import crypto
 from twisted.internet.defer import Deferred, DeferredList
 
@@ -17,10 +18,18 @@ from regcache.flow.connections import Certified, Connections
 from regcache.flow.upstream import Access, Upstream
 from regcache.http.origins import Origin
 from regcache.interfaces import IRegistry
+from regcache.routes import RegistryOptions
 
-__all__ = ["Outward"]
+__all__ = ["Outward", "marked"]
 
 _CERTIFICATE = re.compile(rb"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re.DOTALL)
+
+
+def marked(options: RegistryOptions, config: Config) -> RegistryOptions:
+    """A registry's options, which say whether there are credentials for it, wherever they come from."""
+    has = options.name in config.credentials
+    further = tuple(evolve(one, has_credentials=has) for one in options.further)
+    return evolve(options, has_credentials=has, further=further)
 
 
 class Outward:
@@ -47,7 +56,7 @@ class Outward:
             certified = _certified(held.origin, said.certificate, said.key, name)
             lowest = Connections(reactor, config.upstream_ca, config.proxies, certified)
             self._all.append(lowest)
-        return Access(origin=held.origin, authorization=held.authorization, lowest=lowest)
+        return Access(origin=held.origin, authorization=held.authorization, lowest=lowest, secrets=held.secrets)
 
     def start(self) -> None:
         """Allow look-ups."""

@@ -17,7 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from attrs import evolve, frozen
+from attrs import frozen
 from twisted.application.service import IService, MultiService, Service
 from twisted.internet import endpoints
 from twisted.internet.defer import Deferred, DeferredList, inlineCallbacks, maybeDeferred
@@ -38,7 +38,7 @@ from regcache.http.messages import Headers
 from regcache.http.policy import Rules
 from regcache.logs import Log
 from regcache.options import Options, check_endpoint, stop, tell
-from regcache.outward import Outward
+from regcache.outward import Outward, marked
 from regcache.site import CacheSite
 from regcache.store.disk import DiskStore
 from regcache.web import House, RegCacheResource
@@ -68,8 +68,7 @@ class CacheService(Service):
     def __init__(self, reactor: Any, config: Config) -> None:
         self._config = config
         self._threads = ThreadPool(0, 4, "regcache-work")
-        secret = config.credentials
-        made = {one.name: registries.make(evolve(one, has_credentials=one.name in secret)) for one in config.registries}
+        made = {one.name: registries.make(marked(one, config)) for one in config.registries}
         self.outward = Outward(reactor, config, made)
         self._deriver = ProcessDeriver(reactor)
         self._reactor = reactor

@@ -385,9 +385,11 @@ def test_the_service(origin: Server, files: Server, tmp_path: Path, monkeypatch:
         assert service.get(f"corp{path}")[2] == files.body(path)
         refused = service.get("open/simple/demo/")
         assert refused[0] in (401, 403, 502)
-        origin.spoil = lambda _path, _answer: (401, "text/plain", b"no")
+        quoted = f"user:{SECRET} with {SECRET} as {CODED} is out of date".encode()
+        origin.spoil = lambda _path, _answer: (403, "text/plain", quoted)
         missing = service.get("corp/simple/other/")
         assert missing[0] >= 400
+        assert b"... with ... as ... is out of date" in missing[2]
         children = environments(service.process.pid)
         said = service.said + service.stop()
     finally:

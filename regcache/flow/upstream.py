@@ -89,11 +89,13 @@ class Access:
     :ivar origin: where alone it is used.
     :ivar authorization: the value of the Authorization field, or empty.
     :ivar lowest: who puts the requests there, in place of who puts all others.
+    :ivar secrets: what is not to be read in an answer, where one quotes it.
     """
 
     origin: Origin
     authorization: str = field(default="", repr=False)
     lowest: IUpstream
+    secrets: tuple[str, ...] = field(default=(), repr=False)
 
 
 @implementer(IReceiver)
@@ -207,6 +209,7 @@ class Answer:
     :ivar length: of the body in bytes as announced, or None.
     :ivar coding: the body's content coding; empty for none.
     :ivar way: through what it came, for a person: the end of a sentence, or empty.
+    :ivar access: that with which it was asked for.
     """
 
     status: int
@@ -219,6 +222,7 @@ class Answer:
     response: IResponse
     _slot: DeferredSemaphore
     way: str = ""
+    access: Access | None = None
     _released: bool = field(default=False, init=False)
 
     def flow(self, receiver: IReceiver) -> Flow:
@@ -228,6 +232,12 @@ class Answer:
     def discard(self) -> None:
         """The body is not wanted."""
         _Discard(self)
+
+    def hushed(self, text: str) -> str:
+        """What it says, as it may be shown to whoever asked us: some upstreams quote the credentials they refuse."""
+        for secret in self.access.secrets if self.access is not None else ():
+            text = text.replace(secret, "...")
+        return text
 
     def release(self) -> None:
         """Give the place in the origin's queue to the next."""
@@ -337,4 +347,5 @@ class Upstream:
             response=response,
             slot=slot,
             way=self._way(url),
+            access=access,
         )
