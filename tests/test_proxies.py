@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import re
 import shutil
 import subprocess
 import tempfile
@@ -16,11 +17,16 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from twisted.internet import reactor
 from twisted.internet.defer import CancelledError
-from twisted.internet.endpoints import serverFromString
+from twisted.internet.endpoints import TCP4ClientEndpoint, serverFromString
+from twisted.internet.error import ConnectionDone
+from twisted.internet.protocol import Factory, Protocol
+from twisted.internet.testing import StringTransport
+from twisted.python.failure import Failure
 from zope.interface.verify import verifyObject
 
 from regcache.errors import ConfigError, ConnectFailed, CutShort, UpstreamTimeout
 from regcache.flow.connections import Connections
+from regcache.flow.tunnels import Tunnel, _Opening
 from regcache.flow.upstream import Answer, Ask, Upstream
 from regcache.http.messages import Headers
 from regcache.http.proxies import DIRECT, Exemptions, Proxies, Proxy
@@ -342,6 +348,20 @@ class Tunnels(Case):
             await asking
         await self.server.connections[0].lost
 
+    async def test_a_stop(self) -> None:
+        """It ends what is still asked of the proxy, and nothing is asked afterwards."""
+        url = await self.serve(lambda *_: None)
+        client = self.through(url)
+        asking = client.request("GET", "https://localhost:1/", Headers(), b"")
+        while not self.server.requests:
+            await single.pause()
+        await client.stop()
+        for each in (asking, client.request("GET", "https://localhost:1/", Headers(), b"")):
+            with pytest.raises(ConnectFailed, match="The cache is stopping"):
+                await each
+        await self.server.connections[0].lost
+        assert len(self.server.requests) == 1
+
     async def test_tls_to_the_proxy(self) -> None:
         """A proxy may be spoken to by TLS; that to the registry is within."""
         url, registry = await self.secure("registry.invalid")
@@ -439,6 +459,59 @@ def test_no_proxies() -> None:
     assert not DIRECT
     assert DIRECT.to("https", "a.example", 443) is None
     assert Connections(reactor).way("https://a.example/") == ""
+
+
+HEADS = st.lists(
+    st.sampled_from(
+        [
+            b"HTTP/1.1 ",
+            b"HTTP/1.0 ",
+            b"200",
+            b"100",
+            b"407",
+            b" OK",
+            b"\r\n",
+            b"\n",
+            b"\r",
+            b"A: b",
+            b"\x16\x03\x01",
+            b"\x00",
+        ]
+    )
+    | st.binary(max_size=8)
+)
+
+
+class Inner(Protocol):
+    """What is within a tunnel."""
+
+    data = b""
+
+    def dataReceived(self, data: bytes) -> None:
+        self.data += data
+
+
+@given(HEADS, st.integers(1, 9))
+def test_any_answer(parts: list[bytes], piece: int) -> None:
+    """Whatever a proxy says, in whatever pieces: a tunnel for what stands behind its head, an error, or a wait."""
+    tunnel = Tunnel(TCP4ClientEndpoint(reactor, "127.0.0.1", 1), Proxy.of("p:1", ""), "a.example:443")
+    inner, transport = Inner(), StringTransport()
+    opening = _Opening(tunnel, Factory.forProtocol(lambda: inner), transport.getPeer())
+    opening.makeConnection(transport)  # type: ignore[no-untyped-call]
+    outcome: list[Any] = []
+    opening.made.wait().addBoth(outcome.append)
+    data = b"".join(parts)
+    for at in range(0, len(data), piece):
+        opening.dataReceived(data[at : at + piece])
+        if transport.disconnecting or transport.disconnected:
+            break
+    opening.connectionLost(Failure(ConnectionDone()))
+    (made,) = outcome
+    if made is inner:
+        assert re.match(rb"HTTP/1\.[01] 2\d\d", data[data.rindex(b"HTTP/1.", 0, len(data) - len(inner.data)) :])
+        assert data.endswith(inner.data)
+    else:
+        assert isinstance(made.value, ConnectFailed)
 
 
 # The service, through proxies.

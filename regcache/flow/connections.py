@@ -20,7 +20,7 @@ from twisted.python.threadpool import ThreadPool
 from twisted.web.client import BrowserLikePolicyForHTTPS
 from zope.interface import implementer
 
-from regcache.errors import UpstreamError
+from regcache.errors import ConnectFailed, UpstreamError
 from regcache.flow.exchange import Connection, Stale, Where, explained, place_of, written
 from regcache.flow.tunnels import Tunnel, refused
 from regcache.http.messages import Headers
@@ -117,6 +117,7 @@ class Connections:
         self._idle: dict[Where, dict[Connection, float]] = {}
         self._timer: IDelayedCall | None = None
         self._open: set[Connection] = set()
+        self._connecting: set[Deferred[Any]] = set()
         self._stopped = False
         self._all_closed: Deferred[None] | None = None
 
@@ -132,6 +133,8 @@ class Connections:
         if self._timer is not None and self._timer.active():
             self._timer.cancel()
         self._all_closed = Deferred()
+        for waiting in list(self._connecting):
+            waiting.cancel()
         for connection in list(self._open):
             connection.close()
         if not self._open:
@@ -177,6 +180,8 @@ class Connections:
         return f" (asked through the proxy {proxy})" if proxy else ""
 
     async def _connect(self, where: Where) -> Connection:
+        if self._stopped:
+            raise ConnectFailed("The cache is stopping.")
         proxy = self._proxies.to(*where)
         name = where[1] if proxy is None else f"{where[1]} (asked through the proxy {proxy})"
         connecting = self._endpoint(where, proxy).connect(_Factory(where, name, self))
@@ -189,15 +194,20 @@ class Connections:
 
         waiting: Deferred[Any] = Deferred(give_up)
         connecting.addCallbacks(waiting.callback, waiting.errback)
+        self._connecting.add(waiting)
         try:
             made = await waiting
         except Exception as error:
+            if self._stopped:
+                raise ConnectFailed("The cache is stopping.") from None
             # What a cancelled attempt fails with says nothing about the host.
             if given_up:
                 raise CancelledError() from None
             if isinstance(error, UpstreamError):
                 raise
             raise explained(Failure(), where[1] if proxy is None else f"the proxy {proxy}") from None
+        finally:
+            self._connecting.discard(waiting)
         assert isinstance(made, Connection)
         return made
 
