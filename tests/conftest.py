@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from tests.matrix import Matrix
 from tests.origin import Origin
 from tests.service import Running
 
@@ -18,6 +19,12 @@ for _name in [name for name in os.environ if name.upper() in ("HTTPS_PROXY", "HT
 
 settings.register_profile("regcache", deadline=None, max_examples=60)
 settings.load_profile("regcache")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """What the journeys come to is written to the file that ``REGCACHE_MATRIX`` names."""
+    if named := os.environ.get("REGCACHE_MATRIX"):
+        config.pluginmanager.register(Matrix(Path(named).absolute()))
 
 
 @pytest.fixture
