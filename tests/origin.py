@@ -8,6 +8,7 @@ import hashlib
 import io
 import json
 import re
+import ssl
 import tarfile
 import threading
 import time
@@ -93,9 +94,10 @@ class Origin:
         with its length ``unannounced``.
     :ivar latency: seconds that pass before each answer.
     :ivar rate: bytes a second at which bodies are sent; 0 for as fast as it goes.
+    :param tls: speak TLS, as ``localhost``.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, tls: ssl.SSLContext | None = None) -> None:
         self.asked: list[str] = []
         self.heads: list[dict[str, str]] = []
         self.sent: list[tuple[str, int, int]] = []
@@ -167,6 +169,10 @@ class Origin:
         self._server = _Server(("127.0.0.1", 0), Handler)
         self._server.daemon_threads = True
         self.url = f"http://127.0.0.1:{self._server.server_port}/"
+        if tls is not None:
+            # Not while accepting, where one who says nothing would stop all.
+            self._server.socket = tls.wrap_socket(self._server.socket, True, do_handshake_on_connect=False)
+            self.url = f"https://localhost:{self._server.server_port}/"
         threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
 
     def close(self) -> None:
