@@ -90,8 +90,6 @@ def test_what_cannot_be_read_is_no_index(body: bytes) -> None:
     """Whatever goes wrong in a reader, the body is refused; so is a web page in which it finds nothing."""
     with pytest.raises(BadDocument):
         SUMS.facts("x/SUMS", source(body))
-    with pytest.raises(BadDocument):
-        SUMS.represent("x/SUMS", source(body), "as-is", "")
     assert SUMS.facts("x/SUMS", source(b"")) == SUMS.facts("x/SUMS", source(b"<other>")) == {}
     with pytest.raises(BadDocument):
         SUMS.facts("news", source(b""))

@@ -79,8 +79,8 @@ class Plain:
 
     def represent(self, document: str, source: Source, representation: str, base: str) -> bytes:
         del representation, base
-        self.facts(document, source)
-        # Some servers take a name that ends so for a content coding, which has been undone then.
+        # It has been read for its facts already. Some servers take a name that ends so for a content coding, which has
+        # been undone then.
         coded = document.endswith(".gz") and not source.body.startswith(_GZIP)
         return gzip.compress(source.body, mtime=0) if coded else source.body
 
