@@ -8,8 +8,8 @@ from typing import Literal
 
 import pytest
 
-from regcache.registries import names
 from tests.matrix import PARTS, Matrix, Parts, Row, read, write
+from tests.own import own_names
 
 PAGE = Path(__file__).parent.parent / "docs" / "registries" / "matrix.md"
 ALL: Parts = dict.fromkeys(PARTS, True)
@@ -43,7 +43,7 @@ def run(file: Path, *reports: pytest.TestReport) -> list[Row]:
     return read(file.read_text("utf-8"))
 
 
-@pytest.mark.parametrize("name", [name for name in names() if name != "generic"])
+@pytest.mark.parametrize("name", [name for name in own_names() if name != "generic"])
 def test_every_type_was_run_with_a_real_client(name: str) -> None:
     """Each type that ships has a client that came through all the ways it has."""
     rows = [row for row in read(PAGE.read_text("utf-8")) if row.registry == name]
