@@ -21,6 +21,7 @@ from regcache.flow.reading import read_all
 from regcache.http.messages import Digest, Headers, Kind, Stored
 from regcache.interfaces import IStore
 from regcache.store.disk import DiskStore
+from regcache.store.writer import Writer
 from regcache.testing import MemoryStore
 
 BODY = b"the body of a package" * 1000
@@ -273,7 +274,8 @@ class OnDisk(Contract, TestCase):
         await keep(self.store, BODY, entry_for(BODY, "npm/b"))
         store = await self.restarted()
         statements: list[str] = []
-        store._reader.set_trace_callback(statements.append)
+        assert store._hold.reader is not None
+        store._hold.reader.set_trace_callback(statements.append)
         self.assertIsNone(await store.find("npm/a", ["npm/b", "npm/c"]))
         self.assertEqual(len(statements), 1)
         self.assertEqual(list(await store.find_all(["npm/b", "npm/c"])), ["npm/b"])
@@ -325,15 +327,15 @@ class OnDisk(Contract, TestCase):
         self.assertEqual(len(list((self.directory / "blobs").rglob("*/*"))), 1)
 
     async def test_orphans_are_swept_when_they_are_old(self) -> None:
-        """A body that no entry names goes after two days; one that is named stays."""
+        """A body that no entry names goes a week after it was found so; one that is named stays."""
         await keep(self.store, BODY, entry_for(BODY))
         digest = entry_for(BODY).digest
         orphan = self.directory / "blobs" / digest[:2] / ("0" * 62)
         orphan.write_bytes(b"lost")
         assert isinstance(self.store, DiskStore)
-        await self.store._write(self.store._writer.sweep, digest[:2])
+        await self.store._write(Writer.sweep, digest[:2])
         self.assertEqual(orphan.exists(), True)
         store = await self.restarted(now=lambda: 5_000_000_000.0)
-        await store._write(store._writer.sweep, digest[:2])
+        await store._write(Writer.sweep, digest[:2])
         self.assertEqual(orphan.exists(), False)
         self.assertEqual(await read_all(store, entry_for(BODY)), BODY)
