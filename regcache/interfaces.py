@@ -6,7 +6,7 @@ Values that cross them are in :mod:`regcache.http.messages` and :mod:`regcache.r
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO, TypeVar
 
 from zope.interface import Attribute, Interface
 
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from regcache.routes import Facts, Route, Source
 
 __all__ = ["IBody", "IPartial", "IReceiver", "IRegistry", "IResponse", "IStore", "IUpstream"]
+
+T = TypeVar("T")
 
 
 class IRegistry(Interface):
@@ -167,6 +169,14 @@ class IPartial(Interface):
     def read(offset: int, length: int) -> bytes | Deferred[bytes]:
         """Some of the bytes already written, as IBody.read."""
 
+    def examine(look: Callable[[BinaryIO], T]) -> Deferred[T]:
+        """
+        What ``look`` finds in the whole body, which it gets as a file open for reading, in a thread.
+
+        For whoever needs to read to and fro, when all has been written and before it is committed. Fails with what
+        ``look`` raises.
+        """
+
     def retain() -> None:
         """One more reader; the bytes stay readable until as many release()."""
 
@@ -218,6 +228,16 @@ class IStore(Interface):
         :param expected: its length, if known.
         :param most: bytes that it may have, 0 for any; a write that passes them fails with CannotStore.
         :raises regcache.errors.CannotStore: if it would not fit, the disk is too full, or is read-only.
+        """
+
+    def adopt(digest: str, observe: Callable[[bytes], object] = ...) -> Deferred[IPartial | None]:
+        """
+        The body with that SHA-256, if it stands in the store already, whichever entry names it, or none.
+
+        It is read whole and found right before this fires, and is as good as one just written: to be committed or
+        aborted, which leaves it where it stands.
+
+        :param observe: given each piece of it, in order; perhaps in a thread.
         """
 
     def commit(partial: IPartial, entry: Stored) -> Deferred[None]:

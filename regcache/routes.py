@@ -51,7 +51,8 @@ class RegistryOptions:
 @frozen(kw_only=True)
 class Document:
     """
-    An index page: mutable, fetched whole, and served in representations derived from what the upstream sent.
+    An index page: fetched whole, read before it is believed, and served in representations derived from what the
+    upstream sent.
 
     :ivar key: names the upstream document within the registry, such as ``simple/requests``. Two requests that
         differ only in the representation share it.
@@ -63,7 +64,13 @@ class Document:
     :ivar linked: whether the representation holds absolute links, so that one is needed per base URL.
     :ivar instead: another document that serves as well if a fresh copy of it is stored.
     :ivar spares: documents that serve, in the representation they say, when this one cannot be had.
-    :ivar ttl: seconds of freshness, if not the registry's own.
+    :ivar mutable: whether the upstream may change it under the same name. What may not change is never
+        revalidated once the upstream has sent the same twice.
+    :ivar ttl: seconds of freshness of a mutable one, if not the registry's own.
+    :ivar etag: the digest algorithm whose value for the body is the entity tag that the protocol speaks of, such as
+        ``md5``; such a document is sent as it came. Empty where a tag is only a tag.
+    :ivar grows: whether it is mostly changed at its end, so that a new one may be asked for from there on. It is held
+        against whatever digests are published with it.
     :ivar packages: the names of packages that asking for it tells the upstream.
     :ivar family: the same for documents that name the same artifacts; the key, unless said otherwise.
     """
@@ -77,7 +84,10 @@ class Document:
     linked: bool = False
     instead: Document | None = None
     spares: tuple[Document, ...] = ()
+    mutable: bool = True
     ttl: float | None = None
+    etag: str = ""
+    grows: bool = False
     packages: tuple[str, ...] = ()
     family: str = field(default=Factory(lambda self: self.key, takes_self=True))
 
@@ -98,6 +108,9 @@ class Artifact:
     :ivar indexes: the documents whose facts name this artifact; any that is stored will do, the first is asked for.
     :ivar proof: a smaller document whose facts name it as well, for when no index is stored.
     :ivar packages: the names of packages that asking for it tells the upstream, or those that it may be of.
+    :ivar sound_by: a digest algorithm that only a sound body has, such as ``zip_h1`` of a zip file. It is computed of
+        every body that is stored, and one that it cannot be computed of is refused: also when nothing is published
+        that it could be held against yet.
     """
 
     key: str
@@ -110,6 +123,7 @@ class Artifact:
     indexes: tuple[Document, ...] = ()
     proof: Document | None = None
     packages: tuple[str, ...] = ()
+    sound_by: str = ""
 
     @property
     def documents(self) -> tuple[Document, ...]:
@@ -177,14 +191,17 @@ class Fact:
     """
     What an index document says about one artifact.
 
-    :ivar url: where it is upstream, absolute, without a fragment.
+    :ivar url: where it is upstream, absolute, without a fragment; empty if the document does not say.
     :ivar digests: the digests published for it.
     :ivar size: its size in bytes, if published.
+    :ivar proof: where there are no digests, another document whose facts have them, under the same key. It is read for
+        its key, its ``url`` and its ``accept`` alone, and what it may point to in turn is not followed.
     """
 
     url: str
     digests: tuple[Digest, ...] = ()
     size: int | None = None
+    proof: Document | None = None
 
 
 class Facts(dict[str, Fact]):

@@ -20,7 +20,7 @@ from tests import clients
 from tests.origin import Answer, Origin
 from tests.service import Running, free_port
 
-__all__ = ["Journey"]
+__all__ = ["Journey", "Start"]
 
 Start = Callable[..., Running]
 
@@ -150,10 +150,11 @@ class Journey:
         artifact = self.publish(origin)
 
         def flipped(path: str, answer: Answer) -> Answer:
+            if path != artifact:
+                return answer
             status, kind, body = answer
             middle = len(body) // 2
-            spoiled = body[:middle] + bytes([body[middle] ^ 1]) + body[middle + 1 :]
-            return (status, kind, spoiled) if path == artifact else answer
+            return status, kind, body[:middle] + bytes([body[middle] ^ 1]) + body[middle + 1 :]
 
         if fault == "flipped":
             origin.spoil = flipped

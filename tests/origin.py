@@ -72,6 +72,7 @@ class Origin:
 
     :ivar asked: every path asked for, in order.
     :ivar heads: the fields of each request, likewise.
+    :ivar sent: of each answer its path, its status (200 for a part, too) and how many bytes it had.
     :ivar spoil: changes each answer before it is sent; does nothing at first.
     :ivar trouble: says of each path whether it is to ``hang`` without an answer, to be ``cut`` in mid-body, or to come
         with its length ``unannounced``.
@@ -82,12 +83,14 @@ class Origin:
     def __init__(self) -> None:
         self.asked: list[str] = []
         self.heads: list[dict[str, str]] = []
+        self.sent: list[tuple[str, int, int]] = []
         self.spoil: Callable[[str, Answer], Answer] = lambda _path, answer: answer
         self.trouble: Callable[[str], str] = lambda _path: ""
         self.latency = 0.0
         self.rate = 0
         self._released = threading.Event()
         self._pages: dict[str, Answer] = {}
+        self._fields: dict[str, dict[str, str]] = {}
         origin = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -107,13 +110,20 @@ class Origin:
                 status, kind, body = origin.spoil(
                     self.path, origin._pages.get(self.path, (404, "text/plain", b"none\n"))
                 )
-                wanted = re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers.get("Range", ""))
+                fields = origin._fields.get(self.path, {}) if status == 200 else {}
+                if self.headers.get("If-None-Match", "") == fields.get("ETag"):
+                    status, body = 304, b""
+                wanted = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", ""))
                 if status == 200 and wanted is not None:
                     self.send_response(206)
-                    self.send_header("Content-Range", f"bytes {wanted[1]}-{wanted[2]}/{len(body)}")
-                    body = body[int(wanted[1]) : int(wanted[2]) + 1]
+                    stop = int(wanted[2]) + 1 if wanted[2] else len(body)
+                    self.send_header("Content-Range", f"bytes {wanted[1]}-{stop - 1}/{len(body)}")
+                    body = body[int(wanted[1]) : stop]
                 else:
                     self.send_response(status)
+                for name, value in fields.items():
+                    self.send_header(name, value)
+                origin.sent.append((self.path, status, len(body)))
                 self.send_header("Content-Type", kind)
                 if trouble == "unannounced":
                     self.close_connection = True
@@ -179,9 +189,10 @@ class Origin:
         self._pages[path] = (200, "application/octet-stream", data)
         return path
 
-    def add(self, path: str, body: bytes, kind: str = "application/octet-stream") -> None:
-        """Publish any body."""
+    def add(self, path: str, body: bytes, kind: str = "application/octet-stream", **fields: str) -> None:
+        """Publish any body, with more header fields; one whose ETag a client has is not sent again."""
         self._pages[path] = (200, kind, body)
+        self._fields[path] = {name.replace("_", "-"): value for name, value in fields.items()}
 
     def body(self, path: str) -> bytes:
         """What is published there."""

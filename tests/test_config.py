@@ -192,7 +192,7 @@ WRONG: list[tuple[str, str, str]] = [
     ("registries", " , ", "npm,pypi"),
     ("registries", "npm,npm", "twice"),
     ("registries", "pipy", "'pypi'"),
-    ("registries", "mine=ecosystem+https://host/", "generic, npm, pypi"),
+    ("registries", "mine=ecosystem+https://host/", "known are"),
     ("registries", "npm=host/path", "https://host/path/"),
     ("registries", "npm=ftp://host/", "https://host/path/"),
     ("registries", "npm=https://host/?x", "https://host/path/"),

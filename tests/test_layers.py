@@ -157,5 +157,10 @@ def test_public_hosts_are_named_once() -> None:
         inside = path.relative_to(ROOT)
         if inside.parts[:2] == ("regcache", "registries") or inside.parts[0].startswith((".", "build", "dist")):
             continue
-        text = path.read_text("utf-8")
-        assert [host for host in hosts if host in text] == [], inside
+        lines = path.read_text("utf-8").splitlines()
+        if inside.parts[:2] == ("docs", "registries") and path.stem in names():
+            # Some clients have to be told of which index this is the mirror; another test holds these lines.
+            made = make(RegistryOptions(name=path.stem, type=path.stem, url="http://index.example/"))
+            told = {f"    {line}" for line in made.client_lines(f"http://127.0.0.1:8650/{path.stem}/")}
+            lines = [line for line in lines if line not in told]
+        assert [(host, line) for host in hosts for line in lines if host in line] == [], inside

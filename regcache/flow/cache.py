@@ -109,6 +109,9 @@ class Cache:
         if isinstance(verdict, PreconditionFailed):
             return reply.without_body(412, Headers())
         if isinstance(verdict, Unsatisfiable):
+            if isinstance(route, Document) and route.grows:
+                # Who wants more of a list than there is has another one; it may be sent whole (RFC 9110 section 14.2).
+                return reply
             return reply.without_body(416, Headers.of({"content-range": f"bytes */{reply.length}"}))
         if isinstance(verdict, Part):
             return await self._part(registry, route, reply, verdict)

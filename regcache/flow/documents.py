@@ -20,7 +20,7 @@ from regcache.flow.representations import Ready, Representations, wants_gzip
 from regcache.flow.upstream import origin_of
 from regcache.flow.waiting import within
 from regcache.http.fields import cache_control, format_date
-from regcache.http.messages import Headers, RequestHead, Stored
+from regcache.http.messages import Digest, Headers, RequestHead, Stored
 from regcache.http.policy import Fetch, Gone, Refuse, Revalidate, Rules, UseStored, age_of, decide
 from regcache.interfaces import IRegistry
 from regcache.logs import Log
@@ -80,11 +80,14 @@ class Documents:
         }
         if wants_gzip(request):
             headers["content-encoding"] = "gzip"
+        elif route.etag:
+            headers["repr-digest"] = f"sha-256=:{Digest('sha256', stored.digest).base64}:"
         for name in ("x-pypi-last-serial",):
             if name in stored.headers:
                 headers[name] = stored.headers.get(name)
         self._context.store.used(stored.key, self._context.now())
-        left = rules_for(self._context.rules, registry, route.ttl).ttl - age_of(stored, self._context.now())
+        ttl = rules_for(self._context.rules, registry, route.ttl).ttl if _may_change(route, stored) else math.inf
+        left = ttl - age_of(stored, self._context.now())
         return Reply(
             status=200,
             headers=Headers.of(headers),
@@ -141,10 +144,11 @@ class Documents:
         context, key = self._context, key_of(registry, route)
         rules = rules_for(context.rules, registry, route.ttl)
         stored = await self._context.find(key)
-        decision, probing = weigh(context, stored, rules, key, route.url, mutable=True)
+        decision, probing = weigh(context, stored, rules, key, route.url, mutable=_may_change(route, stored))
         if probing:
             self._fetching.fill(registry, route, stored, rules.cold_timeout)
-        if isinstance(decision, UseStored) and not decision.stale and self._insists(request) and not rules.offline:
+        insisted = _may_change(route, stored) and not rules.offline and self._insists(request)
+        if isinstance(decision, UseStored) and not decision.stale and insisted:
             decision = Revalidate(rules.upstream_timeout)
         if isinstance(decision, UseStored):
             assert stored is not None
@@ -222,7 +226,7 @@ class Documents:
             return route
         key, rules = key_of(registry, other), rules_for(self._context.rules, registry, other.ttl)
         stored = self._context.unwritten.get(key) or self._context.store.peek(key)
-        decision = decide(stored, rules, now=self._context.now(), mutable=True, spared=False)
+        decision = decide(stored, rules, now=self._context.now(), mutable=_may_change(other, stored), spared=False)
         if not isinstance(decision, UseStored) or decision.stale:
             return route
         return _as(other, route)
@@ -274,6 +278,11 @@ class Documents:
         :raises regcache.errors.RegCacheError: if it cannot be read any more.
         """
         return await self._representations.facts(registry, route, stored)
+
+
+def _may_change(route: Document, stored: Stored | None) -> bool:
+    """Whether what is stored is to be revalidated; what may not change is, until the upstream has sent it twice."""
+    return route.mutable or (stored is not None and not stored.verified)
 
 
 def _as(other: Document, route: Document) -> Document:

@@ -17,15 +17,17 @@ from regcache.errors import (
     UpstreamError,
     UpstreamStatus,
 )
+from regcache.flow.adopting import adopted, entry_of
 from regcache.flow.asking import Unchanged, kept, question
 from regcache.flow.context import Context
+from regcache.flow.dirhash import WHOLE
 from regcache.flow.documents import Documents
 from regcache.flow.hashing import Hashing, rehashed
 from regcache.flow.proofs import Proofs, accept, uncomputed, verify
 from regcache.flow.transfer import Transfer
 from regcache.flow.upstream import Answer, Ask
 from regcache.flow.waiting import Outcome, spawn
-from regcache.http.messages import STRENGTH, Headers, Kind, Stored
+from regcache.http.messages import STRENGTH, Headers, Stored
 from regcache.interfaces import IPartial, IRegistry
 from regcache.logs import Log
 from regcache.routes import Artifact, Fact
@@ -86,6 +88,10 @@ class Filling:
             spawn(work.run()).wait().addErrback(self._broken, fill.transfer)
         return fill
 
+    async def adopt(self, registry: IRegistry, route: Artifact) -> Stored | None:
+        """The entry of an artifact whose body is stored, and is what the stored index says; nobody is asked."""
+        return await adopted(self._context, registry, route, await self.proofs.stored(registry, route))
+
     def _filled(self, _result: object, key: str, fill: Fill) -> None:
         self._transfers.discard(fill.transfer)
         if self._fills.get(key) is fill:
@@ -122,6 +128,10 @@ class _Work:
         fact = await self._proofs.stored(self._registry, route)
         if fact is None and not route.digests:
             fact = await self._proofs.asked_again(self._registry, route)
+        found = None if self._stored is not None else await adopted(self._context, self._registry, route, fact)
+        if found is not None:
+            self._holds(found)
+            return
         if route.digests or (fact is not None and fact.digests) or not (route.proof or route.indexes):
             self._proof.succeed(fact)
         else:
@@ -131,10 +141,14 @@ class _Work:
             answer = await self._ask(fact, None)
         if isinstance(answer, Unchanged):
             latest = self._context.store.peek(answer.stored.key)
-            self._fill.unchanged.succeed(answer.stored if latest is None else latest)
-            self._transfer.fail(CutShort("The stored copy holds."))
+            self._holds(answer.stored if latest is None else latest)
         else:
             self._flow(answer)
+
+    def _holds(self, stored: Stored) -> None:
+        """There is no body to come: what is stored is what was asked for."""
+        self._fill.unchanged.succeed(stored)
+        self._transfer.fail(CutShort("The stored copy holds."))
 
     async def _ask(self, fact: Fact | None, stored: Stored | None) -> Answer | Unchanged:
         registry, route, context = self._registry, self._route, self._context
@@ -206,7 +220,17 @@ class _Work:
             return await self._accepted(answer, hashing, partial, size)
 
         async def commit(finished: IPartial, proven: bool) -> None:
-            entry = self._entry(answer, hashing, finished.written, proven)
+            size, headers = finished.written, kept(answer.headers)
+            entry = entry_of(
+                self._context,
+                self._registry,
+                self._route,
+                hashing,
+                url=answer.url,
+                headers=headers,
+                size=size,
+                proven=proven,
+            )
             self._context.missing.drop(entry.key)
             await self._context.store.commit(finished, entry)
             await self._look_again(entry)
@@ -228,20 +252,31 @@ class _Work:
         :raises regcache.errors.UpstreamError: if it is not to be taken.
         """
         fact = await self._latest()
-        algorithm = uncomputed(self._route, fact, hashing.digests())
-        if algorithm and (partial is None or self._transfer.relaying):
-            raise DigestMismatch(f"{answer.url}: its {algorithm} could not be computed while it passed through.")
+        await self._complete(answer, hashing, partial, fact)
         digests = hashing.digests()
-        if algorithm and partial is not None:
-            digests = (*digests, await rehashed(partial, size, algorithm))
         try:
             return accept(self._route, fact, size, digests, answer, self._stored)
         except DigestMismatch:
             # Where a file can be published anew, the index that is stored may be older than what came.
             newer = await self._proofs.asked_again(self._registry, self._route)
-            if newer is None or newer == fact:
+            if newer is None or newer == fact or not newer.digests:
                 raise
             return accept(self._route, newer, size, digests, answer, self._stored)
+
+    async def _complete(self, answer: Answer, hashing: Hashing, partial: IPartial | None, fact: Fact | None) -> None:
+        """
+        Compute the digests that are wanted and that only the whole body gives.
+
+        One that passes through unstored has none of what it holds; its client, whose way to check it that is, gets it.
+        """
+        published = uncomputed(self._route, fact, hashing.digests())
+        for algorithm in dict.fromkeys((published, self._route.sound_by)):
+            if not algorithm or any(digest.algorithm == algorithm for digest in hashing.digests()):
+                continue
+            if partial is not None and not self._transfer.relaying:
+                hashing.learn(await rehashed(partial, algorithm))
+            elif algorithm == published and algorithm not in WHOLE:
+                raise DigestMismatch(f"{answer.url}: its {algorithm} could not be computed while it passed through.")
 
     async def _latest(self) -> Fact | None:
         try:
@@ -261,22 +296,3 @@ class _Work:
             return
         if proven and not entry.verified:
             self._context.store.update(evolve(entry, verified=True))
-
-    def _entry(self, answer: Answer, hashing: Hashing, size: int, proven: bool) -> Stored:
-        """The record of a body that was accepted."""
-        now, digests, route = self._context.now(), hashing.digests(), self._route
-        name = self._registry.options.name
-        return Stored(
-            key=self._transfer.key,
-            registry=name,
-            kind=Kind.ARTIFACT,
-            parent=f"{name}/{route.indexes[0].family}" if route.indexes else "",
-            url=answer.url,
-            headers=kept(answer.headers),
-            digest=next(digest.value for digest in digests if digest.algorithm == "sha256"),
-            size=size,
-            digests=digests,
-            verified=proven,
-            stored_at=now,
-            validated_at=now,
-        )

@@ -8,12 +8,14 @@ of regcache's own behaviour.
 
 from __future__ import annotations
 
+import hashlib
+import io
 import json
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, BinaryIO, TypeVar
 
 from attrs import define, evolve, field, frozen
-from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.defer import Deferred, fail, maybeDeferred, succeed
 from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -34,6 +36,7 @@ __all__ = ["BASE", "FakeRegistry", "FakeUpstream", "Kit", "MemoryStore", "Page",
 
 #: The mount that clients of a :class:`Kit` reach.
 BASE = "http://cache.test/fake/"
+T = TypeVar("T")
 
 
 @implementer(IBody)
@@ -68,6 +71,9 @@ class _MemoryPartial:
 
     def read(self, offset: int, length: int) -> bytes | Deferred[bytes]:
         return bytes(self.data[offset : offset + length])
+
+    def examine(self, look: Callable[[BinaryIO], T]) -> Deferred[T]:
+        return maybeDeferred(look, io.BytesIO(self.data))
 
     def retain(self) -> None:
         """Nothing: the bytes stay as long as anybody has them."""
@@ -131,6 +137,14 @@ class MemoryStore:
             raise CannotStore("It has more bytes than it may.")
         return _MemoryPartial(observe, most)
 
+    def adopt(self, digest: str, observe: Callable[[bytes], object] = bool) -> Deferred[IPartial | None]:
+        body = self.blobs.get(digest)
+        if self.refuses or body is None or hashlib.sha256(body).hexdigest() != digest:
+            return succeed(None)
+        partial = _MemoryPartial(observe, 0)
+        partial.write(body)
+        return succeed(partial)
+
     def commit(self, partial: IPartial, entry: Stored) -> Deferred[None]:
         assert isinstance(partial, _MemoryPartial)
         return self.put(entry, bytes(partial.data))
@@ -151,7 +165,9 @@ class MemoryStore:
             self.entries[entry.key] = entry
 
     def drop(self, key: str) -> Deferred[None]:
-        self.entries.pop(key, None)
+        gone = self.entries.pop(key, None)
+        if gone is not None and all(entry.digest != gone.digest for entry in self.entries.values()):
+            self.blobs.pop(gone.digest, None)
         return succeed(None)
 
     def used(self, key: str, now: float) -> None:
@@ -372,21 +388,24 @@ def body_of(reply: Reply) -> bytes:
     return b"".join(pieces)
 
 
-def make_cache(registry: IRegistry | None = None, rules: Rules | None = None) -> Kit:
+def make_cache(
+    registry: IRegistry | None = None, rules: Rules | None = None, upstream: FakeUpstream | None = None
+) -> Kit:
     """
     A cache in memory, in front of ``registry`` or a :class:`FakeRegistry`.
 
     :param rules: the operator's; the lifetimes among them are overruled by the registry's options, as everywhere.
+    :param upstream: one that answers in ways of its own.
     """
     made = FakeRegistry(RegistryOptions(name="fake", type="fake")) if registry is None else registry
-    store, upstream, clock = MemoryStore(), FakeUpstream(), Clock()
+    store, world, clock = MemoryStore(), upstream or FakeUpstream(), Clock()
     context = Context(
         store=store,
-        upstream=Upstream(clock, upstream),
+        upstream=Upstream(clock, world),
         deriver=InlineDeriver([made]),
         clock=clock,
         now=lambda: kit.wall,
         rules=Rules() if rules is None else rules,
     )
-    kit = Kit(Cache(context), made, store, upstream, clock)
+    kit = Kit(Cache(context), made, store, world, clock)
     return kit
