@@ -146,6 +146,23 @@ class Contract:
         await self.store.put(entry_for(BODY, kind=Kind.DERIVED), BODY)
         self.assertEqual(await read_all(self.store, entry_for(BODY)), BODY)
 
+    async def test_a_body_that_stands_there_is_adopted(self) -> None:
+        """Under another name, once it was read and found right; to give it up takes nothing from who has it."""
+        entry = entry_for(BODY)
+        await keep(self.store, BODY, entry)
+        seen: list[bytes] = []
+        partial = await self.store.adopt(entry.digest, seen.append)
+        assert partial is not None
+        self.assertEqual((b"".join(seen), partial.written), (BODY, len(BODY)))
+        await self.store.commit(partial, entry_for(BODY, "npm/b"))
+        self.assertEqual(await read_all(self.store, entry_for(BODY, "npm/b")), BODY)
+        again = await self.store.adopt(entry.digest)
+        assert again is not None
+        again.abort()
+        self.assertEqual(await read_all(self.store, entry), BODY)
+        self.assertEqual(self.store.usage()[1], 2)
+        self.assertIsNone(await self.store.adopt("0" * 64))
+
     async def test_readers_of_a_growing_body(self) -> None:
         """What is written can be read while more is written, and after an abort by those who hold it."""
         partial = self.store.create()
@@ -346,6 +363,24 @@ class OnDisk(Contract, TestCase):
         self.assertEqual(await read_all(self.store, entry_for(b"two")), b"two")
         self.assertEqual(self.store.usage()[1], 1)
         self.assertEqual(len(list((self.directory / "blobs").rglob("*/*"))), 1)
+
+    async def test_a_body_that_goes_meanwhile_is_not_adopted(self) -> None:
+        """Between the reading and the commit its last entry may go: that commit fails, and leaves nothing."""
+        await keep(self.store, BODY, entry_for(BODY))
+        partial = await self.store.adopt(entry_for(BODY).digest)
+        assert partial is not None
+        await self.store.drop("npm/a")
+        with pytest.raises(CannotStore, match="gone"):
+            await self.store.commit(partial, entry_for(BODY, "npm/b"))
+        self.assertIsNone(self.store.peek("npm/b"))
+        self.assertEqual(list((self.directory / "partial").iterdir()), [])
+
+    async def test_a_changed_body_is_not_adopted(self) -> None:
+        """Its size is right, its bytes are not."""
+        await keep(self.store, BODY, entry_for(BODY))
+        digest = entry_for(BODY).digest
+        (self.directory / "blobs" / digest[:2] / digest[2:]).write_bytes(b"!" + BODY[1:])
+        self.assertIsNone(await self.store.adopt(digest))
 
     async def test_orphans_are_swept_when_they_are_old(self) -> None:
         """A body that no entry names goes a week after it was found so; one that is named stays."""
