@@ -3,14 +3,8 @@
 from __future__ import annotations
 
 import errno
-import hashlib
 import os
-import random
-import signal
 import sqlite3
-import subprocess
-import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +13,7 @@ from twisted.internet.defer import Deferred, maybeDeferred
 
 from regcache.errors import CannotStore, ConfigError
 from regcache.store import directory, disk
-from regcache.store.blobs import Partial, blob_path
+from regcache.store.blobs import Partial
 from regcache.store.files import Files
 from regcache.store.index import FORMAT, connect
 from regcache.store.space import Space
@@ -186,94 +180,6 @@ def test_a_start_does_not_look_at_every_entry(tmp_path: Path) -> None:
     store = opened(tmp_path)
     assert store.usage() == (77, 3_000_000)
     let_go(store)
-
-
-COMMITTER = """
-import hashlib, os, random, signal, sys
-from twisted.internet import reactor
-from twisted.internet.defer import Deferred
-from regcache.http.messages import Kind, Stored
-from regcache.store.disk import DiskStore
-
-directory, seed, fatal = sys.argv[1], int(sys.argv[2]), sys.argv[3]
-chance = random.Random(seed)
-commits = 0
-
-def step(name):
-    if fatal and commits >= 3 and name == fatal:
-        os.kill(os.getpid(), signal.SIGKILL)
-
-store = DiskStore(directory, reactor=reactor, min_free=0, max_size=1 << 20, steps=step)
-store.open_directory()
-store.start()
-
-async def commit(number):
-    global commits
-    body = chance.randbytes(chance.randrange(1, 60000))
-    key = f"npm/{chance.randrange(40)}"
-    entry = Stored(key=key, registry="npm", kind=Kind.ARTIFACT, digest=hashlib.sha256(body).hexdigest(),
-                   size=len(body), stored_at=1.0, validated_at=1.0)
-    partial = store.create(expected=len(body))
-    for at in range(0, len(body), 16384):
-        await partial.write(body[at:at + 16384])
-    await store.commit(partial, entry)
-    commits += 1
-    if commits == 3:
-        print("committing", flush=True)
-
-async def for_ever():
-    while True:
-        await commit(0)
-
-for _ in range(4):
-    Deferred.fromCoroutine(for_ever())
-reactor.run()
-"""
-
-
-def survivors(directory: Path) -> int:
-    """The number of entries after a kill; each must name a body that is right."""
-    began = time.monotonic()
-    store = opened(directory)
-    assert time.monotonic() - began < 1, "a start takes under a second"
-    assert list((directory / "partial").iterdir()) == []
-    assert store._hold.reader is not None
-    rows = store._hold.reader.execute("SELECT digest, size FROM entries").fetchall()
-    for digest, size in rows:
-        body = blob_path(directory / "blobs", digest).read_bytes()
-        assert (hashlib.sha256(body).hexdigest(), len(body)) == (digest, size)
-    assert store.usage()[1] == len(rows)
-    let_go(store)
-    return len(rows)
-
-
-def commit_until_killed(directory: Path, seed: int, fatal: str = "", after: float = 0) -> None:
-    """A process that commits as fast as it can, killed at a step or after a while."""
-    command = [sys.executable, "-c", COMMITTER, str(directory), str(seed), fatal]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE)
-    assert process.stdout is not None
-    process.stdout.readline()
-    if not fatal:
-        time.sleep(after)
-        process.kill()
-    assert process.wait(timeout=30) == -signal.SIGKILL
-    process.stdout.close()
-
-
-@pytest.mark.parametrize("step", ["written", "synced", "renamed", "directory-synced", "inserted"])
-def test_a_kill_at_each_step_of_a_commit(tmp_path: Path, step: str) -> None:
-    """Whatever the last step was, every entry names a whole and right body."""
-    commit_until_killed(tmp_path, 1, fatal=step)
-    assert survivors(tmp_path) >= 1
-
-
-@pytest.mark.parametrize("rounds", [8, pytest.param(50, marks=pytest.mark.soak)])
-def test_kills_at_random(tmp_path: Path, rounds: int) -> None:
-    """Again and again on the same directory, at moments that nobody chose."""
-    chance = random.Random(11)
-    for seed in range(rounds):
-        commit_until_killed(tmp_path, seed, after=chance.uniform(0, 0.3))
-        assert survivors(tmp_path) >= 1
 
 
 def test_the_module_waits_for_no_wall_clock() -> None:

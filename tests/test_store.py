@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
 import os
@@ -14,6 +15,7 @@ import pytest
 from attrs import evolve
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.task import deferLater
 from twisted.trial.unittest import TestCase
 
 from regcache.errors import BadDocument, BlobDamaged, CannotStore, TooBusy
@@ -21,8 +23,10 @@ from regcache.flow.reading import read_all
 from regcache.http.messages import Digest, Headers, Kind, Stored
 from regcache.interfaces import IStore
 from regcache.store.disk import DiskStore
+from regcache.store.index import connect
 from regcache.store.writer import Writer
 from regcache.testing import MemoryStore
+from tests.stores import logged
 
 BODY = b"the body of a package" * 1000
 
@@ -381,6 +385,61 @@ class OnDisk(Contract, TestCase):
         digest = entry_for(BODY).digest
         (self.directory / "blobs" / digest[:2] / digest[2:]).write_bytes(b"!" + BODY[1:])
         self.assertIsNone(await self.store.adopt(digest))
+
+    async def test_a_body_that_the_disk_has_changed_is_found(self) -> None:
+        """It is no entry any more, whoever reads it sees a failed transfer, and all others stay."""
+        bodies = {f"npm/{n}": bytes([n]) * 300_000 for n in range(4)}
+        for key, body in bodies.items():
+            await keep(self.store, body, entry_for(body, key))
+        store = await self.restarted(scrub=0.1)
+        victim = entry_for(bodies["npm/2"], "npm/2")
+        reader = store.open(victim)
+        path = self.directory / "blobs" / victim.digest[:2] / victim.digest[2:]
+        with open(path, "r+b") as file:
+            file.write(b"!")
+        with logged() as lines:
+            while store.peek("npm/2") is not None:
+                await deferLater(reactor, 0.01)
+        self.assertEqual([line for line in lines if "npm/2: the stored body is damaged" in line], lines[:1])
+        piece = reader.read(0, 1000)
+        self.assertEqual(piece if isinstance(piece, bytes) else await piece, b"")
+        reader.close()
+        self.assertEqual(path.exists(), False)
+        for key in ("npm/0", "npm/1", "npm/3"):
+            self.assertEqual(await read_all(store, entry_for(bodies[key], key)), bodies[key])
+        self.assertEqual(store.usage()[1], 3)
+
+    async def test_an_index_that_breaks_while_it_is_used(self) -> None:
+        """What can be read of it is there again in a moment; until then nothing is found, and nothing fails."""
+        entries = [entry_for(BODY, f"npm/{n:02}", url="u" * 300) for n in range(60)]
+        await gatherResults([self.store.put(entry, BODY) for entry in entries])
+        store = await self.restarted()
+        self.assertEqual(store.peek("npm/00"), entry_for(BODY, "npm/00", url="u" * 300))
+        writer = store._hold.writer
+        assert writer is not None
+        writer.index.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        with open(self.directory / "index.sqlite3", "r+b") as file:
+            for at in range(4096 * 8, 4096 * 12, 4096):
+                file.seek(at)
+                file.write(bytes(4096))
+        with logged() as lines:
+            # Both connections keep pages; what is asked for next may be among them.
+            store._hold.reader = connect(self.directory / "index.sqlite3", readonly=True)
+            for n in range(60):
+                store.peek(f"npm/{n:02}")
+            with contextlib.suppress(CannotStore):
+                store.create()
+            while store._hold.writer is None:
+                await deferLater(reactor, 0.01)
+        self.assertEqual(sum("The index is damaged" in line and "is rebuilt" in line for line in lines), 1)
+        self.assertEqual(sum("it is set aside as index.damaged-" in line for line in lines), 1)
+        self.assertEqual(sum("is in use again" in line for line in lines), 1)
+        self.assertEqual(len(lines), 3, lines)
+        while store.usage()[1] < 60:
+            await deferLater(reactor, 0.01)
+        self.assertEqual(await read_all(store, entry_for(BODY, "npm/59")), BODY)
+        await keep(store, b"new", entry_for(b"new", "npm/new"))
+        self.assertEqual(await read_all(store, entry_for(b"new", "npm/new")), b"new")
 
     async def test_orphans_are_swept_when_they_are_old(self) -> None:
         """A body that no entry names goes a week after it was found so; one that is named stays."""

@@ -19,7 +19,7 @@ from attrs import frozen
 from regcache.errors import ConfigError
 from regcache.logs import Log
 from regcache.store.files import Files
-from regcache.store.index import FORMAT, Index, NewerIndex, connect
+from regcache.store.index import FAILURES, FORMAT, Index, NewerIndex, connect
 from regcache.store.rebuild import gather
 
 __all__ = ["Directory", "Opened"]
@@ -111,7 +111,7 @@ class Directory:
             raise
         except NewerIndex as error:
             return Opened(None, None, f"It was written by a newer regcache. {error.detail}")
-        except (OSError, sqlite3.Error) as error:
+        except (OSError, *FAILURES) as error:
             if not _passes(error):
                 self.let_go()
                 why = "Not a directory" if isinstance(error, FileExistsError) else getattr(error, "strerror", error)
@@ -188,7 +188,7 @@ class Directory:
     def _look_in(self) -> sqlite3.Connection | None:
         """The index to read from alone, without a change to the disk; None if that is not to be had."""
         log = Path(f"{self._index}-wal")
-        with contextlib.suppress(OSError, sqlite3.Error):
+        with contextlib.suppress(OSError, *FAILURES):
             # Without its log an index may be half of two; with one, SQLite wants to write beside it.
             quiet = not (log.exists() and log.stat().st_size)
             connection = connect(self._index, readonly=True, immutable=quiet)
@@ -209,7 +209,7 @@ class Directory:
             if self._suspect.exists():
                 raise sqlite3.DatabaseError("it was found so before")
             return _index_at(self._index)
-        except sqlite3.DatabaseError as error:
+        except FAILURES as error:
             if _passes(error):
                 raise
             return self._rebuilt(str(error))

@@ -10,7 +10,6 @@ from __future__ import annotations
 import errno
 import itertools
 import os
-import sqlite3
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -30,7 +29,7 @@ from regcache.store.directory import Directory
 from regcache.store.files import Files
 from regcache.store.gather import Gathering
 from regcache.store.holding import RETRY_EVERY, Holding
-from regcache.store.index import COLUMNS, Index, read_entry
+from regcache.store.index import COLUMNS, FAILURES, Index, read_entry
 from regcache.store.records import Records
 from regcache.store.scrub import Reading, Scrubber
 from regcache.store.space import Space
@@ -230,10 +229,10 @@ class DiskStore:
             return {}
         try:
             rows = reader.execute(_SELECT + ", ".join("?" * len(keys)) + ")", keys).fetchall()
-        except sqlite3.Error as error:
+            found = {entry.key: entry for entry in map(read_entry, rows)}
+        except FAILURES as error:
             self._hold.damaged(error)
             return {}
-        found = {entry.key: entry for entry in map(read_entry, rows)}
         for key in keys:
             self._records.put(key, found.get(key))
         return found

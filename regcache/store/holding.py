@@ -108,7 +108,7 @@ class Holding:
             self._distrust(writer, failure.getErrorMessage())
         return failure
 
-    def damaged(self, error: sqlite3.Error) -> None:
+    def damaged(self, error: Exception) -> None:
         """A look-up failed by this error."""
         if is_damage(error) and self.writer is not None:
             self._distrust(self.writer, str(error))

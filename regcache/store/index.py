@@ -12,7 +12,19 @@ import msgspec
 from regcache.errors import CannotStore
 from regcache.http.messages import Digest, Headers, Kind, Stored
 
-__all__ = ["COLUMNS", "FORMAT", "Index", "NewerIndex", "Row", "connect", "is_damage", "is_sound", "marks", "read_entry"]
+__all__ = [
+    "COLUMNS",
+    "FAILURES",
+    "FORMAT",
+    "Index",
+    "NewerIndex",
+    "Row",
+    "connect",
+    "is_damage",
+    "is_sound",
+    "marks",
+    "read_entry",
+]
 
 #: The version of the store's layout. An older program leaves a newer store alone.
 FORMAT = 1
@@ -43,6 +55,10 @@ _ROWS = 64
 _DAMAGE = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 
 
+#: What working with an index raises. SQLite quotes what it has found, and Python wants that to be text.
+FAILURES = (sqlite3.Error, UnicodeDecodeError)
+
+
 class NewerIndex(CannotStore):
     """The index was written by a newer regcache."""
 
@@ -50,10 +66,10 @@ class NewerIndex(CannotStore):
 def is_damage(error: BaseException) -> bool:
     """Whether SQLite says by this error that the file itself is damaged."""
     code = getattr(error, "sqlite_errorcode", None)
-    if not isinstance(error, sqlite3.DatabaseError) or isinstance(error, sqlite3.ProgrammingError):
-        return False
-    # What is not SQLite's own code comes from Python: a value that no index of ours holds.
-    return code is None or code & 0xFF in _DAMAGE
+    if isinstance(error, sqlite3.DatabaseError) and not isinstance(error, sqlite3.ProgrammingError):
+        # What has no code does not come from SQLite: a value that no index of ours holds.
+        return code is None or code & 0xFF in _DAMAGE
+    return isinstance(error, UnicodeDecodeError)
 
 
 def marks(rows: int, columns: int) -> str:
@@ -104,7 +120,18 @@ def _row(entry: Stored) -> Row:
 
 
 def read_entry(row: Row) -> Stored:
-    """The entry that a row of the index's columns says."""
+    """
+    The entry that a row of the index's columns says.
+
+    :raises sqlite3.DatabaseError: if it makes no sense.
+    """
+    try:
+        return _entry(row)
+    except (ValueError, TypeError, msgspec.MsgspecError) as error:
+        raise sqlite3.DatabaseError(f"a row makes no sense: {error}") from None
+
+
+def _entry(row: Row) -> Stored:
     key, registry, kind, parent, source, url, headers, digest, size, digests, verified, stored, validated, gone = row
     return Stored(
         key=str(key),

@@ -15,10 +15,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-import msgspec
-
 from regcache.http.messages import Digest, Kind
-from regcache.store.index import COLUMNS, marks, read_entry
+from regcache.store.index import COLUMNS, FAILURES, marks, read_entry
 
 __all__ = ["CANDIDATES", "gather", "has_candidates"]
 
@@ -75,7 +73,7 @@ def _readable(path: Path) -> Iterator[tuple[Any, ...]]:
     for mode in ("mode=ro", "mode=ro&immutable=1"):
         try:
             source = sqlite3.connect(f"{path.absolute().as_uri()}?{mode}", uri=True)
-        except sqlite3.Error:
+        except FAILURES:
             continue
         with contextlib.closing(source):
             # What is no text any more names nothing.
@@ -115,7 +113,7 @@ class _Attempt:
         self.whole = False
 
     def __iter__(self) -> Iterator[tuple[Any, ...]]:
-        with contextlib.suppress(sqlite3.Error):
+        with contextlib.suppress(*FAILURES):
             rows: Iterable[tuple[Any, ...]] = self._source.execute(self._statement, self._values)
             yield from rows
             self.whole = True
@@ -128,5 +126,5 @@ def _makes_sense(row: tuple[Any, ...]) -> bool:
         Digest("sha256", entry.digest)
         allocated, used_at, hits = row[14:17]
         return entry.kind is not Kind.DERIVED and min(allocated, used_at, hits, entry.size) >= 0
-    except (ValueError, TypeError, msgspec.MsgspecError):
+    except (sqlite3.DatabaseError, ValueError, TypeError):
         return False

@@ -19,7 +19,7 @@ from regcache.logs import Log
 from regcache.store.blobs import blob_path
 from regcache.store.evict import plan
 from regcache.store.files import Files
-from regcache.store.index import Index, is_damage, is_sound
+from regcache.store.index import FAILURES, Index, is_damage, is_sound
 from regcache.store.rebuild import CANDIDATES, has_candidates
 from regcache.store.scrub import Reading
 
@@ -175,13 +175,13 @@ class Writer:
             except BaseException:
                 self.index.rollback()
                 raise
-        except sqlite3.Error as error:
+        except FAILURES as error:
             kind = IndexDamaged if is_damage(error) else CannotStore
             raise kind(f"The index cannot be written: {error}.") from None
 
     def _unlink(self, digests: set[str]) -> None:
         """Bodies that an entry has just ceased to name go, if no other names them."""
-        with contextlib.suppress(OSError, sqlite3.Error):
+        with contextlib.suppress(OSError, *FAILURES):
             gone = [digest for digest in digests if not self.index.named(digest)]
             if gone:
                 # Until the rows are on disk, a power cut would bring back those that name these bodies.
@@ -266,7 +266,8 @@ class Writer:
         :param last: empty to go on where that was left, by whatever process.
         """
         index = self.index
-        found = index.body_after(last or f"{index.scrubbed:015x}")
+        # No digit comes after g: a body whose digest begins like that was the last.
+        found = index.body_after(last or f"{index.scrubbed:015x}g")
         # It is written with whatever is written next.
         index.scrubbed = int(last[:15], 16) if last and found is not None else 0 if found is None else index.scrubbed
         return None if found is None else Reading(blob_path(self._blobs, found[0]), *found)
@@ -364,7 +365,7 @@ class Writer:
                 self._files.replace(fresh, backup)
             else:
                 fresh.unlink()
-        except (OSError, sqlite3.DatabaseError) as error:
+        except (OSError, *FAILURES) as error:
             sound = not is_damage(error)
             _log.warn("The index could not be backed up: {why}", why=str(error))
         if not sound:
