@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import sqlite3
 import subprocess
 from collections.abc import Callable, Iterator
@@ -86,7 +87,7 @@ def test_a_disk_that_is_full_at_the_start(disk: Disk, start: Start, options: tup
     disk.fill()
     service = start(*options)
     assert service.said.count("NOTHING CAN BE STORED") == 1
-    assert "No space left on device" in service.said
+    assert re.search("No space left on device|disk is full|disk I/O error", service.said)
     assert [how(service, path) for path in (*BODIES, *BODIES)] == ["MISS"] * 8
     assert service.stop().count("NOTHING CAN BE STORED") == 0
 
@@ -119,9 +120,9 @@ def test_a_disk_that_may_only_be_read(disk: Disk, start: Start, origin: Origin, 
     assert service.said.count("NOTHING CAN BE STORED") == 1
     assert "Read-only file system" in service.said or "readonly" in service.said
     assert [how(service, path) for path in BODIES] == ["HIT", "HIT", "MISS", "MISS"]
-    origin.close()
+    origin.spoil = lambda _path, _answer: (503, "text/plain", b"down")
     assert [how(service, path) for path in ("/0.bin", "/1.bin")] == ["HIT", "HIT"]
-    assert service.get("files/2.bin")[0] >= 500
+    assert service.get("files/2.bin")[0] == 502
     service.stop()
     assert disk.mount("remount,rw") == ""
 
@@ -142,9 +143,8 @@ def test_bodies_that_change_under_the_service(start: Start, tmp_path: Path, opti
     stored(service, *BODIES)
     told = service.stop()
     assert told.count("files/2.bin: the stored body is damaged: Its bytes have changed.") == 1
-    assert told.count("files/0.bin: ") == 1
-    assert told.count("files/1.bin: ") == 1
-    assert "files/3.bin" not in told
+    lines = told.splitlines()
+    assert [sum(f"files/{n}.bin" in line for line in lines) for n in range(4)] == [1, 1, 1, 0]
 
 
 @pytest.mark.parametrize("backup", [True, False])

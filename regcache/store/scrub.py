@@ -133,7 +133,6 @@ class Scrubber:
         self._timer: IDelayedCall | None = None
         self._stopped: Deferred[None] | None = None
         self._busy = False
-        self._seen = self._wrong = 0
 
     def start(self) -> None:
         """Go on where it was left."""
@@ -183,19 +182,15 @@ class Scrubber:
         if reading is None:
             reading = self._reading = await self._next_body(self._last)
         if reading is None:
-            self._begin_again()
+            self._last = ""
             return 0
         done: int = await self._in_thread(reading.step)
         if reading.over:
             self._reading, self._last = None, reading.digest
-            reading.close()
-            self._seen += 1
-            if reading.wrong:
-                self._wrong += 1
-                await self._condemn(reading)
+            try:
+                # While it is open, no other file can be given its number.
+                if reading.wrong:
+                    await self._condemn(reading)
+            finally:
+                reading.close()
         return done
-
-    def _begin_again(self) -> None:
-        if self._seen:
-            _log.info("{n} stored bodies were read again; {wrong} were wrong.", n=self._seen, wrong=self._wrong)
-        self._last, self._seen, self._wrong = "", 0, 0
