@@ -22,7 +22,9 @@ from regcache.errors import BadDocument, BlobDamaged, CannotStore, TooBusy
 from regcache.flow.reading import read_all
 from regcache.http.messages import Digest, Headers, Kind, Stored
 from regcache.interfaces import IStore
+from regcache.store import disk
 from regcache.store.disk import DiskStore
+from regcache.store.files import Files
 from regcache.store.index import connect
 from regcache.store.writer import Writer
 from regcache.testing import MemoryStore
@@ -311,6 +313,23 @@ class OnDisk(Contract, TestCase):
         store = self.started()
         self.assertEqual(store.peek("npm/7"), entry_for(BODY, "npm/7"))
 
+    async def test_damage_that_is_found_at_the_stop(self) -> None:
+        """The stop is clean, and the next start rebuilds the index without being asked for anything."""
+        await gatherResults([self.store.put(entry_for(BODY, f"npm/{number}"), BODY) for number in range(300)])
+        store = await self.restarted()
+        await store.stop()
+        with open(self.directory / "index.sqlite3", "r+b") as file:
+            file.seek(4096 * 5)
+            file.write(bytes(4096 * 3))
+        store = self.started()
+        with logged() as lines:
+            await store.stop()
+        self.assertEqual("the next start rebuilds it" in lines[-1], True)
+        with logged() as lines:
+            store = self.started()
+        self.assertEqual(["it is set aside as" in line for line in lines], [True])
+        self.assertEqual(store.usage()[1], 300)
+
     async def test_what_is_looked_up_next_comes_with_it(self) -> None:
         """One statement for an entry and what is wanted beside it, and none for either later."""
         await keep(self.store, BODY, entry_for(BODY, "npm/b"))
@@ -408,6 +427,62 @@ class OnDisk(Contract, TestCase):
         for key in ("npm/0", "npm/1", "npm/3"):
             self.assertEqual(await read_all(store, entry_for(bodies[key], key)), bodies[key])
         self.assertEqual(store.usage()[1], 3)
+
+    async def test_a_disk_that_refuses_is_asked_again(self) -> None:
+        """Nothing is stored meanwhile, which is said once; then everything is as it was, without a restart."""
+        await keep(self.store, BODY, entry_for(BODY, parent="npm/index"))
+        assert isinstance(self.store, DiskStore)
+        await self.store.stop()
+        refusing, asked = [True], []
+
+        class Refusing(Files):
+            def sync_path(self, path: Path) -> None:
+                asked.append(path)
+                if refusing[0]:
+                    raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+                super().sync_path(path)
+
+        with pytest.MonkeyPatch.context() as patched, logged() as lines:
+            patched.setattr(disk, "RETRY_EVERY", 0.01)
+            store = self.started(files=Refusing())
+            self.assertEqual(store.peek("npm/a"), entry_for(BODY, parent="npm/index"))
+            self.assertEqual(await read_all(store, entry_for(BODY)), BODY)
+            with pytest.raises(CannotStore, match="Read-only file system"):
+                store.create()
+            store.update(entry_for(BODY, validated_at=2000.0))
+            self.assertEqual(store.peek("npm/a"), entry_for(BODY, validated_at=2000.0))
+            await store.drop("npm/none")
+            self.assertEqual(await store.children("npm/index"), [entry_for(BODY, parent="npm/index")])
+            with pytest.raises(CannotStore):
+                await store.put(entry_for(BODY, "npm/b"), BODY)
+            while len(asked) < 4:
+                await deferLater(reactor, 0.01)
+            refusing[0] = False
+            while store._hold.writer is None:
+                await deferLater(reactor, 0.01)
+        self.assertEqual(["NOTHING CAN BE STORED" in line for line in lines], [True, False])
+        self.assertEqual("is in use again" in lines[1], True)
+        await keep(store, b"new", entry_for(b"new", "npm/new"))
+        self.assertEqual(await read_all(store, entry_for(b"new", "npm/new")), b"new")
+        self.assertEqual(store.peek("npm/a"), entry_for(BODY, parent="npm/index"))
+
+    async def test_a_stop_while_the_disk_refuses(self) -> None:
+        """Whether it is being asked again or not; another can take the directory at once."""
+        assert isinstance(self.store, DiskStore)
+        await self.store.stop()
+
+        class Refusing(Files):
+            def sync_path(self, path: Path) -> None:
+                del path
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+        for asking in (False, True):
+            store = self.started(files=Refusing())
+            if asking:
+                store._hold.retry()
+            await store.stop()
+        store = self.started()
+        await keep(store, BODY, entry_for(BODY))
 
     async def test_an_index_that_breaks_while_it_is_used(self) -> None:
         """What can be read of it is there again in a moment; until then nothing is found, and nothing fails."""

@@ -238,7 +238,7 @@ class DiskStore:
         return found
 
     def children(self, parent: str) -> Deferred[list[Stored]]:
-        return self._write(Writer.children, parent)
+        return self._hold.children(parent)
 
     def open(self, entry: Stored) -> IBody:
         try:

@@ -7,14 +7,15 @@ import sqlite3
 from collections.abc import Callable
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
-from twisted.internet.defer import Deferred, fail
+from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.threads import deferToThreadPool
 from twisted.python.threadpool import ThreadPool
 
 from regcache.errors import CannotStore
+from regcache.http.messages import Stored
 from regcache.logs import Log
 from regcache.store.directory import Directory, Opened
-from regcache.store.index import Index, is_damage
+from regcache.store.index import FAILURES, Index, children, is_damage
 from regcache.store.writer import IndexDamaged, Writer
 
 __all__ = ["RETRY_EVERY", "Holding"]
@@ -37,7 +38,7 @@ class Holding:
     One thread does all that decides about names and rows, opening the directory included.
 
     :param made: makes the writer of an index.
-    :param changed: told on the reactor thread when the writer or the reader is another one.
+    :param changed: told on the reactor thread when more or less can be found or stored than before.
     :ivar writer: None while nothing can be stored.
     :ivar why: why there is none.
     :ivar reader: to look entries up with; None while none can be found.
@@ -72,12 +73,15 @@ class Holding:
         self._thread.start()
 
     def _take(self, opened: Opened) -> None:
+        before = self.writer is not None, self.reader is not None
         if self.reader is not None:
             self.reader.close()
         self.reader = opened.reader
         self.writer = None if opened.index is None else self._made(opened.index)
         self._say(opened.why)
-        self._changed()
+        # What is known of entries outlives an attempt that has changed nothing.
+        if before != (self.writer is not None, self.reader is not None):
+            self._changed()
 
     def _say(self, why: str) -> None:
         if why and why != self.why:
@@ -99,6 +103,15 @@ class Holding:
         if writer is None:
             return fail(CannotStore(self.why))
         return self._run(work, writer, *args, **more).addErrback(self._noticed, writer)
+
+    def children(self, parent: str) -> Deferred[list[Stored]]:
+        """The entries with that parent, as far as they can be read."""
+        if self.writer is not None:
+            return self.write(Writer.children, parent)
+        if self.reader is not None:
+            with contextlib.suppress(*FAILURES):
+                return succeed(children(self.reader, parent))
+        return succeed([])
 
     def _run(self, work: Callable[..., Any], *args: Any, **more: Any) -> Deferred[Any]:
         return deferToThreadPool(self._reactor, self._thread, work, *args, **more)
@@ -164,5 +177,9 @@ class Holding:
     def _end(self, result: Any) -> Any:
         # Joining is safe: the last job of the writer has just ended.
         self._thread.stop()
+        if isinstance(getattr(result, "value", None), IndexDamaged):
+            _log.error("The index is damaged: the next start rebuilds it.")
+            self._directory.distrust()
+            result = None
         self._directory.let_go()
         return result

@@ -19,6 +19,7 @@ __all__ = [
     "Index",
     "NewerIndex",
     "Row",
+    "children",
     "connect",
     "is_damage",
     "is_sound",
@@ -117,6 +118,12 @@ def _row(entry: Stored) -> Row:
         entry.validated_at,
         entry.withdrawn,
     )
+
+
+def children(connection: sqlite3.Connection, parent: str) -> list[Stored]:
+    """The entries with that parent."""
+    rows = connection.execute(f"SELECT {COLUMNS} FROM entries WHERE parent = ?", (parent,))
+    return [read_entry(row) for row in rows]
 
 
 def read_entry(row: Row) -> Stored:
@@ -264,8 +271,7 @@ class Index:
 
     def children(self, parent: str) -> list[Stored]:
         """The entries with that parent."""
-        rows = self.connection.execute(f"SELECT {COLUMNS} FROM entries WHERE parent = ?", (parent,))
-        return [read_entry(row) for row in rows]
+        return children(self.connection, parent)
 
     def named(self, digest: str) -> bool:
         """Whether an entry names that body."""
