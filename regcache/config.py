@@ -242,14 +242,14 @@ def load(
         # One that is not served now is checked all the same.
         _registry(name, path, tables, config, known)
     where = said["listen"][1] if "listen" in said else ""
-    registries = tuple(evolve(one, elsewhere=_elsewhere(one, registries)) for one in registries)
+    registries = tuple(_kept_from(one, registries) for one in registries)
     return evolve(config, registries=registries, listen=tuple(_listen(item, where, registries) for item in listen))
 
 
-def _elsewhere(one: RegistryOptions, registries: Iterable[RegistryOptions]) -> tuple[str, ...]:
-    """The names that are of other registries of the same type."""
-    others = (other for other in registries if other.type == one.type and other.name != one.name)
-    return tuple(pattern for other in others for pattern in other.names)
+def _kept_from(one: RegistryOptions, registries: Iterable[RegistryOptions]) -> RegistryOptions:
+    """The same registry, which is never asked for names that are of others of its type."""
+    names = tuple(name for other in registries if other.type == one.type and other != one for name in other.names)
+    return evolve(one, elsewhere=names).followed_by(*(more.url for more in one.further))
 
 
 def _check_names(registries: tuple[RegistryOptions, ...], where: str) -> None:
@@ -337,10 +337,13 @@ def _registry(
     def read(key: str, parse: Callable[[str], Any], default: Any) -> Any:
         return _read(parse, table[key], f"registries.{name}.{key}") if key in table else default
 
+    urls = [_read(values.url, url, where)] if equals else [""]
+    if "url" in table and not equals:
+        urls = _upstreams(tables[name]["url"], f"registries.{name}.url")
     return RegistryOptions(
         name=name,
         type=kind,
-        url=_read(values.url, url, where) if equals else read("url", values.url, ""),
+        url=urls[0],
         artifact_hosts=read("artifact-hosts", values.items, ()),
         ttl=read("ttl", values.duration, config.ttl),
         refresh_after=read("refresh-after", values.optional_duration, config.refresh_after),
@@ -348,7 +351,15 @@ def _registry(
         names=read("names", values.items, ()),
         strict_links=read("strict-links", values.truth, config.strict_links),
         extra={key: value for key, value in table.items() if key in extras},
-    )
+    ).followed_by(*urls[1:])
+
+
+def _upstreams(said: Any, where: str) -> list[str]:
+    """The URLs that a table names: one, or several in order."""
+    urls = [_read(values.url, _textual(one), where) for one in (said if isinstance(said, list) else [said])]
+    if not urls or len(set(urls)) < len(urls):
+        raise ConfigError(f"{where}: it wants a URL, or several different ones in the order to ask them.")
+    return urls
 
 
 def _listen(item: str, where: str, registries: tuple[RegistryOptions, ...]) -> Listen:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from regcache.http.messages import Headers, RequestHead, Stored
     from regcache.routes import Facts, Route, Source
 
-__all__ = ["IBody", "IPartial", "IReceiver", "IRegistry", "IResponse", "IStore", "IUpstream"]
+__all__ = ["IBody", "IOrdered", "IPartial", "IReceiver", "IRegistry", "IResponse", "IStore", "IUpstream"]
 
 T = TypeVar("T")
 
@@ -76,6 +76,16 @@ class IRegistry(Interface):
 
     def client_lines(base: str) -> list[str]:
         """Lines to copy that point this ecosystem's usual clients at the mount ``base``."""
+
+
+class IOrdered(IRegistry):
+    """
+    A registry with several upstreams: a registry each, which are asked in order.
+
+    What a document or an artifact means is the affair of the member that has it; the rest is the first member's.
+    """
+
+    members = Attribute("The registries, in order; the keys of their entries differ.")
 
 
 class IBody(Interface):

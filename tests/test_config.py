@@ -284,6 +284,14 @@ def test_certificates(tmp_path: Path) -> None:
         ("[registries.pypi]\nfile = 'https://host/'", "did you mean 'files'?"),
         ("[registries.npm]\nurl = 'host'", "registries.npm.url: 'host' is not right; it wants a URL"),
         ("[registries.npm]\nurl = 5", "registries.npm.url: '5'"),
+        ("[registries.npm]\nurl = ''", "registries.npm.url: ''"),
+        ("[registries.npm]\nurl = []", "registries.npm.url: it wants a URL, or several"),
+        ("[registries.npm]\nurl = ['https://a/', 'b']", "registries.npm.url: 'b'"),
+        ("[registries.npm]\nurl = ['https://a/', ['https://b/', 'https://c/?']]", "registries.npm.url: 'https://b/,"),
+        (
+            "[registries.npm]\nurl = ['https://a', 'https://a/']",
+            "registries.npm.url: it wants a URL, or several",
+        ),
         ("[registries.npm]\nttl = 'soon'", "registries.npm.ttl: 'soon'"),
         ("[registries.npm]\nttl = true", "registries.npm.ttl: 'yes'"),
         ("[registries.npm]\nrefresh-after = 'soon'", "registries.npm.refresh-after: 'soon'"),
@@ -479,6 +487,24 @@ def test_durations(number: int, unit: str) -> None:
     """A duration is a number of seconds, or of what its unit says."""
     factor = {"ms": 0.001, "m": 60, "h": 3600, "d": 86400, "w": 604800}.get(unit.lower(), 1)
     assert values.duration(f"{number}{unit}") == pytest.approx(number * factor)
+
+
+def test_several_upstreams(toml: Any) -> None:
+    """A list of URLs is upstreams in order, each with the options of the table; the command line names one alone."""
+    file = toml('[registries.npm]\nurl = ["https://a/x,y", "https://b/"]\nttl = 5\nartifact-hosts = ["c"]')
+    [made] = configured(file).registries
+    assert (made.url, made.place, made.prefix) == ("https://a/x,y/", "", "npm/")
+    [further] = made.further
+    assert (further.url, further.ttl, further.artifact_hosts, further.further) == ("https://b/", 5, ("c",), ())
+    assert further.prefix != made.prefix
+    ours = '[registries.corp]\ntype = "npm"\nurl = "https://c/"\nnames = ["corp-*"]\n'
+    public, _ = configured(toml('[registries.npm]\nurl = ["https://a/", "https://b/"]\n' + ours)).registries
+    assert public.elsewhere == public.further[0].elsewhere == ("corp-*",)
+    file = toml('[registries.npm]\nurl = ["https://a/", "https://b/"]')
+    [alone] = configured({**file, "registries": "npm=https://d/"}).registries
+    assert (alone.url, alone.further) == ("https://d/", ())
+    [one] = configured(toml('[registries.npm]\nurl = ["https://a/"]')).registries
+    assert (one.url, one.further) == ("https://a/", ())
 
 
 def test_fractions() -> None:

@@ -29,12 +29,12 @@ def entry_of(
 ) -> Stored:
     """The record of an artifact that was accepted."""
     now, digests = context.now(), hashing.digests()
-    name = registry.options.name
+    options = registry.options
     return Stored(
-        key=f"{name}/{route.key}",
-        registry=name,
+        key=options.prefix + route.key,
+        registry=options.name,
         kind=Kind.ARTIFACT,
-        parent=f"{name}/{route.indexes[0].family}" if route.indexes else "",
+        parent=options.prefix + route.family if route.family else "",
         url=url,
         headers=headers,
         digest=next(digest.value for digest in digests if digest.algorithm == "sha256"),

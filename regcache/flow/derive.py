@@ -155,13 +155,13 @@ class InlineDeriver:
     """
 
     def __init__(self, known: Iterable[IRegistry] = ()) -> None:
-        self._registries: dict[str, IRegistry] = {registry.options.name: registry for registry in known}
+        self._registries: dict[str, IRegistry] = {registry.options.prefix: registry for registry in known}
 
     def derive(self, job: Job) -> Deferred[Derived]:
         """As :class:`Deriver` says."""
-        registry = self._registries.get(job.options.name)
+        registry = self._registries.get(job.options.prefix)
         if registry is None or registry.options != job.options:
-            registry = self._registries[job.options.name] = make(job.options)
+            registry = self._registries[job.options.prefix] = make(job.options)
         try:
             return succeed(perform(registry, job))
         except RegCacheError:
@@ -176,11 +176,15 @@ def _pack(job: Job) -> bytes:
 
 def _unpack(data: bytes) -> Job:
     fields, source = msgspec.msgpack.decode(data)
-    options = fields.pop("options")
-    for name in ("artifact_hosts", "names", "elsewhere"):
-        options[name] = tuple(options[name])
+    options = _unpacked(fields.pop("options"))
     fields.pop("source")
-    return Job(options=RegistryOptions(**options), source=Source(**source), **fields)
+    return Job(options=options, source=Source(**source), **fields)
+
+
+def _unpacked(options: dict[str, Any]) -> RegistryOptions:
+    lists = {name: tuple(options[name]) for name in ("artifact_hosts", "names", "elsewhere")}
+    further = tuple(map(_unpacked, options["further"]))
+    return RegistryOptions(**{**options, **lists, "further": further})
 
 
 class _Helper(ProcessProtocol):

@@ -5,14 +5,14 @@ Answers for index documents, in the representation that each client asks for.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from attrs import evolve
 from twisted.internet.defer import Deferred
 
 from regcache.errors import BlobDamaged, NotFound, Offline, RegCacheError, UpstreamError, UpstreamTimeout, Withdrawn
 from regcache.flow.asking import weigh
-from regcache.flow.context import Context
+from regcache.flow.context import JUST_NOW, Bounded, Context
 from regcache.flow.derive import PackedFact
 from regcache.flow.fetching import Fetching, key_of
 from regcache.flow.reply import How, Reply
@@ -24,11 +24,12 @@ from regcache.http.messages import Digest, Headers, RequestHead, Stored
 from regcache.http.policy import Fetch, Gone, Refuse, Revalidate, Rules, UseStored, age_of, decide
 from regcache.interfaces import IRegistry
 from regcache.logs import Log
-from regcache.routes import Document
+from regcache.routes import Artifact, Document, Fact
 
 __all__ = ["Documents", "rules_for"]
 
 _log = Log()
+_MOST_SENT = 2_000
 
 
 def rules_for(rules: Rules, registry: IRegistry, ttl: float | None) -> Rules:
@@ -47,6 +48,8 @@ class Documents:
         self._context = context
         self._representations = Representations(context)
         self._fetching = Fetching(context, self._representations)
+        # The copy that was sent last, and when.
+        self._sent: Bounded[str, tuple[Stored, float]] = Bounded(_MOST_SENT)
 
     async def answer(self, registry: IRegistry, route: Document, request: RequestHead) -> Reply:
         """
@@ -86,6 +89,7 @@ class Documents:
             if name in stored.headers:
                 headers[name] = stored.headers.get(name)
         self._context.store.used(stored.key, self._context.now())
+        self._sent.put(stored.key, (stored, self._context.clock.seconds()), 1)
         ttl = rules_for(self._context.rules, registry, route.ttl).ttl if _may_change(route, stored) else math.inf
         left = ttl - age_of(stored, self._context.now())
         return Reply(
@@ -96,6 +100,24 @@ class Documents:
             detail=f"ttl={int(left)}" if math.isfinite(left) else "",
             upstream_seconds=waited,
         )
+
+    async def sent(self, registry: IRegistry, route: Document, request: RequestHead) -> tuple[bytes, How]:
+        """
+        The representation, without content coding, of the copy that was sent a moment ago, else of what is sent now.
+
+        A refresh may come between a document and what a client asks about it.
+
+        :raises regcache.errors.RegCacheError: if there is none to be had.
+        """
+        plainly = evolve(request, method="GET", headers=request.headers.without("accept-encoding"))
+        last = self._sent.get(key_of(registry, route))
+        if last is not None and self._context.clock.seconds() - last[1] < JUST_NOW:
+            ready = self._representations.at_hand(registry, route, last[0], plainly)
+            if ready is not None:
+                return ready.body, How.HIT
+        reply = await self.answer(registry, route, plainly)
+        assert isinstance(reply.body, bytes)
+        return reply.body, reply.how
 
     async def _spare(self, registry: IRegistry, route: Document) -> tuple[Document, Stored] | None:
         """What can answer when the document is not to be had, and is not stored."""
@@ -261,6 +283,15 @@ class Documents:
         if rules.offline:
             raise Offline("")
         return await self._fetching.glimpse(registry, route, rules.cold_timeout)
+
+    async def beside(self, registry: IRegistry, route: Artifact, wanted: Callable[[], bool]) -> Fact | None:
+        """
+        What the strongest of its sidecars that the upstream has says of an artifact; None if nothing can be learnt.
+
+        :param wanted: whether it is still worth asking.
+        """
+        rules = self._context.rules
+        return None if rules.offline else await self._fetching.beside(registry, route, rules.cold_timeout, wanted)
 
     async def stored(self, registry: IRegistry, routes: Iterable[Document]) -> list[tuple[Document, Stored]]:
         """Those of some documents that are stored, however old, the newest first."""

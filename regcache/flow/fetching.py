@@ -4,18 +4,29 @@ Asking for index documents: one request each at a time; what comes is read befor
 
 from __future__ import annotations
 
-from collections.abc import Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from typing import Any
 
 from attrs import evolve, frozen
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
-from regcache.errors import BlobDamaged, CannotStore, RegCacheError, UpstreamError, UpstreamStatus, shown
+from regcache.errors import (
+    BadDocument,
+    BlobDamaged,
+    CannotStore,
+    DigestMismatch,
+    NotFound,
+    RegCacheError,
+    UpstreamError,
+    UpstreamStatus,
+    shown,
+)
 from regcache.flow.asking import Unchanged, question
 from regcache.flow.context import Context
 from regcache.flow.derive import Derived, Job, PackedFact, decode_facts, unpacked
 from regcache.flow.growing import Misfit, range_after
+from regcache.flow.hashing import Hashing
 from regcache.flow.representations import Representations, wants_gzip
 from regcache.flow.taking import Taken, Taking
 from regcache.flow.upstream import Answer, Ask, origin_of
@@ -23,12 +34,14 @@ from regcache.flow.waiting import Outcome, spawn, within
 from regcache.http.messages import Digest, Headers, Kind, RequestHead, Stored
 from regcache.interfaces import IRegistry
 from regcache.logs import Log
-from regcache.routes import Document, Source
+from regcache.routes import Artifact, Document, Fact, Source
 
 __all__ = ["Fetching", "Fill", "key_of"]
 
 _log = Log()
 _UNSATISFIABLE = 416
+#: Bytes that are hashed at once; more go to a thread.
+_AT_ONCE = 1 << 18
 _MOST_NAMED = 20
 _MOST_FOREIGN = 1000
 
@@ -110,6 +123,15 @@ class Fetching:
         if isinstance(taken, Unchanged):
             return taken.stored
         derived = await self._read(registry, route, taken, request)
+        if not await self._agrees(registry, route, taken):
+            # What is published anew now may not be all there yet.
+            _log.info("{key}: asked for again: the checksum beside it is another's.", key=key)
+            again = await self._asked(registry, route, key, None, deadline)
+            assert isinstance(again, Taken)
+            taken, derived = again, await self._read(registry, route, again, request)
+            if not await self._agrees(registry, route, taken):
+                self._context.breaker.erred(origin_of(route.url), key)
+                raise DigestMismatch(f"{taken.source.url} is not what the checksum beside it is of.")
         entry = self._keep(registry, route, stored, taken, derived)
         if request is not None and _derives(route, request):
             self._representations.made(registry, route, entry, request, derived)
@@ -204,7 +226,7 @@ class Fetching:
         self._note_foreign(key, derived.foreign)
         facts = self._representations.learn(registry, entry, source, derived.facts)
         self._context.unwritten[key] = entry
-        self._spawn(self._compare(f"{registry.options.name}/{route.family}", facts), key)
+        self._spawn(self._compare(registry.options.prefix, route.family, facts), key)
         self._spawn(self._store(registry, entry, source, derived), key)
         return entry
 
@@ -250,11 +272,11 @@ class Fetching:
             self._representations.written(registry, entry)
         await self._representations.store_facts(registry, entry, derived.facts)
 
-    async def _compare(self, family: str, facts: Mapping[str, PackedFact]) -> None:
+    async def _compare(self, prefix: str, family: str, facts: Mapping[str, PackedFact]) -> None:
         """Hold what a new index says against the artifacts stored before it: what it contradicts is fetched again."""
         store = self._context.store
-        for child in await store.children(family):
-            packed = facts.get(child.key.partition("/")[2]) if child.kind is Kind.ARTIFACT else None
+        for child in await store.children(prefix + family):
+            packed = facts.get(child.key.removeprefix(prefix)) if child.kind is Kind.ARTIFACT else None
             if packed is None:
                 continue
             fact, found = unpacked(packed), {digest.algorithm: digest for digest in child.digests}
@@ -277,6 +299,44 @@ class Fetching:
         looking = Deferred.fromCoroutine(self._look(registry, route, deadline))
         return await within(self._context.clock, deadline, looking)
 
+    async def beside(
+        self,
+        registry: IRegistry,
+        route: Document | Artifact,
+        deadline: float,
+        wanted: Callable[[], bool] = lambda: True,
+    ) -> Fact | None:
+        """
+        What the strongest of its sidecars that the upstream has says of it; None if there is none, or no answer.
+
+        :param wanted: whether it is still worth asking.
+        """
+        for document in route.sidecars:
+            if not wanted():
+                break
+            try:
+                facts = await self.glimpse(registry, document, deadline)
+            except (NotFound, BadDocument, UpstreamStatus):
+                continue
+            except (RegCacheError, TimeoutError):
+                # Whoever does not answer would make each of them wait.
+                break
+            if route.key in facts:
+                return unpacked(facts[route.key])
+        return None
+
+    async def _agrees(self, registry: IRegistry, route: Document, taken: Taken) -> bool:
+        """Whether what has come is what is published beside it, if anything is."""
+        fact = await self.beside(registry, route, self._context.rules.cold_timeout)
+        if fact is None:
+            return True
+        hashing, body = Hashing({digest.algorithm for digest in fact.digests}), taken.source.body
+        if len(body) <= _AT_ONCE:
+            hashing.feed(body)
+        else:
+            await self._context.in_thread(hashing.feed, body)
+        return set(hashing.digests()) <= set(fact.digests)
+
     async def _look(self, registry: IRegistry, route: Document, deadline: float) -> Mapping[str, PackedFact]:
         key = key_of(registry, route)
         answer = await question(self._context, registry, key, _ask_for(registry, route), None, deadline)
@@ -285,9 +345,9 @@ class Fetching:
         return decode_facts(derived.facts)
 
 
-def key_of(registry: IRegistry, route: Document) -> str:
-    """A document's key in the store."""
-    return f"{registry.options.name}/{route.key}"
+def key_of(registry: IRegistry, route: Document | Artifact) -> str:
+    """The key in the store of a document or an artifact."""
+    return f"{registry.options.prefix}{route.key}"
 
 
 def _derives(route: Document, request: RequestHead) -> bool:

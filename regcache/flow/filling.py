@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from attrs import evolve, frozen
+from attrs import evolve, field, frozen
 
 from regcache.errors import (
     CannotStore,
@@ -22,6 +22,7 @@ from regcache.flow.asking import Unchanged, kept, question
 from regcache.flow.context import Context
 from regcache.flow.dirhash import WHOLE
 from regcache.flow.documents import Documents
+from regcache.flow.fetching import key_of
 from regcache.flow.hashing import Hashing, rehashed
 from regcache.flow.proofs import Proofs, accept, uncomputed, verify
 from regcache.flow.transfer import Transfer
@@ -44,11 +45,14 @@ class Fill:
 
     :ivar began: when, by the monotonic clock.
     :ivar unchanged: known when the upstream vouched for the stored copy instead of sending a body.
+    :ivar found: the entry of a new body, known once that is found good, before it is in the store; it fails when there
+        will be none.
     """
 
     transfer: Transfer
     began: float
-    unchanged: Outcome[Stored]
+    unchanged: Outcome[Stored] = field(factory=Outcome)
+    found: Outcome[Stored] = field(factory=Outcome)
 
 
 class Filling:
@@ -77,10 +81,10 @@ class Filling:
 
     def fill(self, registry: IRegistry, route: Artifact, stored: Stored | None) -> Fill:
         """The fill under way for this artifact if it can still be joined, or a new one."""
-        key = f"{registry.options.name}/{route.key}"
+        key = key_of(registry, route)
         fill = self.under_way(key)
         if fill is None:
-            fill = Fill(Transfer(self._context.clock, key), self._context.clock.seconds(), Outcome())
+            fill = Fill(Transfer(self._context.clock, key), self._context.clock.seconds())
             self._fills[key] = fill
             self._transfers.add(fill.transfer)
             fill.transfer.done.wait().addErrback(lambda _: None).addCallback(self._filled, key, fill)
@@ -94,6 +98,7 @@ class Filling:
 
     def _filled(self, _result: object, key: str, fill: Fill) -> None:
         self._transfers.discard(fill.transfer)
+        fill.found.fail(CannotStore("Nothing that can be stored came of it."))
         if self._fills.get(key) is fill:
             del self._fills[key]
 
@@ -132,10 +137,11 @@ class _Work:
         if found is not None:
             self._holds(found)
             return
-        if route.digests or (fact is not None and fact.digests) or not (route.proof or route.indexes):
+        if route.digests or (fact is not None and fact.digests) or not route.documents:
             self._proof.succeed(fact)
         else:
-            self._proof = spawn(self._proofs.prove(self._registry, route, fact))
+            proving = self._proofs.prove(self._registry, route, fact, lambda: self._transfer.error is None)
+            self._proof = spawn(proving)
         answer = await self._ask(fact, self._stored)
         if isinstance(answer, Unchanged) and not await self._still_good(answer.stored):
             answer = await self._ask(fact, None)
@@ -158,7 +164,8 @@ class _Work:
         try:
             return await question(context, registry, key, ask, stored, deadline)
         except (NotFound, UpstreamStatus) as error:
-            told = await self._told(error)
+            # What lies beside an artifact tells nothing of where it is.
+            told = await self._told(error) if route.proof or route.indexes else None
             if told is None or told.url == url or not registry.allows(told.url):
                 raise
             context.missing.drop(key)
@@ -232,6 +239,7 @@ class _Work:
                 proven=proven,
             )
             self._context.missing.drop(entry.key)
+            self._fill.found.succeed(entry)
             await self._context.store.commit(finished, entry)
             await self._look_again(entry)
 

@@ -5,11 +5,18 @@ What is known about an artifact, how to find out, and whether a body agrees with
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from attrs import evolve
 
-from regcache.errors import BadDocument, CutShort, DigestMismatch, NotFound, RegCacheError, UpstreamError
+from regcache.errors import (
+    BadDocument,
+    CutShort,
+    DigestMismatch,
+    NotFound,
+    RegCacheError,
+    UpstreamError,
+)
 from regcache.flow.derive import PackedFact, unpacked
 from regcache.flow.documents import Documents
 from regcache.flow.upstream import Answer
@@ -53,17 +60,20 @@ class Proofs:
 
     async def asked_again(self, registry: IRegistry, route: Artifact) -> Fact | None:
         """What the stored index says once it has been revalidated; None if none is stored, or it cannot be asked."""
-        for document, _ in await self._documents.stored(registry, route.indexes):
+        for document, _ in await self._documents.stored(registry, (*route.indexes, *route.sidecars)):
             with contextlib.suppress(RegCacheError, TimeoutError):
                 fact = _named(await self._documents.refreshed(registry, document), route)
                 return await self._followed(registry, route, fact)
         return None
 
-    async def prove(self, registry: IRegistry, route: Artifact, known: Fact | None) -> Fact | None:
+    async def prove(
+        self, registry: IRegistry, route: Artifact, known: Fact | None, wanted: Callable[[], bool] = lambda: True
+    ) -> Fact | None:
         """
         The cheapest proof that can be had beside the artifact; None if its index names none.
 
         :param known: what is known without a proof.
+        :param wanted: whether the artifact is there to be proven; nobody is asked any more if it is not.
         :raises regcache.errors.UpstreamError: if nobody could be asked.
         """
         followed = await self._followed(registry, route, known)
@@ -77,6 +87,8 @@ class Proofs:
         for document in route.indexes[:1] if route.proof else route.indexes:
             if fact is None:
                 fact = await self._from_index(registry, route, document)
+        if fact is None and route.sidecars:
+            fact = await self._documents.beside(registry, route, wanted)
         return known if fact is None else fact
 
     async def _from_index(self, registry: IRegistry, route: Artifact, document: Document) -> Fact | None:

@@ -220,11 +220,11 @@ class Representations:
     def _made_from(self, registry: IRegistry, stored: Stored) -> str:
         """All that a derived body depends on: the document, where it came from, the deriver and its options."""
         options = registry.options
-        configured = self._configured.get(options.name)
+        configured = self._configured.get(options.prefix)
         if configured is None:
             hosts, extra = options.artifact_hosts, sorted(options.extra.items())
             told = repr((FACTS_FORMAT, registry.version, options.url, hosts, options.strict_links, extra))
-            configured = self._configured[options.name] = hashlib.sha256(told.encode()).hexdigest()[:16]
+            configured = self._configured[options.prefix] = hashlib.sha256(told.encode()).hexdigest()[:16]
         return f"{stored.digest} {configured} {stored.url}"
 
     def _name(self, registry: IRegistry, stored: Stored) -> str:

@@ -93,8 +93,9 @@ class Reading:
                 if got > 0:
                     return bytes(memoryview(buffer)[:got])
         data = os.pread(self._fd, _SLICE, self._at)
-        with contextlib.suppress(OSError):
-            os.posix_fadvise(self._fd, self._at, len(data), os.POSIX_FADV_DONTNEED)
+        if hasattr(os, "posix_fadvise"):
+            with contextlib.suppress(OSError):
+                os.posix_fadvise(self._fd, self._at, len(data), os.POSIX_FADV_DONTNEED)
         return data
 
     def close(self) -> None:
