@@ -72,6 +72,8 @@ from regcache.store.files import Files
 
 def run(directory, ledger, seed, fatal, ready):
     from twisted.internet import reactor
+    # Whoever never comes to that step ends in another way.
+    signal.alarm(60)
     chance = random.Random(seed)
     book = os.open(ledger, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
     done = 0
