@@ -178,3 +178,21 @@ def test_an_index_of_a_newer_version(start: Start, tmp_path: Path, options: tupl
     assert {how(service, path) for path in (*BODIES, *BODIES)} == {"MISS"}
     service.stop()
     assert index.read_bytes() == before
+
+
+def test_an_index_that_is_lost(start: Start, tmp_path: Path, origin: Origin) -> None:
+    """What lies in the cache without a name is taken from there once an index page states its digest."""
+    path = origin.add_wheel("left", "1.0")
+    service = start("--min-free", "0")
+    service.until("pypi/simple/left/", "HIT")
+    service.until(f"pypi{path}", "HIT")
+    service.stop()
+    for file in (tmp_path / "cache").glob("index.*"):
+        file.unlink()
+    origin.asked.clear()
+    service = start("--min-free", "0")
+    service.until("pypi/simple/left/", "HIT")
+    assert service.get(f"pypi{path}")[2] == origin.body(path)
+    assert service.until(f"pypi{path}", "HIT")[2] == origin.body(path)
+    assert origin.asked == ["/simple/left/"]
+    assert "its body was stored already; the registry is not asked for it" in service.stop()
