@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from twisted.internet.defer import Deferred
 
     from regcache.errors import UpstreamError
-    from regcache.http.messages import Headers, RequestHead, Stored
+    from regcache.http.messages import Digest, Headers, RequestHead, Stored
     from regcache.routes import Facts, Route, Source
 
 __all__ = ["IBody", "IOrdered", "IPartial", "IReceiver", "IRegistry", "IResponse", "IStore", "IUpstream"]
@@ -240,9 +240,10 @@ class IStore(Interface):
         :raises regcache.errors.CannotStore: if it would not fit, the disk is too full, or is read-only.
         """
 
-    def adopt(digest: str, observe: Callable[[bytes], object] = ...) -> Deferred[IPartial | None]:
+    def adopt(digest: Digest, observe: Callable[[bytes], object] = ...) -> Deferred[IPartial | None]:
         """
-        The body with that SHA-256, if it stands in the store already, whichever entry names it, or none.
+        The body with that digest, if it stands in the store already: by its SHA-256 whichever entry names it, or none;
+        by another of those that no entry names.
 
         It is read whole and found right before this fires, and is as good as one just written: to be committed or
         aborted, which leaves it where it stands.

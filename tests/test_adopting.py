@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 from typing import Any
@@ -11,6 +12,8 @@ import pytest
 from regcache.errors import Offline
 from regcache.http.messages import Kind
 from regcache.http.policy import Rules
+from regcache.registries import make
+from regcache.routes import RegistryOptions
 from regcache.testing import Kit, Page, body_of, make_cache
 
 BODY = b"a package" * 5000
@@ -49,6 +52,28 @@ def test_those_who_come_together_get_it_together() -> None:
         kit.ask("/files/a").addBoth(replies.append)
     assert [body_of(reply) for reply in replies] == [BODY] * 3
     assert kit.upstream.urls() == []
+
+
+@pytest.mark.parametrize("algorithm", ["sha512", "sha1"])
+def test_by_another_digest(algorithm: str) -> None:
+    """As some registries state it."""
+    kit = make_cache(make(RegistryOptions(name="npm", type="npm", url="http://registry.test/")))
+    value = hashlib.new(algorithm, BODY)
+    dist = {"tarball": "http://registry.test/a/-/a-1.0.0.tgz"}
+    if algorithm == "sha512":
+        dist["integrity"] = "sha512-" + base64.b64encode(value.digest()).decode()
+    else:
+        dist["shasum"] = value.hexdigest()
+    packument = {"name": "a", "versions": {"1.0.0": {"name": "a", "version": "1.0.0", "dist": dist}}}
+    kit.upstream.pages["http://registry.test/a"] = Page(
+        body=json.dumps(packument).encode(), headers={"content-type": "application/json"}
+    )
+    kit.get("/a")
+    kit.upstream.asked.clear()
+    kit.store.blobs[DIGEST] = BODY
+    assert kit.get("/a/-/a-1.0.0.tgz")[1] == BODY
+    assert kit.upstream.urls() == []
+    assert kit.store.entries["npm/a/-/a-1.0.0.tgz"].verified
 
 
 def test_offline_it_is_found_as_well() -> None:

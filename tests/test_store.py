@@ -22,7 +22,7 @@ from regcache.errors import BadDocument, BlobDamaged, CannotStore, TooBusy
 from regcache.flow.reading import read_all
 from regcache.http.messages import Digest, Headers, Kind, Stored
 from regcache.interfaces import IStore
-from regcache.store import disk
+from regcache.store import disk, writer
 from regcache.store.disk import DiskStore
 from regcache.store.files import Files
 from regcache.store.index import connect
@@ -157,17 +157,17 @@ class Contract:
         entry = entry_for(BODY)
         await keep(self.store, BODY, entry)
         seen: list[bytes] = []
-        partial = await self.store.adopt(entry.digest, seen.append)
+        partial = await self.store.adopt(Digest("sha256", entry.digest), seen.append)
         assert partial is not None
         self.assertEqual((b"".join(seen), partial.written), (BODY, len(BODY)))
         await self.store.commit(partial, entry_for(BODY, "npm/b"))
         self.assertEqual(await read_all(self.store, entry_for(BODY, "npm/b")), BODY)
-        again = await self.store.adopt(entry.digest)
+        again = await self.store.adopt(Digest("sha256", entry.digest))
         assert again is not None
         again.abort()
         self.assertEqual(await read_all(self.store, entry), BODY)
         self.assertEqual(self.store.usage()[1], 2)
-        self.assertIsNone(await self.store.adopt("0" * 64))
+        self.assertIsNone(await self.store.adopt(Digest("sha256", "0" * 64)))
 
     async def test_readers_of_a_growing_body(self) -> None:
         """What is written can be read while more is written, and after an abort by those who hold it."""
@@ -387,10 +387,48 @@ class OnDisk(Contract, TestCase):
         self.assertEqual(self.store.usage()[1], 1)
         self.assertEqual(len(list((self.directory / "blobs").rglob("*/*"))), 1)
 
+    async def test_bodies_without_a_name_are_found_by_other_digests(self) -> None:
+        """After an index is lost, all bodies are looked at soon; what is changed, or has a name, is not found so."""
+        bodies = {f"npm/{n}": bytes([n]) * 5000 for n in range(5)}
+        for key, body in bodies.items():
+            await self.store.put(entry_for(body, key), body)
+        assert isinstance(self.store, DiskStore)
+        await self.store.stop()
+        for path in self.directory.glob("index.*"):
+            path.unlink()
+        changed = entry_for(bodies["npm/3"]).digest
+        (self.directory / "blobs" / changed[:2] / changed[2:]).write_bytes(b"!" + bodies["npm/3"][1:])
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr(disk, "_PAUSE", 0)
+            store = self.started()
+            while store._sweeps < 256:
+                await deferLater(reactor, 0.01)
+        for algorithm in ("sha512", "sha1"):
+            partial = await store.adopt(Digest(algorithm, hashlib.new(algorithm, bodies["npm/1"]).hexdigest()))
+            assert partial is not None
+            self.assertEqual(partial.written, 5000)
+            partial.abort()
+            self.assertIsNone(await store.adopt(Digest(algorithm, hashlib.new(algorithm, bodies["npm/3"]).hexdigest())))
+        await keep(store, bodies["npm/1"], entry_for(bodies["npm/1"]))
+        digest = entry_for(bodies["npm/1"]).digest
+        await store._write(Writer.sweep, digest[:2])
+        self.assertIsNone(await store.adopt(Digest("sha1", hashlib.sha1(bodies["npm/1"]).hexdigest())))
+        self.assertEqual(await read_all(store, entry_for(bodies["npm/1"])), bodies["npm/1"])
+
+    async def test_a_large_directory_is_looked_at_in_parts(self) -> None:
+        """The writer has other work as well."""
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr(writer, "_MOST_HASHED", 1)
+            for n in range(3):
+                (self.directory / "blobs" / "ab" / f"{n:062x}").write_bytes(b"x")
+            assert isinstance(self.store, DiskStore)
+            whole = [await self.store._write(Writer.sweep, "ab") for _ in range(4)]
+        self.assertEqual(whole, [False, False, True, True])
+
     async def test_a_body_that_goes_meanwhile_is_not_adopted(self) -> None:
         """Between the reading and the commit its last entry may go: that commit fails, and leaves nothing."""
         await keep(self.store, BODY, entry_for(BODY))
-        partial = await self.store.adopt(entry_for(BODY).digest)
+        partial = await self.store.adopt(Digest("sha256", entry_for(BODY).digest))
         assert partial is not None
         await self.store.drop("npm/a")
         with pytest.raises(CannotStore, match="gone"):
@@ -403,7 +441,7 @@ class OnDisk(Contract, TestCase):
         await keep(self.store, BODY, entry_for(BODY))
         digest = entry_for(BODY).digest
         (self.directory / "blobs" / digest[:2] / digest[2:]).write_bytes(b"!" + BODY[1:])
-        self.assertIsNone(await self.store.adopt(digest))
+        self.assertIsNone(await self.store.adopt(Digest("sha256", digest)))
 
     async def test_a_body_that_the_disk_has_changed_is_found(self) -> None:
         """It is no entry any more, whoever reads it sees a failed transfer, and all others stay."""

@@ -50,15 +50,13 @@ async def adopted(context: Context, registry: IRegistry, route: Artifact, fact: 
     """
     The entry of an artifact whose body stood in the store, without this name or any, and is the one that is published.
 
-    So is what a damaged index had lost, and what another registry of this cache has brought. None if there is no such
-    body, or the strongest digest published is none by which bodies are found.
+    So is what a damaged index had lost, and what another registry of this cache has brought.
     """
-    known = published(route, fact)
-    if route.mutable or route.sound_by or not known or known[0].algorithm != "sha256":
+    if route.mutable or route.sound_by:
         return None
-    for digest in known:
-        hashing = Hashing({"sha256", *registry.algorithms})
-        partial = await context.store.adopt(digest.value, hashing.feed)
+    for digest in published(route, fact):
+        hashing = Hashing({"sha256", digest.algorithm, *registry.algorithms})
+        partial = await context.store.adopt(digest, hashing.feed)
         if partial is None:
             continue
         url = route.url if fact is None else fact.url

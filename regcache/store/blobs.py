@@ -114,11 +114,11 @@ class Partial:
         observe: Callable[[bytes], object],
         in_thread: InThread,
         space: Space,
+        files: Files | None = None,
         *,
         room: int = 0,
         most: int = 0,
         most_held: int = 0,
-        files: Files | None = None,
     ) -> None:
         self.path = path
         self._files = Files() if files is None else files

@@ -60,11 +60,13 @@ class Opened:
     :ivar index: the writing half; None if nothing can be stored.
     :ivar reader: a read-only connection; None if nothing can be found either.
     :ivar why: why nothing can be stored.
+    :ivar partly: whether bodies may stand there that the index has never known.
     """
 
     index: Index | None
     reader: sqlite3.Connection | None
     why: str = ""
+    partly: bool = False
 
     def close(self) -> None:
         """Let go what was opened and is not wanted any more."""
@@ -89,7 +91,7 @@ class Directory:
         self._suspect = path / "index.suspect"
         self._files, self._now = files, now
         self._lock = -1
-        self._swept = False
+        self._swept = self._rebuilds = False
 
     def distrust(self) -> None:
         """The index was found damaged: whoever opens it next begins with what is left of it."""
@@ -134,10 +136,11 @@ class Directory:
             if path.stat().st_mode & 0o777 != 0o700:
                 path.chmod(0o700)
         self._take_lock()
+        partly = not self._index.exists() or self._suspect.exists()
         index = self._opened_index()
         with contextlib.ExitStack() as undo:
             undo.callback(index.connection.close)
-            self._make_directories()
+            before = self._make_directories()
             self._sweep()
             if new:
                 self._files.sync_path(self.path.parent)
@@ -145,7 +148,7 @@ class Directory:
             self._files.sync_path(self.path)
             reader = connect(self._index, readonly=True)
             undo.pop_all()
-        return Opened(index, reader)
+        return Opened(index, reader, partly=before and (partly or self._rebuilds))
 
     def _take_lock(self) -> None:
         if self._lock >= 0:
@@ -170,13 +173,14 @@ class Directory:
             os.ftruncate(self._lock, 0)
             os.pwrite(self._lock, f"{os.getpid()}\n".encode(), 0)
 
-    def _make_directories(self) -> None:
-        """Those of the bodies, all at once, so that no commit has to make one."""
+    def _make_directories(self) -> bool:
+        """Those of the bodies, all at once, so that no commit has to make one; whether some were there already."""
         missing = {f"{number:02x}" for number in range(256)} - set(os.listdir(self.blobs))
         for name in missing:
             self._files.make_directory(self.blobs / name)
         if missing:
             self._files.sync_path(self.blobs)
+        return len(missing) < 256
 
     def _sweep(self) -> None:
         """Take away what another process had under way; once, since our own comes to lie there."""
@@ -221,6 +225,7 @@ class Directory:
         A start that does not come to the end of this begins with it again, from the same.
         """
         self._suspect.touch(mode=0o600)
+        self._rebuilds = True
         aside = self._set_aside()
         fresh = self._index.with_suffix(".new")
         for leftover in self.path.glob(f"{fresh.name}*"):

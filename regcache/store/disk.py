@@ -21,7 +21,7 @@ from twisted.python.threadpool import ThreadPool
 from zope.interface import implementer
 
 from regcache.errors import BlobDamaged, CannotStore, TooBusy
-from regcache.http.messages import Stored
+from regcache.http.messages import Digest, Stored
 from regcache.interfaces import IBody, IPartial, IStore
 from regcache.logs import Log
 from regcache.store.blobs import File, FileBody, Partial, blob_path, standing
@@ -43,8 +43,8 @@ _USES_EVERY = 10.0
 _SPACE_EVERY = 5.0
 _FIRST_BACKUP, _BACKUP_EVERY = 600.0, 86400.0
 _SWEEP_EVERY = 60.0
-#: Seconds between two jobs that look at the rows of a damaged index.
-_RESTORE_PAUSE = 0.05
+#: Seconds between two jobs that look at what a damaged index has left.
+_PAUSE = 0.02
 #: Bytes up to which a body stays in memory until the writer takes it, and of all that wait for the writer.
 _MOST_HELD = 1 << 17
 _MOST_WAITING = 16 << 20
@@ -98,7 +98,7 @@ class DiskStore:
         self._files = ThreadPool(0, 4, "regcache-files")
         self._records = Records()
         self._names = (f"{os.getpid()}-{number}" for number in itertools.count())
-        self._sweeps = itertools.count()
+        self._sweeps = 0
         self._uses: dict[str, tuple[float, int]] = {}
         self._commits = Gathering(reactor, lambda batch: self._write(Writer.commit, batch), self._committed)
         self._running = False
@@ -139,6 +139,7 @@ class DiskStore:
     def _changed(self) -> None:
         """The index is another one: what was known of it is not."""
         self._records = Records()
+        self._sweeps = 0
         self._restore()
 
     def _restore(self) -> None:
@@ -150,14 +151,22 @@ class DiskStore:
         keys, more = result
         self._evicted(keys)
         if more and self._running:
-            self._timers.append(self._reactor.callLater(_RESTORE_PAUSE, self._restore))
+            self._timers.append(self._reactor.callLater(_PAUSE, self._restore))
+        else:
+            self._swept(False)
 
     def _back_up(self) -> None:
         self._write(Writer.back_up).addErrback(self._failed)
 
     def _sweep(self) -> None:
         """Look through one of the 256 directories of bodies, so that all are seen in a few hours."""
-        self._write(Writer.sweep, f"{next(self._sweeps) % 256:02x}").addErrback(self._failed)
+        self._write(Writer.sweep, f"{self._sweeps % 256:02x}").addCallbacks(self._swept, self._failed)
+
+    def _swept(self, whole: bool) -> None:
+        self._sweeps += whole
+        if self._running and self._hold.partly and self._sweeps < 256:
+            # What lies there without a name may be asked for soon.
+            self._timers.append(self._reactor.callLater(_PAUSE, self._sweep))
 
     def _next_body(self, last: str) -> Deferred[Reading | None]:
         return self._write(Writer.next_body, last)
@@ -267,21 +276,14 @@ class DiskStore:
         self._space.take(room)
         # While the disk is behind, bodies do not gather in memory.
         held = 0 if self._commits.waiting_bytes > _MOST_WAITING else _MOST_HELD
-        return Partial(
-            self._new_path(),
-            observe,
-            self._in_thread,
-            self._space,
-            room=room,
-            most=most,
-            most_held=held,
-            files=self._disk,
-        )
+        path, in_thread = self._new_path(), self._in_thread
+        return Partial(path, observe, in_thread, self._space, self._disk, room=room, most=most, most_held=held)
 
-    def adopt(self, digest: str, observe: Callable[[bytes], object] = _nothing) -> Deferred[IPartial | None]:
-        if not self._running or self._hold.writer is None:
+    def adopt(self, digest: Digest, observe: Callable[[bytes], object] = _nothing) -> Deferred[IPartial | None]:
+        name = self._hold.named(digest) if self._running and self._hold.writer is not None else None
+        if name is None:
             return succeed(None)
-        return self._in_thread(standing, self._blobs, digest, observe, self._in_thread, self._space)
+        return self._in_thread(standing, self._blobs, name, observe, self._in_thread, self._space)
 
     def _see_that_it_runs(self) -> None:
         if not self._running or self._hold.writer is None:

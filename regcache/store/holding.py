@@ -12,10 +12,10 @@ from twisted.internet.threads import deferToThreadPool
 from twisted.python.threadpool import ThreadPool
 
 from regcache.errors import CannotStore
-from regcache.http.messages import Stored
+from regcache.http.messages import Digest, Stored
 from regcache.logs import Log
 from regcache.store.directory import Directory, Opened
-from regcache.store.index import FAILURES, Index, children, is_damage
+from regcache.store.index import FAILURES, Index, alias_of, children, is_damage
 from regcache.store.writer import IndexDamaged, Writer
 
 __all__ = ["RETRY_EVERY", "Holding"]
@@ -41,6 +41,7 @@ class Holding:
     :param changed: told on the reactor thread when more or less can be found or stored than before.
     :ivar writer: None while nothing can be stored.
     :ivar why: why there is none.
+    :ivar partly: whether bodies may stand there that the index has never known.
     :ivar reader: to look entries up with; None while none can be found.
     """
 
@@ -52,6 +53,7 @@ class Holding:
         self._reactor, self._directory, self._made, self._changed = reactor, directory, made, changed
         self._thread = ThreadPool(0, 1, "regcache-writer")
         self.why = _STOPPED
+        self.partly = False
         self._opening = self._closed = False
 
     def open(self) -> None:
@@ -78,6 +80,7 @@ class Holding:
             self.reader.close()
         self.reader = opened.reader
         self.writer = None if opened.index is None else self._made(opened.index)
+        self.partly = opened.partly
         self._say(opened.why)
         # What is known of entries outlives an attempt that has changed nothing.
         if before != (self.writer is not None, self.reader is not None):
@@ -112,6 +115,17 @@ class Holding:
             with contextlib.suppress(*FAILURES):
                 return succeed(children(self.reader, parent))
         return succeed([])
+
+    def named(self, digest: Digest) -> str | None:
+        """The SHA-256 of the body with that digest, of those that no entry names."""
+        if digest.algorithm == "sha256":
+            return digest.value
+        row = None
+        if self.reader is not None:
+            with contextlib.suppress(*FAILURES):
+                asked = (alias_of(digest),)
+                row = self.reader.execute("SELECT digest FROM aliases WHERE alias = ?", asked).fetchone()
+        return None if row is None else str(row[0])
 
     def _run(self, work: Callable[..., Any], *args: Any, **more: Any) -> Deferred[Any]:
         return deferToThreadPool(self._reactor, self._thread, work, *args, **more)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ __all__ = [
     "Index",
     "NewerIndex",
     "Row",
+    "alias_of",
     "children",
     "connect",
     "is_damage",
@@ -39,6 +40,8 @@ CREATE TABLE IF NOT EXISTS entries (
     allocated INTEGER NOT NULL, used_at REAL NOT NULL, hits INTEGER NOT NULL DEFAULT 0
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS loose (digest TEXT PRIMARY KEY, since REAL NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS aliases (alias TEXT PRIMARY KEY, digest TEXT NOT NULL) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS aliases_by_digest ON aliases (digest);
 CREATE INDEX IF NOT EXISTS by_digest ON entries (digest);
 CREATE INDEX IF NOT EXISTS by_parent ON entries (parent) WHERE parent != '';
 CREATE INDEX IF NOT EXISTS by_use ON entries (kind, used_at);
@@ -118,6 +121,11 @@ def _row(entry: Stored) -> Row:
         entry.validated_at,
         entry.withdrawn,
     )
+
+
+def alias_of(digest: Digest) -> str:
+    """How a body is found by another digest than that which names it."""
+    return f"{digest.algorithm}:{digest.value}"
 
 
 def children(connection: sqlite3.Connection, parent: str) -> list[Stored]:
@@ -283,10 +291,14 @@ class Index:
         rows = self.connection.execute("SELECT digest, since FROM loose WHERE digest GLOB ?", (f"{prefix}*",))
         return {str(digest): float(since) for digest, since in rows}
 
-    def note_loose(self, new: Iterable[str], gone: Iterable[str], now: float) -> None:
-        """Note bodies that no entry names, and forget others."""
-        self.connection.executemany("INSERT OR IGNORE INTO loose VALUES (?, ?)", ((digest, now) for digest in new))
-        self.connection.executemany("DELETE FROM loose WHERE digest = ?", ((digest,) for digest in gone))
+    def note_loose(self, new: Mapping[str, Iterable[Digest]], gone: Iterable[str], now: float) -> None:
+        """Note bodies that no entry names, with their further digests, and forget others."""
+        run = self.connection.executemany
+        run("INSERT OR IGNORE INTO loose VALUES (?, ?)", ((digest, now) for digest in new))
+        aliases = [(alias_of(one), digest) for digest, further in new.items() for one in further]
+        run("INSERT OR REPLACE INTO aliases VALUES (?, ?)", aliases)
+        for table in ("loose", "aliases"):
+            run(f"DELETE FROM {table} WHERE digest = ?", [(digest,) for digest in gone])
 
     def keys_of(self, digest: str) -> list[str]:
         """The keys of the entries that name that body."""

@@ -14,7 +14,7 @@ from pathlib import Path
 from attrs import frozen
 
 from regcache.errors import CannotStore
-from regcache.http.messages import Kind, Stored
+from regcache.http.messages import Digest, Kind, Stored
 from regcache.logs import Log
 from regcache.store.blobs import blob_path
 from regcache.store.evict import plan
@@ -31,6 +31,8 @@ _ORPHAN_AGE = 7 * 86400.0
 #: Of the rows of a damaged index, how many are looked at in one go, and up to how many bytes of their bodies.
 _MOST_RESTORED, _MOST_HASHED = 64, 32 << 20
 _PIECE = 1 << 20
+#: The algorithms of the digests that registries state, beside that which names bodies.
+_FURTHER = ("sha512", "sha1")
 
 
 class IndexDamaged(CannotStore):
@@ -237,11 +239,14 @@ class Writer:
             _log.info("{n} entries were evicted.", n=len(gone))
         return gone
 
-    def sweep(self, name: str) -> None:
+    def sweep(self, name: str) -> bool:
         """
         Remove the bodies of one directory that no entry has named for a week, since they were first found so.
 
         Until then they stay: after a damaged index was rebuilt, what it had lost is adopted when it is asked for again.
+        For that, their further digests are noted.
+
+        :returns: whether all were looked at; if not, this wants to be repeated.
         """
         found: set[str] = set()
         with contextlib.suppress(FileNotFoundError):
@@ -251,11 +256,31 @@ class Writer:
         old = {digest for digest in nameless & known.keys() if self._now() - known[digest] > _ORPHAN_AGE}
         for digest in old:
             self._files.remove(blob_path(self._blobs, digest))
-        gone, new = (known.keys() - nameless) | old, nameless - known.keys()
+        gone, unknown = (known.keys() - nameless) | old, sorted(nameless - known.keys())
+        new: dict[str, list[Digest]] = {}
+        left = _MOST_HASHED
+        while unknown and left > 0:
+            digest = unknown.pop()
+            new[digest], size = self._further(digest)
+            left -= size
         if gone or new:
             self._transact(lambda: self.index.note_loose(new, gone, self._now()))
         if old:
             _log.info("{n} bodies that no entry had named for a week were removed.", n=len(old))
+        return not unknown
+
+    def _further(self, digest: str) -> tuple[list[Digest], int]:
+        """Digests of a body by which an index may state it, unless it is damaged; and its size."""
+        made = {name: hashlib.new(name) for name in ("sha256", *_FURTHER)}
+        size = 0
+        with contextlib.suppress(OSError), open(blob_path(self._blobs, digest), "rb") as file:
+            while piece := file.read(_PIECE):
+                size += len(piece)
+                for one in made.values():
+                    one.update(piece)
+        if made["sha256"].hexdigest() != digest:
+            return [], size
+        return [Digest(name, made[name].hexdigest()) for name in _FURTHER], size
 
     # Bodies that turn out wrong, and entries that turn out right.
 

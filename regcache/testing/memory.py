@@ -11,7 +11,7 @@ from twisted.internet.defer import Deferred, fail, maybeDeferred, succeed
 from zope.interface import implementer
 
 from regcache.errors import BlobDamaged, CannotStore
-from regcache.http.messages import Stored
+from regcache.http.messages import Digest, Stored
 from regcache.interfaces import IBody, IPartial, IStore
 
 __all__ = ["MemoryStore"]
@@ -117,13 +117,15 @@ class MemoryStore:
             raise CannotStore("It has more bytes than it may.")
         return _MemoryPartial(observe, most)
 
-    def adopt(self, digest: str, observe: Callable[[bytes], object] = bool) -> Deferred[IPartial | None]:
-        body = self.blobs.get(digest)
-        if self.refuses or body is None or hashlib.sha256(body).hexdigest() != digest:
-            return succeed(None)
-        partial = _MemoryPartial(observe, 0)
-        partial.write(body)
-        return succeed(partial)
+    def adopt(self, digest: Digest, observe: Callable[[bytes], object] = bool) -> Deferred[IPartial | None]:
+        named = {entry.digest for entry in self.entries.values()} if digest.algorithm != "sha256" else set()
+        for name, body in self.blobs.items():
+            told = digest.algorithm in hashlib.algorithms_available and name not in named and not self.refuses
+            if told and hashlib.new(digest.algorithm, body).hexdigest() == digest.value:
+                partial = _MemoryPartial(observe, 0)
+                partial.write(body)
+                return succeed(partial)
+        return succeed(None)
 
     def commit(self, partial: IPartial, entry: Stored) -> Deferred[None]:
         assert isinstance(partial, _MemoryPartial)
