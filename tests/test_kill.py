@@ -49,6 +49,7 @@ def test_no_wrong_byte_survives_a_kill(
         service.kill()
         origin.rate = 0
         service = start(*registries)
+        assert service.url, service.said
         assert list((tmp_path / "cache" / "partial").iterdir()) == []
         for path, body in bodies.items():
             status, headers, got = service.get(f"files{path}")
