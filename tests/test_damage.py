@@ -332,6 +332,21 @@ def test_an_index_for_which_there_is_no_room(tmp_path: Path) -> None:
     let_go(store)
 
 
+def test_a_transaction_that_was_undone_already(tmp_path: Path) -> None:
+    """As SQLite does where the disk is full: the totals are what they were, and the next goes on."""
+    store = opened(tmp_path)
+    put(store, "npm/a", b"a")
+    index = writer_of(store).index
+    index.begin()
+    index.insert([(entry("npm/b", b"b"), PAGE)], 1.0)
+    index.connection.execute("ROLLBACK")
+    index.rollback()
+    assert store.usage() == (PAGE, 1)
+    put(store, "npm/b", b"b")
+    assert store.usage() == (2 * PAGE, 2)
+    let_go(store)
+
+
 def test_room_is_asked_of_the_disk_it_is_on(tmp_path: Path) -> None:
     """What the disk says is free is what counts against min-free."""
     space = Space(0, 1000, int, bool)

@@ -205,7 +205,9 @@ class Index:
 
     def rollback(self) -> None:
         """Undo it."""
-        self.connection.execute("ROLLBACK")
+        # A disk that is full may have made SQLite do so by itself.
+        if self.connection.in_transaction:
+            self.connection.execute("ROLLBACK")
         self.allocated, self.entries = self._meta("allocated"), self._meta("entries")
 
     def insert(self, entries: Sequence[tuple[Stored, int]], now: float) -> set[str]:
