@@ -261,7 +261,7 @@ class Workload:
 
 
 @pytest.mark.parametrize(
-    ("seed", "steps"), [(1, 12), (2, 12), *[pytest.param(n, 40, marks=pytest.mark.soak) for n in range(3, 7)]]
+    ("seed", "steps"), [(1, 8), (2, 8), *[pytest.param(n, 40, marks=pytest.mark.soak) for n in range(3, 7)]]
 )
 def test_a_power_cut_at_every_moment(tmp_path: Path, seed: int, steps: int) -> None:
     """Before all that is done to the disk: what was durable is there, and each entry has its very body."""
