@@ -17,8 +17,8 @@ from regcache.errors import (
     RegCacheError,
     UpstreamError,
 )
-from regcache.flow.derive import PackedFact, unpacked
 from regcache.flow.documents import Documents
+from regcache.flow.facts import PackedFact, unpacked
 from regcache.flow.upstream import Answer
 from regcache.http.messages import Digest, Headers, Stored
 from regcache.interfaces import IRegistry
