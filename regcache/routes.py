@@ -16,6 +16,7 @@ from attrs import Factory, evolve, field, frozen
 from regcache.http.messages import Digest, Headers
 
 __all__ = [
+    "COPY",
     "Artifact",
     "Checksum",
     "Document",
@@ -28,6 +29,10 @@ __all__ = [
     "Route",
     "Source",
 ]
+
+#: In the key of an artifact, between what documents name it by and what tells copies from different places apart. It is
+#: in no address, so that no client can write it.
+COPY = "\t"
 
 
 @frozen(kw_only=True)
@@ -134,7 +139,8 @@ class Artifact:
     """
     A body that is streamed and served as it is, byte for byte.
 
-    :ivar key: names it within the registry; the same for every spelling of its address.
+    :ivar key: names it within the registry; the same for every spelling of its address. Where the address chooses among
+        places of the upstream, that follows behind :data:`COPY`: what came from one proves nothing of another.
     :ivar url: where it is upstream as far as its address tells; the facts of its index may know better.
     :ivar accept: the Accept field to ask for it with.
     :ivar content_type: what to serve it as; empty for what the upstream says.
@@ -171,6 +177,11 @@ class Artifact:
     digest_fields: tuple[tuple[str, str], ...] = ()
     packages: tuple[str, ...] = ()
     sound_by: str = ""
+
+    @property
+    def named(self) -> str:
+        """What facts name it by."""
+        return self.key.partition(COPY)[0]
 
     @property
     def documents(self) -> tuple[Document, ...]:

@@ -18,7 +18,7 @@ from xml.sax.saxutils import quoteattr
 import pytest
 from attrs import field, frozen
 
-from regcache.errors import BadDocument, ConfigError, MethodNotAllowed, NotFound
+from regcache.errors import BadDocument, ConfigError, DigestMismatch, MethodNotAllowed, NotFound
 from regcache.http.messages import Digest, RequestHead
 from regcache.registries import make
 from regcache.registries.nuget import NuGet
@@ -456,11 +456,32 @@ def test_a_package(path: str) -> None:
 def test_a_package_that_is_proven_elsewhere() -> None:
     """The address says where its registration is, on whichever host either of them is."""
     found = artifact("/at/https/files.example/reg/~/flat/a/1.0.0/a.1.0.0.nupkg")
-    assert (found.key, found.url) == ("package/a/1.0.0", f"{UPSTREAM}flat/a/1.0.0/a.1.0.0.nupkg")
+    assert (found.named, found.url) == ("package/a/1.0.0", f"{UPSTREAM}flat/a/1.0.0/a.1.0.0.nupkg")
     assert found.indexes[0].url == "https://files.example/reg/a/index.json"
     found = artifact("/reg/~/at/https/files.example/flat/a/1.0.0/a.1.0.0.nupkg")
     assert found.url == "https://files.example/flat/a/1.0.0/a.1.0.0.nupkg"
     assert found.indexes[0].url == f"{UPSTREAM}reg/a/index.json"
+
+
+def test_another_tenant_of_the_host() -> None:
+    """What came from a place that one client named is not the package of those who ask at another."""
+    release, good, evil = RELEASES[1], "https://shared.example/good/", "https://shared.example/evil/"
+    there, forged = Layout(url=good), b"PK forged"
+    told = base64.b64encode(hashlib.sha512(forged).digest()).decode()
+    entry = {"id": release.id, "version": release.version, "packageHash": told, "packageHashAlgorithm": "SHA512"}
+    leaf = {"packageContent": f"{evil}flat/{release.file}", "catalogEntry": entry}
+    kit = make_cache(make(RegistryOptions(name="nuget", type="nuget", url=good)))
+    kit.upstream.pages = pages(there) | {
+        f"{evil}flat/{release.file}": Page(body=forged),
+        f"{evil}reg/{release.place}.json": Page(body=json.dumps(leaf).encode()),
+    }
+    at = "at/https/shared.example/evil"
+    with pytest.raises(DigestMismatch):
+        kit.get(f"/{at}/flat/{release.file}")
+    for place in (f"{at}/reg/~/{at}/flat", f"none/~/{at}/flat", f"{at}/none/~/{at}/flat"):
+        assert kit.get(f"/{place}/{release.file}")[1] == forged
+        assert kit.get(f"/{there.flat}{release.file}")[1] == release.body
+        kit.advance(3600)
 
 
 @pytest.mark.parametrize(

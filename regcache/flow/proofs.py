@@ -102,7 +102,7 @@ class Proofs:
 
 
 def _named(facts: Mapping[str, PackedFact], route: Artifact) -> Fact | None:
-    return unpacked(facts[route.key]) if route.key in facts else None
+    return unpacked(facts[route.named]) if route.named in facts else None
 
 
 def _joined(fact: Fact, further: Fact | None) -> Fact:

@@ -17,7 +17,7 @@ from regcache.http.paths import quote, segments
 from regcache.interfaces import IRegistry
 from regcache.registries.jsontext import write_json
 from regcache.registries.nugetjson import INDEX, JSON, SEARCH, SERVICE, Package, is_id, normal, packages, read, types
-from regcache.routes import Artifact, Document, Fact, Facts, RegistryOptions, Route, Source
+from regcache.routes import COPY, Artifact, Document, Fact, Facts, RegistryOptions, Route, Source
 
 __all__ = ["NuGet"]
 
@@ -30,6 +30,7 @@ _SERVICE = ["v3", INDEX]
 _USUAL = "v3/registration5-gz-semver2"
 #: Addresses below the mount: what goes before one on another host, and between registrations and flat container.
 _AT, _PROVEN = "at", "~"
+_USUAL_PLACE = f"{_USUAL}/{_PROVEN}/v3-flatcontainer"
 #: What is served of the resources that a service index names.
 _LINKED = frozenset({"PackageBaseAddress", "RegistrationsBaseUrl", "VulnerabilityInfo", "Catalog"})
 _SEARCHES = frozenset({"SearchQueryService", "SearchAutocompleteService"})
@@ -132,8 +133,10 @@ class NuGet:
         name, number = name.lower(), normal(version)
         if not number or not is_id(name) or file.lower() != f"{name}.{version.lower()}.nupkg":
             raise NotFound("That is no address of a package: those end with ID/VERSION/ID.VERSION.nupkg.")
+        # Whoever asks says where the package is, and who proves it. It is that package only to those who ask there.
+        place = "/".join(map(quote, [*registrations, _PROVEN, *container[2:]]))
         return Artifact(
-            key=_key(name, number),
+            key=_key(name, number) + ("" if place == _USUAL_PLACE else COPY + place),
             url=self._url([*container[2:], name, number, f"{name}.{number}.nupkg"]),
             content_type="application/octet-stream",
             indexes=(self._json([*registrations, name, INDEX]),),
