@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import json
+import re
 import zlib
-from collections.abc import Iterator
 from typing import Any
 from urllib.parse import parse_qsl
 
 from regcache.errors import BadRequest
 from regcache.http.messages import RequestHead
-from regcache.ownership import admitted
+from regcache.ownership import admitted, mentioned, queried
 from regcache.routes import RegistryOptions
 
 __all__ = ["audited", "searched"]
 
 _MOST = 16 << 20
+_SCOPE = re.compile(r"scope:\W*([\w.-]+)")
 
 
 def audited(request: RequestHead, options: RegistryOptions) -> bytes | None:
@@ -37,9 +38,9 @@ def audited(request: RequestHead, options: RegistryOptions) -> bytes | None:
 
 def searched(query: str) -> tuple[str, ...]:
     """The names that a search may be for; ``scope:`` is one of its qualifiers (the registry's search document)."""
-    words = " ".join(value for name, value in parse_qsl(query) if name == "text").split()
-    scopes = [f"@{word.removeprefix('scope:').lstrip('@')}/" for word in words if word.startswith("scope:")]
-    return (*words, *(f"{word}/" for word in words if word.startswith("@")), *scopes)
+    words = queried(query)
+    scopes = _SCOPE.findall(" ".join(sorted(value for _, value in parse_qsl(query))))
+    return (*words, *(f"@{scope}/" for scope in scopes), *(f"{word}/" for word in words if word.startswith("@")))
 
 
 def _unzipped(body: bytes) -> bytes:
@@ -52,17 +53,8 @@ def _unzipped(body: bytes) -> bytes:
 
 def _without(told: Any, options: RegistryOptions) -> Any:
     if isinstance(told, dict):
-        return {name: _without(one, options) for name, one in told.items() if admitted(options, _named(name))}
+        return {name: _without(one, options) for name, one in told.items() if admitted(options, mentioned(name))}
     if isinstance(told, list):
-        kept = (one for one in told if not isinstance(one, str) or admitted(options, _named(one)))
+        kept = (one for one in told if not isinstance(one, str) or admitted(options, mentioned(one)))
         return [_without(one, options) for one in kept]
-    return "" if isinstance(told, str) and not admitted(options, _named(told)) else told
-
-
-def _named(text: str) -> Iterator[str]:
-    """The names of packages that a text may hold: alone, with a version, as an alias, in a path or a URL."""
-    segments = text.removeprefix("npm:").split("/")
-    for segment, following in zip(segments, [*segments[1:], ""], strict=True):
-        name = f"{segment}/{following}" if segment.startswith("@") else segment
-        yield name
-        yield name[:1] + name[1:].partition("@")[0]
+    return "" if isinstance(told, str) and not admitted(options, mentioned(told)) else told

@@ -15,6 +15,7 @@ from regcache.http.messages import RequestHead
 from regcache.http.origins import Origin, Origins
 from regcache.http.paths import quote, segments
 from regcache.interfaces import IRegistry
+from regcache.ownership import queried
 from regcache.registries.jsontext import write_json
 from regcache.registries.nugetjson import INDEX, JSON, SEARCH, SERVICE, Package, is_id, normal, packages, read, types
 from regcache.routes import COPY, Artifact, Document, Fact, Facts, RegistryOptions, Route, Source
@@ -46,6 +47,8 @@ _LINKS = frozenset({"@id", "registration", "parent", "catalogEntry", "contentUrl
 #: Files that lie beside a package in the flat container.
 _BESIDE = frozenset({"readme", "icon", "license"})
 _CATALOG_LEAF = re.compile(r"(?:^|/)catalog\d*/data/")
+_LONGEST = 255
+_END = re.compile(r"\.\d|\.[a-z]+$", re.IGNORECASE)
 _SEARCHED = re.compile(r"query|search|autocomplete", re.IGNORECASE)
 _MINUTE = 60.0
 _READ_ONLY = "Publishing goes to the registry itself."
@@ -113,8 +116,7 @@ class NuGet:
         asked = f"?{asked}" if asked else ""
         made = self._document(f"{SEARCH}/{'/'.join(map(quote, parts))}{asked}", self._url(parts) + asked)
         # A search may name a package in a qualifier or in quotes (the registry's search syntax).
-        words = re.split(r'[\s:"]+', " ".join(value for _, value in parse_qsl(query)))
-        return evolve(made, ttl=_MINUTE, packages=tuple(filter(None, words)))
+        return evolve(made, ttl=_MINUTE, packages=(*_named(parts), *queried(query)))
 
     def _json(self, parts: list[str], query: str = "") -> Document:
         parts = _canonical(parts)
@@ -125,7 +127,7 @@ class NuGet:
             self._document(f"{JSON}/{'/'.join(map(quote, parts))}{asked}", self._url(parts) + asked),
             mutable=not _CATALOG_LEAF.search("/".join(parts)),
             family="/".join(["registration", *map(quote, family)]),
-            packages=_named(parts),
+            packages=(*_named(parts), *queried(query)),
         )
 
     def _package(self, registrations: list[str], parts: list[str]) -> Artifact:
@@ -311,9 +313,9 @@ def _canonical(parts: list[str]) -> list[str]:
 
 
 def _named(parts: list[str]) -> tuple[str, ...]:
-    """The packages that an address may name: by a whole segment, or by what is before a version or a suffix in one."""
+    """The packages that an address may name: by a segment, or by what is before a version or an ending in its last."""
     parts = parts[3:] if parts[:1] == [_AT] else parts
-    ends = {name[: end.start()] for name in parts for end in re.finditer(r"\.\d|\.[a-z]+$", name, re.IGNORECASE)}
+    ends = {file[: end.start()] for file in parts[-1:] for end in _END.finditer(file[:_LONGEST])}
     return tuple(sorted({*parts, *ends}))
 
 
