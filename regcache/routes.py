@@ -238,12 +238,13 @@ class Relay:
     A request that is passed on with its body and whose answer is never stored, such as an audit.
 
     :ivar url: where it goes.
-    :ivar body: what is sent in place of the client's body, plain; None for that as it came.
+    :ivar document: what the client's body is, if it is not to be sent as it came but in the form that the registry's
+        ``represent`` makes of it: what may hold megabytes is read where it delays nobody.
     :ivar packages: the names of packages that its address tells the upstream.
     """
 
     url: str
-    body: bytes | None = None
+    document: str = ""
     packages: tuple[str, ...] = ()
 
 

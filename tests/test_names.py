@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from regcache.config import load
-from regcache.errors import BadRequest, NotFound, UpstreamError
+from regcache.errors import BadRequest, NotFound, PayloadTooLarge, UpstreamError
 from regcache.http.messages import Headers, RequestHead
 from regcache.ownership import matches
 from regcache.registries import factory, make
@@ -215,24 +215,44 @@ def test_audits_do_not_name_them(form: str, coding: str) -> None:
     """Whatever form the audit has, and whether it is packed: what goes upstream holds none of our names."""
     told, left = AUDITS[form]
     body = json.dumps(told).encode()
-    registry = public("npm").registry
-    head = RequestHead(
-        method="POST",
-        path="/-/npm/v1/security/advisories/bulk" if form == "bulk" else "/-/npm/v1/security/audits/quick",
-        headers=Headers.of({"content-encoding": coding}) if coding else Headers(),
-        body=gzip.compress(body) if coding else body,
+    kit, there = public("npm"), "-/npm/v1/security/advisories/bulk"
+    kit.upstream.pages[f"http://npm.test/{there}"] = Page(body=b"{}")
+    fields = Headers.of({"content-encoding": coding} if coding else {})
+    kit.get_head(
+        RequestHead(method="POST", path=f"/{there}", headers=fields, body=gzip.compress(body) if coding else body)
     )
-    found = registry.route(head)
-    assert isinstance(found, Relay)
-    assert json.loads(found.body or b"") == left
+    assert list(map(json.loads, kit.upstream.bodies)) == [left]
 
 
 @pytest.mark.parametrize("body", [b"", b"not JSON", b'{"corp-x"', b"\xff", b"[" * 100_000])
 def test_an_audit_that_nobody_can_read_is_not_passed_on(body: bytes) -> None:
     """It might name anything."""
-    head = RequestHead(method="POST", path="/-/npm/v1/security/advisories/bulk", body=body)
-    with pytest.raises(BadRequest):
-        public("npm").registry.route(head)
+    kit = public("npm")
+    for fields in ({}, {"content-encoding": "gzip"}, {"content-encoding": "br"}):
+        head = RequestHead(
+            method="POST", path="/-/npm/v1/security/advisories/bulk", body=body, headers=Headers.of(fields)
+        )
+        with pytest.raises(BadRequest):
+            kit.get_head(head)
+    assert kit.upstream.asked == []
+
+
+def test_an_audit_that_unpacks_to_too_much() -> None:
+    """Reading it takes time, which a few bytes could take a lot of."""
+    head = RequestHead(
+        method="POST",
+        path="/-/npm/v1/security/advisories/bulk",
+        headers=Headers.of({"content-encoding": "gzip"}),
+        body=gzip.compress(b"[" + b"0," * (4 << 20) + b"0]"),
+    )
+    with pytest.raises(PayloadTooLarge):
+        public("npm").get_head(head)
+
+
+def test_an_audit_is_read_where_it_delays_nobody() -> None:
+    """What it means is known before it has been read, whatever it holds."""
+    head = RequestHead(method="POST", path="/-/npm/v1/security/advisories/bulk", body=b"not read")
+    assert isinstance(public("npm").registry.route(head), Relay)
 
 
 def test_a_packed_audit_is_sent_plain() -> None:
@@ -251,7 +271,7 @@ def test_an_audit_is_untouched_where_nothing_is_ours() -> None:
     registry = make(RegistryOptions(name="npm", type="npm"))
     found = registry.route(RequestHead(method="POST", path="/-/npm/v1/security/advisories/bulk", body=b"odd"))
     assert isinstance(found, Relay)
-    assert found.body is None
+    assert not found.document
 
 
 @given(st.text())

@@ -4,36 +4,30 @@ from __future__ import annotations
 
 import json
 import re
-import zlib
 from typing import Any
 from urllib.parse import parse_qsl
 
-from regcache.errors import BadRequest
-from regcache.http.messages import RequestHead
+from regcache.errors import BadDocument
 from regcache.ownership import admitted, mentioned, queried
-from regcache.routes import RegistryOptions
+from regcache.routes import RegistryOptions, Source
 
-__all__ = ["audited", "searched"]
+__all__ = ["AUDIT", "audited", "searched"]
 
-_MOST = 16 << 20
+#: The key of what is no document of the registry, but one for it.
+AUDIT = "-/audit"
 _SCOPE = re.compile(r"scope:\W*([\w.-]+)")
 
 
-def audited(request: RequestHead, options: RegistryOptions) -> bytes | None:
+def audited(source: Source, options: RegistryOptions) -> bytes:
     """
     What an audit may tell an upstream: the packages that are another's are left out, at whatever depth they are named.
 
-    :returns: the body to send, plain; None for the client's as it came.
-    :raises regcache.errors.BadRequest: if nobody can see which names are in it.
+    :raises regcache.errors.BadDocument: if nobody can see which names are in it.
     """
-    if not options.elsewhere:
-        return None
     try:
-        zipped = request.headers.get("content-encoding").lower() in ("gzip", "x-gzip")
-        told = json.loads(_unzipped(request.body) if zipped else request.body)
-        return json.dumps(_without(told, options)).encode()
-    except (ValueError, RecursionError, zlib.error):
-        raise BadRequest("The audit is not JSON, so that nobody can see which names are in it.") from None
+        return json.dumps(_without(json.loads(source.body), options)).encode()
+    except (ValueError, RecursionError):
+        raise BadDocument("The audit is not JSON, so that nobody can see which names are in it.") from None
 
 
 def searched(query: str) -> tuple[str, ...]:
@@ -41,14 +35,6 @@ def searched(query: str) -> tuple[str, ...]:
     words = queried(query)
     scopes = _SCOPE.findall(" ".join(sorted(value for _, value in parse_qsl(query))))
     return (*words, *(f"@{scope}/" for scope in scopes), *(f"{word}/" for word in words if word.startswith("@")))
-
-
-def _unzipped(body: bytes) -> bytes:
-    unpacking = zlib.decompressobj(zlib.MAX_WBITS | 16)
-    found = unpacking.decompress(body, _MOST)
-    if unpacking.unconsumed_tail or not unpacking.eof:
-        raise ValueError("too much, or not all")
-    return found
 
 
 def _without(told: Any, options: RegistryOptions) -> Any:
