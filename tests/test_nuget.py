@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import gzip
 import hashlib
 import io
@@ -18,7 +19,7 @@ from xml.sax.saxutils import quoteattr
 import pytest
 from attrs import field, frozen
 
-from regcache.errors import BadDocument, ConfigError, DigestMismatch, MethodNotAllowed, NotFound
+from regcache.errors import BadDocument, ConfigError, DigestMismatch, LinksLeave, MethodNotAllowed, NotFound
 from regcache.http.messages import Digest, RequestHead
 from regcache.registries import make
 from regcache.registries.nuget import NuGet
@@ -603,6 +604,43 @@ def test_another_host_that_is_not_named() -> None:
     """An address on it is asked of the upstream, which may be a cache that knows it."""
     assert document("/at/https/evil.test/a.json").url == f"{UPSTREAM}at/https/evil.test/a.json"
     assert document("/at/https/files.example/a.json").url == "https://files.example/a.json"
+
+
+OTHER = "https://other.example/"
+
+
+@pytest.mark.parametrize(
+    ("path", "found", "links"),
+    [
+        (f"{USUAL}a/index.json", {"items": [{"@id": f"{OTHER}page.json", "count": 1}]}, 1),
+        (f"{USUAL}a/index.json", {"items": [{"@id": f"{OTHER}page.json", "items": []}]}, 0),
+        (f"{USUAL}a/page/1/2.json", {"items": [{"packageContent": f"{OTHER}a", "catalogEntry": {"id": "?"}}]}, 1),
+        (f"{USUAL}a/page/1/2.json", {"items": [{"catalogEntry": {"packageContent": f"{OTHER}a"}}]}, 1),
+        (f"{USUAL}a/1.0.0.json", {"@id": f"{OTHER}leaf.json", "packageContent": f"{OTHER}a"}, 1),
+        ("v3/vulnerabilities/index.json", [{"@name": "base", "@id": f"{OTHER}base.json"}], 1),
+        ("v3/catalog0/index.json", {"items": [{"@id": f"{OTHER}page0.json"}, {"@id": f"{UPSTREAM}page1.json"}]}, 1),
+        ("search/query", {"data": [{"registration": f"{OTHER}a.json", "versions": [{"@id": f"{OTHER}1.json"}]}]}, 2),
+        (f"{USUAL}a/index.json", {"items": [{"@id": "page/1.json"}, {"@id": 1}, None, [[{}]]], "data": ["x"]}, 0),
+    ],
+)
+def test_links_by_which_clients_would_go_on_past_the_cache(path: str, found: Any, links: int) -> None:
+    """Each is known, so that it can be told of, and refused where that is wanted."""
+    document = path if path.startswith("search/") else f"json/{path}"
+    source = Source(body=json.dumps(found).encode(), content_type="application/json", url=UPSTREAM + path)
+    foreign = source_of().facts(document, source).foreign
+    assert sum(number for number, _ in foreign.values()) == links
+    kit = make_cache(make(RegistryOptions(name="nuget", type="nuget", url=UPSTREAM, strict_links=True)))
+    kit.upstream.pages[UPSTREAM + path.removeprefix("search/")] = Page(body=source.body)
+    with pytest.raises(LinksLeave) if links else contextlib.nullcontext():
+        kit.get(f"/{path.removeprefix('search/')}")
+
+
+def test_a_size_that_is_none() -> None:
+    """Some sources publish 0 bytes for whatever they have."""
+    entry = {"id": "a", "version": "1.0.0", "packageSize": 0}
+    found = {"packageContent": f"{UPSTREAM}a", "catalogEntry": entry}
+    source = Source(body=json.dumps(found).encode(), content_type="application/json", url=UPSTREAM)
+    assert source_of().facts(f"json/{USUAL}a/1.0.0.json", source)["package/a/1.0.0"].size is None
 
 
 @pytest.mark.parametrize("method", ["PUT", "DELETE", "POST"])

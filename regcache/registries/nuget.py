@@ -17,7 +17,19 @@ from regcache.http.paths import quote, segments
 from regcache.interfaces import IRegistry
 from regcache.ownership import queried
 from regcache.registries.jsontext import write_json
-from regcache.registries.nugetjson import INDEX, JSON, SEARCH, SERVICE, Package, is_id, normal, packages, read, types
+from regcache.registries.nugetjson import (
+    INDEX,
+    JSON,
+    SEARCH,
+    SERVICE,
+    Package,
+    followed,
+    is_id,
+    normal,
+    packages,
+    read,
+    types,
+)
 from regcache.routes import COPY, Artifact, Document, Fact, Facts, RegistryOptions, Route, Source
 
 __all__ = ["NuGet"]
@@ -189,10 +201,9 @@ class NuGet:
         if document == SERVICE:
             return Facts({}, [url for _, url in _resources(found) if not self._origins.allows(url)])
         made: dict[str, Fact] = {}
-        foreign: list[str] = []
+        foreign = [url for url in followed(found) if "://" in url and not self._origins.allows(url.partition("#")[0])]
         for package in packages(document, found):
             if package.url and not self._origins.allows(package.url):
-                foreign.append(package.url)
                 continue
             made[_key(package.id, package.version)] = Fact(
                 url=package.url,
@@ -261,6 +272,9 @@ class NuGet:
         for resource, path, url in resources:
             names = set(map(_name, types(resource)))
             if path is None or (_SIGNATURES in names and not base.startswith("https:")):
+                continue
+            if "?" in path and names & _LINKED:
+                # Nothing can follow such an address.
                 continue
             if names & _SEARCHES and not _is_search(path.split("/")):
                 continue
