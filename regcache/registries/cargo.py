@@ -95,10 +95,10 @@ class Cargo:
     def _target(self, parts: tuple[str, ...], query: str) -> str:
         """The URL upstream that an address of ours holds."""
         scheme, authority, *path = parts
-        url = f"{scheme}://{authority}/" + "/".join(map(quote, path))
-        origin = Origin.of(url)
+        origin = Origin.of(f"{scheme}://{authority}/")
         if origin is None or not self._origins.admits(origin) or not all(path) or "?" in authority or "#" in authority:
             raise NotFound(f"Crates may not come from there; artifact-hosts of {self.options.name} says from where.")
+        url = f"{origin.scheme}://{origin.authority}/" + "/".join(map(quote, path))
         return url + (f"?{query}" if query else "")
 
     @staticmethod
