@@ -19,7 +19,15 @@ from xml.sax.saxutils import quoteattr
 import pytest
 from attrs import field, frozen
 
-from regcache.errors import BadDocument, ConfigError, DigestMismatch, LinksLeave, MethodNotAllowed, NotFound
+from regcache.errors import (
+    BadDocument,
+    ConfigError,
+    DigestMismatch,
+    LinksLeave,
+    MethodNotAllowed,
+    NotFound,
+    UpstreamError,
+)
 from regcache.http.messages import Digest, RequestHead
 from regcache.registries import make
 from regcache.registries.nuget import NuGet
@@ -604,6 +612,22 @@ def test_another_host_that_is_not_named() -> None:
     """An address on it is asked of the upstream, which may be a cache that knows it."""
     assert document("/at/https/evil.test/a.json").url == f"{UPSTREAM}at/https/evil.test/a.json"
     assert document("/at/https/files.example/a.json").url == "https://files.example/a.json"
+
+
+def test_a_leaf_in_trouble_is_no_absence() -> None:
+    """Where a package is somewhere else, and its registration is in parts, the leaf alone tells: it may come later."""
+    release, layout = RELEASES[1], Layout(paged=("Fx.Lib",))
+    kit = make_cache(source_of())
+    kit.upstream.pages = pages(layout)
+    there, leaf = f"{UPSTREAM}download/{release.place}", layout.leaf(release)
+    moved = {**leaf, "packageContent": there, "catalogEntry": layout.entry(release)}
+    kit.upstream.pages |= {leaf["@id"]: Page(status=503), there: Page(body=release.body)}
+    del kit.upstream.pages[UPSTREAM + layout.flat + release.file]
+    with pytest.raises(UpstreamError):
+        kit.get(f"/{USUAL}{release.file}")
+    kit.upstream.pages[leaf["@id"]] = Page(body=json.dumps(moved).encode())
+    kit.advance(30)
+    assert kit.get(f"/{USUAL}{release.file}")[1] == release.body
 
 
 OTHER = "https://other.example/"
