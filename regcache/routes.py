@@ -50,6 +50,8 @@ class RegistryOptions:
     :ivar strict_links: whether a document is refused that holds a link past this cache.
     :ivar names: patterns of names of packages that are its upstream's alone.
     :ivar elsewhere: patterns of names that are another's, and for which this one is never asked.
+    :ivar has_credentials: whether its upstream is asked with credentials or a certificate, so that what comes from
+        there may not be for everybody. What they are stands in no options.
     :ivar extra: options that only this type knows, by the names it declares in ``option_names``.
     :ivar further: the registry's further upstreams, in the order in which they are asked for what those before have
         not; each with options of its own, made by :meth:`followed_by`.
@@ -66,6 +68,7 @@ class RegistryOptions:
     strict_links: bool = False
     names: tuple[str, ...] = ()
     elsewhere: tuple[str, ...] = ()
+    has_credentials: bool = False
     extra: Mapping[str, str] = field(factory=dict)
     further: tuple[RegistryOptions, ...] = ()
     place: str = ""

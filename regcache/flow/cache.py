@@ -172,6 +172,7 @@ class Cache:
                 url=route.url,
                 headers=context.request_fields.replacing(fields),
                 allows=registry.allows,
+                registry=registry.options.name,
                 body=body,
             )
             # It serves nobody to wait long for what is asked beside an install.
@@ -179,6 +180,8 @@ class Cache:
             answer = await context.upstream.ask(ask, patience, patience)
             raw = await collect(answer, _MOST_RELAYED)
             said = await context.in_thread(decoded, raw, answer.coding, _MOST_RELAYED)
+            if answer.status >= 400:
+                said = answer.hushed(said.decode("utf-8", "surrogateescape")).encode("utf-8", "surrogateescape")
         finally:
             self._relaying -= 1
         kind = answer.headers.get("content-type") or "application/octet-stream"
