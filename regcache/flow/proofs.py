@@ -79,16 +79,23 @@ class Proofs:
         followed = await self._followed(registry, route, known)
         if followed is not None and followed.digests:
             return followed
-        fact = None
+        fact, trouble = None, None
         if route.proof is not None:
-            with contextlib.suppress(RegCacheError, TimeoutError):
+            try:
                 fact = _named(await self._documents.glimpse(registry, route.proof), route)
                 fact = await self._followed(registry, route, fact)
+            except NotFound:
+                pass
+            except (RegCacheError, TimeoutError) as error:
+                trouble = _unasked(error)
         for document in route.indexes[:1] if route.proof else route.indexes:
             if fact is None:
                 fact = await self._from_index(registry, route, document)
         if fact is None and route.sidecars:
             fact = await self._documents.beside(registry, route, wanted)
+        if fact is None and trouble is not None:
+            # An index that is in several parts need not name all that there is.
+            raise trouble
         return known if fact is None else fact
 
     async def _from_index(self, registry: IRegistry, route: Artifact, document: Document) -> Fact | None:
@@ -98,11 +105,15 @@ class Proofs:
         except NotFound:
             return None
         except (RegCacheError, TimeoutError) as error:
-            raise UpstreamError(getattr(error, "detail", "") or "Its index does not come in time.") from None
+            raise _unasked(error) from None
+
+
+def _unasked(error: Exception) -> UpstreamError:
+    return UpstreamError(getattr(error, "detail", "") or "Its index does not come in time.")
 
 
 def _named(facts: Mapping[str, PackedFact], route: Artifact) -> Fact | None:
-    return unpacked(facts[route.key]) if route.key in facts else None
+    return unpacked(facts[route.named]) if route.named in facts else None
 
 
 def _joined(fact: Fact, further: Fact | None) -> Fact:
