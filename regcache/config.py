@@ -122,6 +122,7 @@ OPTIONS = (
         "",
         "The host names it answers under, or *. Default: loopback names, the machine's name and public-url's host.",
     ),
+    Option("auth", values.file, "", "A file of who may use it, NAME:HASH a line. Default: whoever --allow lets in."),
     Option("public-url", values.optional_url, "", "The URL by which clients reach it, if not the one they ask for."),
     Option("offline", values.truth, "no", "Never contact a registry; what is not stored is answered 504.", flag=True),
     Option("upstream-ca", values.certificates, "", "A PEM file of certificates to trust beside the system's."),
@@ -146,9 +147,12 @@ OPTIONS = (
 )
 _BY_NAME = {option.name: option for option in OPTIONS}
 #: The readers to which ``yes`` or ``5`` are as good as any text: in a file, only text may stand for them.
-_ANY_TEXT = (values.directory, values.target)
+_ANY_TEXT = (values.directory, values.file, values.target)
 #: The keys of a table ``[registries.NAME]`` that every type knows.
-REGISTRY_KEYS = ("type", "url", "artifact-hosts", "ttl", "refresh-after", "negative-ttl", "strict-links", "names")
+REGISTRY_KEYS = (
+    *("type", "url", "artifact-hosts", "ttl", "refresh-after", "negative-ttl", "strict-links", "names"),
+    *("shared", "readers"),
+)
 
 
 @frozen(kw_only=True)
@@ -173,6 +177,7 @@ class Config:
     allow: tuple[Network, ...] = _LOOPBACK
     trust_proxy: tuple[Network, ...] = ()
     hosts: tuple[str, ...] = ()
+    auth: str = ""
     public_url: str = ""
     offline: bool = False
     upstream_ca: str = ""
@@ -341,6 +346,8 @@ def _registry(
         ttl=read("ttl", values.duration, config.ttl),
         refresh_after=read("refresh-after", values.optional_duration, config.refresh_after),
         negative_ttl=read("negative-ttl", values.duration, config.negative_ttl),
+        shared=read("shared", values.truth, False),
+        readers=read("readers", values.items, ()),
         names=read("names", values.items, ()),
         strict_links=read("strict-links", values.truth, config.strict_links),
         extra={key: value for key, value in table.items() if key in extras},

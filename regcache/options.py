@@ -9,11 +9,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn, TextIO
 
 from twisted.internet.endpoints import serverFromString
+from twisted.internet.task import Clock
 from twisted.logger import LoggingFile
 from twisted.python import usage
 
 from regcache import registries
 from regcache._version import __version__
+from regcache.auth import Door
 from regcache.config import OPTIONS, Config, load, warnings
 from regcache.errors import ConfigError
 
@@ -162,6 +164,7 @@ class Options(usage.Options):
             self.config = load(self.said, environ, lambda kind: registries.factory(kind).option_names)
             for options in self.config.registries:
                 registries.make(options)
+            Door(self.config.auth, self.config.registries, Clock()).probe()
             for one in self.config.listen:
                 check_endpoint(one.endpoint)
         except ConfigError as error:

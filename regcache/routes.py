@@ -39,12 +39,17 @@ class RegistryOptions:
     :ivar type: the entry point that implements it, such as ``pypi``.
     :ivar url: its upstream, ending with ``/``; empty for the type's own default.
     :ivar artifact_hosts: further ``host``, ``host:port`` or ``*.domain`` from which linked artifacts may come.
+    :ivar shared: whether everybody may read it whose address is allowed, without saying who they are.
+    :ivar readers: the names of those who may read it; empty for all who may use the cache.
+    :ivar closed: whether its clients have to say who they are.
     :ivar ttl: seconds for which a mutable entry counts as fresh.
     :ivar refresh_after: seconds after which a fresh one is revalidated all the same; None for never.
     :ivar negative_ttl: seconds for which "there is none" is remembered.
     :ivar strict_links: whether a document is refused that holds a link past this cache.
     :ivar names: patterns of names of packages that are its upstream's alone.
     :ivar elsewhere: patterns of names that are another's, and for which this one is never asked.
+    :ivar has_credentials: whether its upstream is asked with credentials or a certificate, so that what comes from
+        there may not be for everybody. What they are stands in no options.
     :ivar extra: options that only this type knows, by the names it declares in ``option_names``.
     :ivar further: the registry's further upstreams, in the order in which they are asked for what those before have
         not; each with options of its own, made by :meth:`followed_by`.
@@ -55,12 +60,16 @@ class RegistryOptions:
     type: str
     url: str = ""
     artifact_hosts: tuple[str, ...] = ()
+    shared: bool = False
+    readers: tuple[str, ...] = ()
+    closed: bool = False
     ttl: float = 86400.0
     refresh_after: float | None = 600.0
     negative_ttl: float = 60.0
     strict_links: bool = False
     names: tuple[str, ...] = ()
     elsewhere: tuple[str, ...] = ()
+    has_credentials: bool = False
     extra: Mapping[str, str] = field(factory=dict)
     further: tuple[RegistryOptions, ...] = ()
     place: str = ""

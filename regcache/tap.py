@@ -17,7 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from attrs import frozen
+from attrs import evolve, frozen
 from twisted.application.service import IService, MultiService, Service
 from twisted.internet import endpoints
 from twisted.internet.defer import Deferred, DeferredList, inlineCallbacks, maybeDeferred
@@ -29,6 +29,7 @@ from regcache import registries
 from regcache._version import __version__
 from regcache.access import Access
 from regcache.accesslog import AccessLog
+from regcache.auth import Door, is_closed
 from regcache.config import Config, Listen
 from regcache.errors import ConfigError
 from regcache.flow.cache import Cache
@@ -77,9 +78,12 @@ class CacheService(Service):
         token = f"regcache-{secrets.token_hex(6)}"
         self.house = House(
             cache=Cache(self._context(token)),
-            registries={options.name: registries.make(options) for options in config.registries},
+            registries={
+                one.name: registries.make(evolve(one, closed=is_closed(one, config.auth))) for one in config.registries
+            },
             config=config,
             access=Access(config),
+            door=Door(config.auth, config.registries, reactor, self._in_thread, secrets.token_bytes(32)),
             clock=reactor,
             now=time.time,
             running=lambda: bool(self.running),
@@ -123,6 +127,7 @@ class CacheService(Service):
         self.hurry()
 
     def startService(self) -> None:
+        self.house.door.open()
         self.house.log.open()
         self.store.open_directory()
         self.store.start()
