@@ -4,7 +4,6 @@ The Resource tree: requests in, replies out. Nothing here decides anything about
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from typing import Any
@@ -41,6 +40,7 @@ from regcache.http.messages import Headers, RequestHead
 from regcache.interfaces import IRegistry
 from regcache.logs import Log
 from regcache.pages import CLIENTS, FOR_BROWSERS, LIVE, clients, health, live, overview
+from regcache.targets import below_mount, split_name, split_target
 
 __all__ = ["House", "RegCacheResource"]
 
@@ -212,9 +212,9 @@ class _Exchange:
     async def _reply(self) -> Reply:
         house, request = self._house, self._request
         headers, target = _headers(request), request.uri.decode("latin-1")
-        named, target = _split_target(target, request.method)
-        prefix, path, query = _below_mount(request, target)
-        name, rest = (self._only, path) if self._only else _split(path)
+        named, target = split_target(target, request.method)
+        prefix, path, query = below_mount(request, target)
+        name, rest = (self._only, path) if self._only else split_name(path)
         # Whoever is refused is told so in its own format.
         self._registry = house.registries.get(name)
         self._peer = house.access.peer(getattr(request.client, "host", None) or "", headers)
@@ -363,38 +363,3 @@ def _local(request: Request) -> str:
     host = request.getHost()
     name, port = getattr(host, "host", "localhost"), getattr(host, "port", 80)
     return f"[{name}]:{port}" if ":" in name else f"{name}:{port}"
-
-
-def _split_target(target: str, method: bytes) -> tuple[str, str]:
-    """
-    The authority that a target in absolute form names, which counts more than the Host field (RFC 9112 section 3.2.2),
-    and the rest of it.
-    """
-    if target.startswith("/"):
-        return "", target
-    scheme, sep, rest = target.partition("://")
-    if not sep or scheme.lower() not in ("http", "https") or method == b"CONNECT":
-        raise BadRequest("This is a cache for registries, not a forward proxy: ask for a path.")
-    authority = re.split("[/?]", rest, maxsplit=1)[0]
-    return authority, rest[len(authority) :] if rest[len(authority) :].startswith("/") else "/" + rest[len(authority) :]
-
-
-def _below_mount(request: Request, target: str) -> tuple[str, str, str]:
-    """
-    The mount's path, the raw path below it, and the query.
-
-    Twisted's own path segments are decoded, so the raw target is walked again by their number.
-    """
-    path, _, query = target.partition("?")
-    mounted = [segment for segment in request.prepath or () if segment]
-    pieces = path.split("/")
-    at, seen = 1, 0
-    while seen < len(mounted) and at < len(pieces):
-        seen += bool(pieces[at])
-        at += 1
-    return "/".join(pieces[:at]), "/" + "/".join(pieces[at:]), query
-
-
-def _split(path: str) -> tuple[str, str]:
-    name, _, rest = path.lstrip("/").partition("/")
-    return name, "/" + rest

@@ -17,7 +17,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from regcache import registries, values
-from regcache.config import OPTIONS, REGISTRY_KEYS, Config, Listen, default_cache_dir, load, warnings
+from regcache.cautions import warnings
+from regcache.config import OPTIONS, REGISTRY_KEYS, Config, Listen, default_cache_dir, load
 from regcache.errors import ConfigError
 from regcache.options import Options, check_endpoint
 from regcache.routes import RegistryOptions
@@ -579,11 +580,18 @@ def test_wide_ports(listen: list[str], said: tuple[str, ...], warned: bool) -> N
 
 
 def test_proxy_variables() -> None:
-    """Proxy variables, which are not honoured, give a warning."""
-    for name in ("https_proxy", "HTTP_PROXY", "ALL_PROXY"):
-        (line,) = warnings(configured(), {name: "http://proxy:3128"}, ())
-        assert name.upper() in line
-    assert warnings(configured(), {"HTTPS_PROXY": "", "NO_PROXY": "x"}, ()) == []
+    """Proxies are read from the environment; a part of NO_PROXY that means nothing gives a warning where it counts."""
+    environ = {"HTTPS_PROXY": "http://user:secret@proxy:3128", "no_proxy": "192.168.*,.example"}
+    config = configured({}, environ)
+    assert str(config.proxies.to("https", "a.invalid", 443)) == "http://proxy:3128"
+    assert config.proxies.to("https", "a.example", 443) is None
+    assert "secret" not in repr(config)
+    (line,) = warnings(config, environ, ())
+    assert line.startswith("NO_PROXY: '192.168.*' is no host")
+    assert warnings(configured({}, {"NO_PROXY": "192.168.*"}), {}, ()) == []
+    told = complaint({}, {"ALL_PROXY": "socks5://user:secret@proxy"})
+    assert told.startswith("ALL_PROXY names no proxy that can be used")
+    assert "secret" not in told
 
 
 def test_misspelt_variables() -> None:

@@ -21,9 +21,14 @@ LEVELS = {
     "regcache.logs": 0,
     "regcache.values": 0,
     "regcache.http.messages": 0,  # the words that all the others speak in
+    "regcache.http.origins": 0,
+    "regcache.http.proxies": 0,
+    "regcache.credentials": 0,
     "regcache.routes": 0,
     "regcache.interfaces": 0,
     "regcache.config": 0,
+    "regcache.cautions": 0,
+    "regcache.places": 0,
     "regcache.ownership": 1,
     "regcache.http": 1,
     "regcache.registries": 2,
@@ -35,8 +40,10 @@ LEVELS = {
     "regcache.pages": 4,
     "regcache.readers": 4,
     "regcache.site": 4,
+    "regcache.targets": 4,
     "regcache.web": 4,
     "regcache.options": 5,
+    "regcache.outward": 5,
     "regcache.tap": 5,
     "regcache.testing": 5,
     "regcache.__main__": 6,
@@ -120,8 +127,10 @@ def test_pure_parts(module: str) -> None:
     """What decides does no input and output, asks no clock and knows no reactor: it gets values and returns them."""
     # Reading the configuration is asking the process and the disk; interfaces name types only.
     outside = {
-        "regcache.config": {"os", "sys", "pathlib"},
+        "regcache.config": {"os", "pathlib"},
+        "regcache.places": {"os", "sys"},
         "regcache.values": {"os", "ssl"},
+        "regcache.credentials": {"os", "pathlib", "ssl"},
         "regcache.errors": {"http"},  # for the names of statuses
         "regcache.logs": {"twisted"},
     }.get(module, set())

@@ -246,7 +246,8 @@ class Artifacts:
             return Reply(status=200, headers=self._headers(route, Headers(), False), stop=fact.size, how=How.MISS)
         url = fact.url if fact is not None and registry.allows(fact.url) else route.url
         fields = context.request_fields.replacing({"accept": route.accept})
-        ask = Ask(method="HEAD", url=url, headers=fields, allows=registry.allows, artifact=True)
+        name = registry.options.name
+        ask = Ask(method="HEAD", url=url, headers=fields, allows=registry.allows, registry=name, artifact=True)
         deadline = context.rules.cold_timeout
         answer = await context.upstream.ask(ask, deadline, patience=deadline)
         answer.discard()
@@ -306,6 +307,7 @@ class Artifacts:
             url=url,
             headers=self._context.request_fields.replacing({"range": f"bytes={part.start}-{part.stop - 1}"}),
             allows=registry.allows,
+            registry=registry.options.name,
             artifact=True,
         )
         deadline = self._context.rules.cold_timeout

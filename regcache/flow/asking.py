@@ -143,7 +143,7 @@ async def _said(answer: Answer) -> str:
     is_text = answer.headers.get("content-type").startswith("text/plain")
     if words and (words[0].startswith(("<", "{")) or not (is_text or set("<{").isdisjoint("".join(words)))):
         return ""
-    return " ".join(words)
+    return answer.hushed(" ".join(words))
 
 
 async def _trouble(context: Context, origin: str, key: str, answer: Answer) -> UpstreamStatus:
@@ -156,4 +156,4 @@ async def _trouble(context: Context, origin: str, key: str, answer: Answer) -> U
     retry_after = seconds(answer.headers.get("retry-after"), context.now()) if code in (429, 503) else None
     if (code >= 500 or code == 429) and context.breaker.erred(origin, key, retry_after):
         _log.error("{origin} is in trouble: it answered {code} again and again.", origin=origin, code=code)
-    return UpstreamStatus(f"It was {code} for {answer.url}. {text}".rstrip(), code, retry_after)
+    return UpstreamStatus(f"It was {code} for {answer.url}{answer.way}. {text}".rstrip(), code, retry_after)

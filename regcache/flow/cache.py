@@ -157,6 +157,7 @@ class Cache:
                 url=route.url,
                 headers=context.request_fields.replacing(fields),
                 allows=registry.allows,
+                registry=registry.options.name,
                 body=request.body if route.body is None else route.body,
             )
             # It serves nobody to wait long for what is asked beside an install.
@@ -164,6 +165,8 @@ class Cache:
             answer = await context.upstream.ask(ask, patience, patience)
             raw = await collect(answer, _MOST_RELAYED)
             body = await context.in_thread(decoded, raw, answer.coding, _MOST_RELAYED)
+            if answer.status >= 400:
+                body = answer.hushed(body.decode("utf-8", "surrogateescape")).encode("utf-8", "surrogateescape")
         finally:
             self._relaying -= 1
         kind = answer.headers.get("content-type") or "application/octet-stream"

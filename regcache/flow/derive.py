@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import gzip
 import os
+import re
 import sys
 from collections import deque
 from collections.abc import Iterable, Mapping
@@ -54,6 +55,8 @@ _MOST_WAITING = 512 << 20
 #: How long a job may take at most: many times what the slowest sound document takes.
 _JOB_SECONDS, _MEBIBYTE_SECONDS = 5.0, 3.0
 _LENGTH = 4
+#: The environment variables that a Python program needs.
+_PLAIN = re.compile(r"PATH|HOME|LANG(UAGE)?|LC_\w+|TZ|TMPDIR|(DY)?LD_LIBRARY_PATH|PYTHON\w*")
 #: A fact as it is stored: its URL, its digests, its size, and its proof's key, URL and Accept.
 PackedFact = tuple[str, list[tuple[str, str]], int | None, tuple[str, str, str] | None]
 #: Raised with every change of that form, so that what was stored in another is not misread.
@@ -211,7 +214,9 @@ class _Helper(ProcessProtocol):
             self._running = True
             self._received.clear()
             path = os.pathsep.join(entry for entry in sys.path if entry)
-            environment = {**os.environ, "PYTHONPATH": path}
+            # What the service is told in secret is no business of who reads what registries send.
+            environment = {name: value for name, value in os.environ.items() if _PLAIN.fullmatch(name)}
+            environment["PYTHONPATH"] = path
             # -P: what lies in the current directory is not to be imported.
             command = [sys.executable, "-P", "-m", "regcache.flow.derive"]
             self._reactor.spawnProcess(self, sys.executable, command, env=environment, childFDs={0: "w", 1: "r", 2: 2})

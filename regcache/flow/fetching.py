@@ -356,4 +356,5 @@ def _derives(route: Document, request: RequestHead) -> bool:
 
 
 def _ask_for(registry: IRegistry, route: Document) -> Ask:
-    return Ask(url=route.url, headers=Headers.of({"accept": route.accept}), allows=registry.allows, coding="gzip")
+    fields, name = Headers.of({"accept": route.accept}), registry.options.name
+    return Ask(url=route.url, headers=fields, allows=registry.allows, registry=name, coding="gzip")

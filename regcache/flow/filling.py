@@ -146,7 +146,8 @@ class _Work:
     async def _ask(self, fact: Fact | None, stored: Stored | None) -> Answer | Unchanged:
         registry, route, context = self._registry, self._route, self._context
         url = fact.url if fact is not None and registry.allows(fact.url) else route.url
-        ask = Ask(url=url, headers=Headers.of({"accept": route.accept}), allows=registry.allows, artifact=True)
+        fields, name = Headers.of({"accept": route.accept}), registry.options.name
+        ask = Ask(url=url, headers=fields, allows=registry.allows, registry=name, artifact=True)
         key, deadline = self._transfer.key, context.rules.cold_timeout
         try:
             return await question(context, registry, key, ask, stored, deadline)
