@@ -291,6 +291,12 @@ def test_a_registry_with_credentials(tmp_path: Path) -> None:
     ended = subprocess.run(command, capture_output=True, text=True, timeout=60, cwd=tmp_path)
     assert (ended.returncode, ended.stderr.count("\n")) == (1, 1)
     assert "--auth" in ended.stderr
+    config.write_text('[registries.corp]\ntype = "npm"\nurl = "https://host.example/"\nauth = "bearer hunter2"\n')
+    config.chmod(0o600)
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=60, cwd=tmp_path)
+    assert (ended.returncode, ended.stderr.count("\n")) == (1, 1)
+    assert "shared = true" in ended.stderr
+    assert "hunter2" not in ended.stderr
     file = tmp_path / "readers"
     file.write_text("alice:hunter2\n")
     ended = subprocess.run([*command, "--auth", str(file)], capture_output=True, text=True, timeout=60, cwd=tmp_path)
