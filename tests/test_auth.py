@@ -327,7 +327,9 @@ def test_a_password_that_is_checked_while_the_file_changes(tmp_path: Path) -> No
     other = doorway.ask("Bearer t0ken")
     doorway.work.reverse()
     doorway.run()
-    for one in (asked, other):
+    again = doorway.ask(basic("alice", "wonder"))
+    doorway.run()
+    for one in (asked, other, again):
         one.addErrback(lambda failure: failure.type)
         assert one.result is Unauthorized
 

@@ -129,6 +129,9 @@ def test_who_is_known_is_let_in(guarded: Running, told: str) -> None:
         status, fields, _ = send(guarded, get(path, f"Authorization: {told}"))
         assert status == 200
         assert "public" not in fields.get("cache-control", "")
+    tarball = get("/npm/left/-/left-1.0.0.tgz", f"Authorization: {told}")
+    wait_for(lambda: "immutable" in send(guarded, tarball)[1].get("cache-control", ""))
+    assert send(guarded, tarball)[1]["cache-control"].startswith("private, ")
 
 
 def test_rights(guarded: Running) -> None:
