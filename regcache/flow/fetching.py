@@ -24,7 +24,8 @@ from regcache.errors import (
 )
 from regcache.flow.asking import Unchanged, question
 from regcache.flow.context import Context
-from regcache.flow.derive import Derived, Job, PackedFact, decode_facts, unpacked
+from regcache.flow.derive import Derived, Job
+from regcache.flow.facts import PackedFact, decode_facts, unpacked
 from regcache.flow.growing import Misfit, range_after
 from regcache.flow.hashing import Hashing
 from regcache.flow.representations import Representations, wants_gzip

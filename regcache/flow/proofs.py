@@ -17,14 +17,14 @@ from regcache.errors import (
     RegCacheError,
     UpstreamError,
 )
-from regcache.flow.derive import PackedFact, unpacked
 from regcache.flow.documents import Documents
+from regcache.flow.facts import PackedFact, unpacked
 from regcache.flow.upstream import Answer
 from regcache.http.messages import Digest, Headers, Stored
 from regcache.interfaces import IRegistry
 from regcache.routes import Artifact, Document, Fact
 
-__all__ = ["Proofs", "accept", "uncomputed", "verify"]
+__all__ = ["Proofs", "accept", "published", "uncomputed", "verify"]
 
 
 class Proofs:
@@ -112,7 +112,7 @@ def _joined(fact: Fact, further: Fact | None) -> Fact:
     return evolve(fact, digests=further.digests, size=fact.size if further.size is None else further.size)
 
 
-def _published(route: Artifact, fact: Fact | None) -> list[Digest]:
+def published(route: Artifact, fact: Fact | None) -> list[Digest]:
     """The published digests of the strongest algorithm among them."""
     told = (*route.digests, *(fact.digests if fact is not None else ()))
     strongest = Digest.strongest(told)
@@ -121,8 +121,8 @@ def _published(route: Artifact, fact: Fact | None) -> list[Digest]:
 
 def uncomputed(route: Artifact, fact: Fact | None, digests: Iterable[Digest]) -> str:
     """The algorithm of the strongest published digest, if that is not among those computed; else nothing."""
-    published = _published(route, fact)
-    return published[0].algorithm if published and all(d.algorithm != published[0].algorithm for d in digests) else ""
+    told = published(route, fact)
+    return told[0].algorithm if told and all(d.algorithm != told[0].algorithm for d in digests) else ""
 
 
 def verify(route: Artifact, fact: Fact | None, size: int, digests: Iterable[Digest], url: str) -> bool:

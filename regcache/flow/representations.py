@@ -14,7 +14,8 @@ from twisted.internet.defer import Deferred
 
 from regcache.errors import BlobDamaged, LinksLeave
 from regcache.flow.context import Bounded, Context
-from regcache.flow.derive import FACTS_FORMAT, SMALL, Derived, Job, PackedFact, decode_facts
+from regcache.flow.derive import SMALL, Derived, Job
+from regcache.flow.facts import FACTS_FORMAT, PackedFact, decode_facts
 from regcache.flow.reading import read_all
 from regcache.flow.waiting import Outcome, spawn
 from regcache.http.fields import accepts_gzip

@@ -176,7 +176,7 @@ class Cargo:
     def client_lines(self, base: str) -> list[str]:
         file = '[source.crates-io]\\nreplace-with = "regcache"\\n[source.regcache]\\nregistry = "sparse+%s"\\n'
         return [
-            f"printf '{file}' {base} >> ~/.cargo/config.toml",
+            f"mkdir -p ~/.cargo && printf '{file}' {base} >> ~/.cargo/config.toml",
             f"export CARGO_REGISTRIES_REGCACHE_INDEX=sparse+{base}   # for cargo search --registry regcache",
         ]
 

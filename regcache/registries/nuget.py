@@ -278,6 +278,7 @@ class NuGet:
             f"dotnet nuget add source {source} --name regcache{plain}   # dotnet",
             "dotnet nuget disable source nuget.org   # dotnet, beside the other line",
             f"nuget sources add -Name regcache -Source {source}   # nuget",
+            "nuget sources disable -Name nuget.org   # nuget, beside the other line",
         ]
 
 
