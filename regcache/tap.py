@@ -5,7 +5,6 @@ Putting the parts together: the service tree, for ``twistd``, for the console sc
 from __future__ import annotations
 
 import errno
-import gc
 import os
 import resource
 import secrets
@@ -17,7 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from attrs import evolve, frozen
+from attrs import frozen
 from twisted.application.service import IService, MultiService, Service
 from twisted.internet import endpoints
 from twisted.internet.defer import Deferred, DeferredList, inlineCallbacks, maybeDeferred
@@ -29,12 +28,13 @@ from regcache import registries
 from regcache._version import __version__
 from regcache.access import Access
 from regcache.accesslog import AccessLog
-from regcache.auth import Door, is_closed
+from regcache.auth import Door
 from regcache.config import Config, Listen
 from regcache.errors import ConfigError
 from regcache.flow.cache import Cache
 from regcache.flow.context import Context
 from regcache.flow.derive import ProcessDeriver
+from regcache.garbage import collect_seldom
 from regcache.http.messages import Headers
 from regcache.http.policy import Rules
 from regcache.logs import Log
@@ -69,8 +69,8 @@ class CacheService(Service):
     def __init__(self, reactor: Any, config: Config) -> None:
         self._config = config
         self._threads = ThreadPool(0, 4, "regcache-work")
-        served = [evolve(marked(one, config), closed=is_closed(one, config.auth)) for one in config.registries]
-        made = {one.name: registries.make(one) for one in served}
+        made = {one.name: registries.make(marked(one, config)) for one in config.registries}
+        served = [one.options for one in made.values()]
         self.outward = Outward(reactor, config, made)
         self._deriver = ProcessDeriver(reactor)
         self._reactor = reactor
@@ -322,17 +322,6 @@ def _raise_descriptor_limit() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
-def _collect_seldom() -> None:
-    """
-    Look for garbage less often: at Python's own pace it took a tenth of the work of a miss.
-
-    What stands now stands to the end, and is not looked through again.
-    """
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(10_000, 10, 10)
-
-
 class _Started(_InOrder):
     """
     The whole service: opens what can fail before the reactor runs, where a failure can still end the program.
@@ -359,7 +348,7 @@ class _Started(_InOrder):
             super().startService()  # type: ignore[no-untyped-call]
         except ConfigError as error:
             stop(error)
-        _collect_seldom()
+        collect_seldom()
 
 
 def _heed_impatience(reactor: Any, service: CacheService) -> None:

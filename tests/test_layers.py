@@ -43,6 +43,7 @@ LEVELS = {
     "regcache.site": 4,
     "regcache.targets": 4,
     "regcache.web": 4,
+    "regcache.garbage": 4,
     "regcache.options": 5,
     "regcache.outward": 5,
     "regcache.tap": 5,
