@@ -44,6 +44,9 @@ class RegistryOptions:
     :ivar type: the entry point that implements it, such as ``pypi``.
     :ivar url: its upstream, ending with ``/``; empty for the type's own default.
     :ivar artifact_hosts: further ``host``, ``host:port`` or ``*.domain`` from which linked artifacts may come.
+    :ivar shared: whether everybody may read it whose address is allowed, without saying who they are.
+    :ivar readers: the names of those who may read it; empty for all who may use the cache.
+    :ivar closed: whether its clients have to say who they are.
     :ivar ttl: seconds for which a mutable entry counts as fresh.
     :ivar refresh_after: seconds after which a fresh one is revalidated all the same; None for never.
     :ivar negative_ttl: seconds for which "there is none" is remembered.
@@ -62,6 +65,9 @@ class RegistryOptions:
     type: str
     url: str = ""
     artifact_hosts: tuple[str, ...] = ()
+    shared: bool = False
+    readers: tuple[str, ...] = ()
+    closed: bool = False
     ttl: float = 86400.0
     refresh_after: float | None = 600.0
     negative_ttl: float = 60.0

@@ -21,6 +21,7 @@ __all__ = [
     "certificates",
     "directory",
     "duration",
+    "file",
     "host_names",
     "items",
     "nearest",
@@ -170,6 +171,19 @@ def directory(text: str) -> str:
     if not text.strip():
         raise ValueError("a directory")
     return absolute(text)
+
+
+def file(text: str) -> str:
+    """The absolute path of a file that can be read, or nothing; ``~`` is the user's home."""
+    if not text.strip():
+        return ""
+    path = absolute(text)
+    try:
+        with open(path, "rb") as found:
+            found.read(0)
+    except OSError as error:
+        raise ValueError(f"a file that can be read ({error.strerror})") from None
+    return path
 
 
 def absolute(text: str) -> str:

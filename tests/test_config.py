@@ -108,6 +108,7 @@ SOURCES: list[tuple[str, tuple[str, str, str], tuple[Any, Any, Any]]] = [
     ("strict-links", ("off", "true", "0"), (False, True, False)),
     ("access-log-hits", ("true", "no", "1"), (True, False, True)),
     ("upstream-ca", ("", "", ""), ("", "", "")),
+    ("auth", (__file__, "", __file__), (__file__, "", __file__)),
 ]
 
 
@@ -233,6 +234,8 @@ WRONG: list[tuple[str, str, str]] = [
     ("hosts", "http://cache.example", "without scheme and port"),
     ("hosts", "cache.example:8650", "without scheme and port"),
     ("hosts", "*.example", "without scheme and port"),
+    ("auth", "/nowhere/readers", "a file that can be read (No such file or directory)"),
+    ("auth", "/", "a file that can be read (Is a directory)"),
     ("public-url", "cache.example", "https://host/path/"),
     ("public-url", "http://user:secret@cache.example/", "without credentials"),
     ("offline", "perhaps", "yes or no"),

@@ -71,7 +71,8 @@ class Cargo:
         if request.method not in ("GET", "HEAD"):
             raise MethodNotAllowed("Publishing, yanking and owners go to the registry itself.")
         if parts == ("config.json",):
-            return self._document("config.json", "config.json", "config", _JSON, linked=True)
+            form = "closed" if self.options.closed else "config"
+            return self._document("config.json", "config.json", form, _JSON, linked=True)
         if parts[0] == "dl" and len(parts) > 4:
             return self._crate(parts[1], self._target(parts[2:], request.query))
         if parts[0] == "api" and "/".join(parts[3:]) == _SEARCH:
@@ -127,15 +128,18 @@ class Cargo:
         return Facts({}, foreign)
 
     def represent(self, document: str, source: Source, representation: str, base: str) -> bytes:
-        if representation != "config":
+        if representation not in ("config", "closed"):
             self.facts(document, source)
             return source.body
         template = self._template(source)
-        config = {"dl": self._led_back(template, f"dl/{_CHECKSUM}", base) or template}
+        config: dict[str, str | bool] = {"dl": self._led_back(template, f"dl/{_CHECKSUM}", base) or template}
         api = read_object(source).get("api")
         search = self._led_back(api, "api", base) if isinstance(api, str) else None
         if search is not None:
             config["api"] = search
+        if representation == "closed":
+            # Else crates are asked for without saying by whom.
+            config["auth-required"] = True
         return json.dumps(config).encode()
 
     def _template(self, source: Source) -> str:
