@@ -127,6 +127,23 @@ class Access:
         shown = f"[{name}]" if ":" in name else name
         return f"{scheme}://{shown}" + ("" if port in (None, _PORTS[scheme]) else f":{port}")
 
+    def page(self, headers: Headers, reached: str, shows: bool) -> None:
+        """
+        Refuse what a web page of somebody else's asks in a browser, which says so by Fetch Metadata or by Origin
+        (RFC 6454); the clients of package registries send neither.
+
+        :param reached: as :meth:`host` returns it.
+        :param shows: whether this is a page of our own, to which links from elsewhere may lead.
+        :raises regcache.errors.Forbidden: if it is one.
+        """
+        site, origin = headers.get("sec-fetch-site").lower(), headers.get("origin")
+        if not site and not origin:
+            return
+        own = {_netloc(reached), _netloc(self._public_url)} - {""}
+        linked = shows and headers.get("sec-fetch-mode") == "navigate" and headers.get("sec-fetch-dest") == "document"
+        if (origin and _netloc(origin) not in own) or (site not in ("", "same-origin", "none") and not linked):
+            raise Forbidden(f"A web page of {origin or 'another site'} asks for this; only its own pages may.")
+
     @staticmethod
     def _is_own_address(name: str, local: str) -> bool:
         """An address cannot be rebound by anybody's name server, so our own is always right."""
@@ -144,6 +161,12 @@ class Access:
         """
         public = self._public_url if registry_path or not self._shared else ""
         return (public or f"{reached}{prefix.rstrip('/')}/") + registry_path
+
+
+def _netloc(url: str) -> str:
+    """Host and port of an origin; the scheme may have changed at a reverse proxy."""
+    scheme, _, rest = url.lower().partition("://")
+    return rest.partition("/")[0].removesuffix(f":{_PORTS.get(scheme, 0)}")
 
 
 @lru_cache(256)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import ipaddress
 import os
 import re
-import sys
 import tomllib
 from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
@@ -21,6 +20,7 @@ from regcache import credentials, values
 from regcache.credentials import Credentials
 from regcache.errors import ConfigError
 from regcache.http.proxies import DIRECT, Proxies
+from regcache.places import default_cache_dir
 from regcache.routes import RegistryOptions
 from regcache.values import Network
 
@@ -96,6 +96,12 @@ OPTIONS = (
     Option("max-size", values.size, "10G", "The most the cache takes on disk, in bytes (K, M, G, T); 0 for any."),
     Option("min-free", values.size, "1G", "What to leave free on the disk, in bytes (K, M, G, T)."),
     Option(
+        "scrub",
+        values.optional_period,
+        "7d",
+        "In what time every stored body is read again, to find what the disk has changed (h, d, w), or off.",
+    ),
+    Option(
         "max-file-size", values.size, "0", "Larger bodies are passed on, not stored; bytes (K, M, G, T), 0 for any."
     ),
     Option(
@@ -133,6 +139,7 @@ OPTIONS = (
         "",
         "The host names it answers under, or *. Default: loopback names, the machine's name and public-url's host.",
     ),
+    Option("auth", values.file, "", "A file of who may use it, NAME:HASH a line. Default: whoever --allow lets in."),
     Option("public-url", values.optional_url, "", "The URL by which clients reach it, if not the one they ask for."),
     Option("offline", values.truth, "no", "Never contact a registry; what is not stored is answered 504.", flag=True),
     Option("upstream-ca", values.certificates, "", "A PEM file of certificates to trust beside the system's."),
@@ -157,11 +164,12 @@ OPTIONS = (
 )
 _BY_NAME = {option.name: option for option in OPTIONS}
 #: The readers to which ``yes`` or ``5`` are as good as any text: in a file, only text may stand for them.
-_ANY_TEXT = (values.directory, values.target)
+_ANY_TEXT = (values.directory, values.file, values.target)
 #: The keys of a table ``[registries.NAME]`` that every type knows.
 REGISTRY_KEYS = (
     *("type", "url", "artifact-hosts", "ttl", "refresh-after", "negative-ttl", "strict-links", "names"),
     *credentials.KEYS,
+    *("shared", "readers"),
 )
 
 
@@ -181,6 +189,7 @@ class Config:
     cache_dir: str = field(factory=lambda: default_cache_dir(os.environ))
     max_size: int = 10 << 30
     min_free: int = 1 << 30
+    scrub: float | None = 7 * 86400.0
     max_file_size: int = 0
     max_index_size: int = 256 << 20
     ttl: float = 86400.0
@@ -192,6 +201,7 @@ class Config:
     allow: tuple[Network, ...] = LOOPBACK
     trust_proxy: tuple[Network, ...] = ()
     hosts: tuple[str, ...] = ()
+    auth: str = ""
     public_url: str = ""
     offline: bool = False
     upstream_ca: str = ""
@@ -202,24 +212,6 @@ class Config:
     access_log_hits: bool = False
     credentials: Mapping[str, Credentials] = field(factory=dict)
     proxies: Proxies = DIRECT
-
-
-def default_cache_dir(environ: Mapping[str, str]) -> str:
-    """
-    Systemd's directory for the service, else the user's cache directory.
-
-    :raises regcache.errors.ConfigError: if the environment tells neither.
-    """
-    given = environ.get("CACHE_DIRECTORY", "").partition(":")[0]
-    if given:
-        return given
-    base = environ.get("XDG_CACHE_HOME", "")
-    if not os.path.isabs(base):
-        home = environ.get("HOME") or os.path.expanduser("~")
-        if not os.path.isabs(home):
-            raise ConfigError("There is no home directory to keep the cache in; name a directory with --cache-dir.")
-        base = os.path.join(home, "Library/Caches" if sys.platform == "darwin" else ".cache")
-    return os.path.join(base, "regcache")
 
 
 def variables() -> set[str]:
@@ -369,6 +361,8 @@ def _registry(
         ttl=read("ttl", values.duration, config.ttl),
         refresh_after=read("refresh-after", values.optional_duration, config.refresh_after),
         negative_ttl=read("negative-ttl", values.duration, config.negative_ttl),
+        shared=read("shared", values.truth, False),
+        readers=read("readers", values.items, ()),
         names=read("names", values.items, ()),
         strict_links=read("strict-links", values.truth, config.strict_links),
         has_credentials=not {"auth", "client-cert"}.isdisjoint(table),

@@ -7,6 +7,7 @@ the client reads, and the message given when it is raised is the rest: what happ
 
 from __future__ import annotations
 
+import math
 import re
 from http import HTTPStatus
 from typing import ClassVar
@@ -36,6 +37,8 @@ __all__ = [
     "TargetTooLong",
     "TooBusy",
     "TooLarge",
+    "TooManyFailures",
+    "Unauthorized",
     "UpstreamError",
     "UpstreamStatus",
     "UpstreamTimeout",
@@ -44,7 +47,16 @@ __all__ = [
 ]
 
 _MOST_SHOWN = 1000
-_SECRETS = re.compile(r"(?i)([?&][^=&\s]*(?:token|signature|credential|password|auth|secret|key|sig)[^=&\s]*=)[^&\s]*")
+#: Secrets are looked for beyond that: half of one must not be shown because it was cut off from what tells it.
+_MOST_READ = 16 * _MOST_SHOWN
+_WORDS = "token|signature|credential|password|passwd|auth|secret|key|sig"
+_SECRETS = (
+    re.compile(rf"(?i)([?&;][^=&;\s]*(?:{_WORDS})[^=&;\s]*=)[^&;\s]*"),
+    # As in the files of clients and in fields of requests.
+    re.compile(r"(?i)(_(?:auth\w*|password)\s*[=:]\s*)[^\s;,]+"),
+    re.compile(r"(?i)((?:authorization|cookie)[\"']?\s*[:=]\s*)[^\r\n]+"),
+    re.compile(r"(?i)(\b(?:basic|bearer)\s+)[a-z0-9+/=._~-]{8,}"),
+)
 _USER = re.compile(r"//[^/?#\s]*@")
 
 
@@ -52,9 +64,12 @@ def shown(text: str) -> str:
     """
     Text that may hold what others sent, as it may be shown to anybody and logged.
 
-    In one line of printable characters, without what signs or opens a URL.
+    In one line of printable characters, without what signs or opens a URL, and without credentials of header fields.
     """
-    safe = _USER.sub("//...@", _SECRETS.sub(r"\1...", text[:_MOST_SHOWN]))
+    safe = _USER.sub("//...@", text[:_MOST_READ])
+    for secret in _SECRETS:
+        safe = secret.sub(r"\1...", safe)
+    safe = safe[:_MOST_SHOWN]
     if safe.isprintable():
         return safe
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in safe)
@@ -80,6 +95,11 @@ class RegCacheError(Exception):
         return HTTPStatus(self.status).phrase
 
     @property
+    def fields(self) -> tuple[tuple[str, str], ...]:
+        """The response fields that go with it."""
+        return (("retry-after", "5"),) if self.status == 503 else ()
+
+    @property
     def text(self) -> str:
         """The whole message for a person: the class's first sentence and the detail."""
         first = (self.__doc__ or "").strip().partition("\n")[0]
@@ -94,6 +114,20 @@ class BadRequest(RegCacheError):
     """The request cannot be understood."""
 
     status = 400
+
+
+class Unauthorized(RegCacheError):
+    """This cache answers only those whom it knows."""
+
+    status = 401
+
+    @property
+    def fields(self) -> tuple[tuple[str, str], ...]:
+        """How to say who one is (RFC 7235 section 4.1), each way in a line of its own: not all clients split them."""
+        return (
+            ("www-authenticate", 'Basic realm="regcache", charset="UTF-8"'),
+            ("www-authenticate", 'Bearer realm="regcache"'),
+        )
 
 
 class Forbidden(RegCacheError):
@@ -120,6 +154,11 @@ class MethodNotAllowed(RegCacheError):
     def __init__(self, detail: str = "", allow: str = "GET, HEAD") -> None:
         super().__init__(detail)
         self.allow = allow
+
+    @property
+    def fields(self) -> tuple[tuple[str, str], ...]:
+        """The methods that are."""
+        return (("allow", self.allow),)
 
 
 class NotAcceptable(RegCacheError):
@@ -150,6 +189,25 @@ class MisdirectedHost(RegCacheError):
     """This cache does not answer under that host name."""
 
     status = 421
+
+
+class TooManyFailures(RegCacheError):
+    """
+    Too often what was given was not right; try again later.
+
+    :param wait: the seconds until then.
+    """
+
+    status = 429
+
+    def __init__(self, detail: str = "", wait: float = 60.0) -> None:
+        super().__init__(detail)
+        self._wait = wait
+
+    @property
+    def fields(self) -> tuple[tuple[str, str], ...]:
+        """When."""
+        return (("retry-after", str(math.ceil(self._wait))),)
 
 
 class HeadersTooLarge(RegCacheError):

@@ -19,4 +19,9 @@ class Log(Logger):
 
     def emit(self, level: LogLevel, format: str | None = None, **fields: Any) -> None:  # noqa: A002
         """As Logger does."""
-        super().emit(level, format, **{name: shown(v) if isinstance(v, str) else v for name, v in fields.items()})
+        super().emit(level, format, **{name: _safe(value) for name, value in fields.items()})
+
+
+def _safe(value: Any) -> Any:
+    # The text of an exception is as much others' as any.
+    return shown(str(value)) if isinstance(value, str | BaseException) else value

@@ -9,11 +9,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn, TextIO
 
 from twisted.internet.endpoints import serverFromString
+from twisted.internet.task import Clock
 from twisted.logger import LoggingFile
 from twisted.python import usage
 
 from regcache import registries
 from regcache._version import __version__
+from regcache.auth import Door
 from regcache.cautions import warnings
 from regcache.config import OPTIONS, Config, load
 from regcache.credentials import held
@@ -166,6 +168,7 @@ class Options(usage.Options):
                 made = registries.make(options)
                 if options.name in self.config.credentials:
                     held(options.name, self.config.credentials[options.name], made.options.url)
+            Door(self.config.auth, self.config.registries, Clock()).probe()
             for one in self.config.listen:
                 check_endpoint(one.endpoint)
         except ConfigError as error:

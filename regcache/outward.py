@@ -12,6 +12,7 @@ from OpenSSL import crypto
 from twisted.internet.defer import Deferred, DeferredList
 
 from regcache import credentials
+from regcache.auth import is_closed
 from regcache.config import Config
 from regcache.errors import ConfigError
 from regcache.flow.connections import Certified, Connections
@@ -26,10 +27,10 @@ _CERTIFICATE = re.compile(rb"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-
 
 
 def marked(options: RegistryOptions, config: Config) -> RegistryOptions:
-    """A registry's options, which say whether there are credentials for it, wherever they come from."""
+    """A registry's options, which say whether there are credentials for it, and whether its clients need some."""
     has = options.name in config.credentials
     further = tuple(evolve(one, has_credentials=has) for one in options.further)
-    return evolve(options, has_credentials=has, further=further)
+    return evolve(options, has_credentials=has, closed=is_closed(options, config.auth), further=further)
 
 
 class Outward:

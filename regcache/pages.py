@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
+from typing import Any
 
 from regcache._version import __version__
 from regcache.errors import NotFound
@@ -10,10 +12,19 @@ from regcache.flow.reply import Reply
 from regcache.http.messages import Headers
 from regcache.interfaces import IRegistry
 
-__all__ = ["CLIENTS", "clients", "overview"]
+__all__ = ["CLIENTS", "FOR_BROWSERS", "LIVE", "clients", "health", "live", "overview"]
 
 #: Where the lines of one registry are, by its name.
 CLIENTS = "/-/clients/"
+#: Where a probe asks whether the service lives, under whatever name it reaches it by.
+LIVE = "/-/health/live"
+
+#: What a registry's pages may not do in a browser: be taken for another type, run as ours, be part of others' pages.
+FOR_BROWSERS = (
+    (b"x-content-type-options", [b"nosniff"]),
+    (b"content-security-policy", [b"sandbox allow-same-origin; frame-ancestors 'none'"]),
+    (b"cross-origin-resource-policy", [b"same-origin"]),
+)
 
 
 def overview(registries: Mapping[str, IRegistry], base: Callable[[str], str], state: str) -> Reply:
@@ -38,6 +49,17 @@ def clients(registries: Mapping[str, IRegistry], name: str, base: Callable[[str]
     if name not in registries:
         raise NotFound(f"No registry {name!r} is served here; {CLIENTS}NAME is for {', '.join(registries)}.")
     return _text(registries[name].client_lines(base(name)))
+
+
+def health(state: Mapping[str, Any]) -> Reply:
+    """The state of the service, for probes that may know it."""
+    body = json.dumps(state).encode() + b"\n"
+    return Reply(status=200, headers=Headers.of({"content-type": "application/json"}), body=body)
+
+
+def live() -> Reply:
+    """That the service lives, and nothing that not everybody may know."""
+    return _text(["ok"])
 
 
 def _text(lines: list[str]) -> Reply:

@@ -16,6 +16,7 @@ from attrs import Factory, evolve, field, frozen
 from regcache.http.messages import Digest, Headers
 
 __all__ = [
+    "COPY",
     "Artifact",
     "Checksum",
     "Document",
@@ -29,6 +30,10 @@ __all__ = [
     "Source",
 ]
 
+#: In the key of an artifact, between what documents name it by and what tells copies from different places apart. It is
+#: in no address, so that no client can write it.
+COPY = "\t"
+
 
 @frozen(kw_only=True)
 class RegistryOptions:
@@ -39,6 +44,9 @@ class RegistryOptions:
     :ivar type: the entry point that implements it, such as ``pypi``.
     :ivar url: its upstream, ending with ``/``; empty for the type's own default.
     :ivar artifact_hosts: further ``host``, ``host:port`` or ``*.domain`` from which linked artifacts may come.
+    :ivar shared: whether everybody may read it whose address is allowed, without saying who they are.
+    :ivar readers: the names of those who may read it; empty for all who may use the cache.
+    :ivar closed: whether its clients have to say who they are.
     :ivar ttl: seconds for which a mutable entry counts as fresh.
     :ivar refresh_after: seconds after which a fresh one is revalidated all the same; None for never.
     :ivar negative_ttl: seconds for which "there is none" is remembered.
@@ -57,6 +65,9 @@ class RegistryOptions:
     type: str
     url: str = ""
     artifact_hosts: tuple[str, ...] = ()
+    shared: bool = False
+    readers: tuple[str, ...] = ()
+    closed: bool = False
     ttl: float = 86400.0
     refresh_after: float | None = 600.0
     negative_ttl: float = 60.0
@@ -137,7 +148,8 @@ class Artifact:
     """
     A body that is streamed and served as it is, byte for byte.
 
-    :ivar key: names it within the registry; the same for every spelling of its address.
+    :ivar key: names it within the registry; the same for every spelling of its address. Where the address chooses among
+        places of the upstream, that follows behind :data:`COPY`: what came from one proves nothing of another.
     :ivar url: where it is upstream as far as its address tells; the facts of its index may know better.
     :ivar accept: the Accept field to ask for it with.
     :ivar content_type: what to serve it as; empty for what the upstream says.
@@ -174,6 +186,11 @@ class Artifact:
     digest_fields: tuple[tuple[str, str], ...] = ()
     packages: tuple[str, ...] = ()
     sound_by: str = ""
+
+    @property
+    def named(self) -> str:
+        """What facts name it by."""
+        return self.key.partition(COPY)[0]
 
     @property
     def documents(self) -> tuple[Document, ...]:
@@ -230,12 +247,13 @@ class Relay:
     A request that is passed on with its body and whose answer is never stored, such as an audit.
 
     :ivar url: where it goes.
-    :ivar body: what is sent in place of the client's body, plain; None for that as it came.
+    :ivar document: what the client's body is, if it is not to be sent as it came but in the form that the registry's
+        ``represent`` makes of it: what may hold megabytes is read where it delays nobody.
     :ivar packages: the names of packages that its address tells the upstream.
     """
 
     url: str
-    body: bytes | None = None
+    document: str = ""
     packages: tuple[str, ...] = ()
 
 

@@ -42,10 +42,7 @@ def _refusal(error: RegCacheError) -> bytes:
     head += (
         "Cache-Status: regcache; fwd=bypass\r\nContent-Type: text/plain; charset=utf-8\r\nCache-Control: no-store\r\n"
     )
-    if isinstance(error, MethodNotAllowed):
-        head += f"Allow: {error.allow}\r\n"
-    if error.status == 503:
-        head += "Retry-After: 5\r\n"
+    head += "".join(f"{name.title()}: {value}\r\n" for name, value in error.fields)
     return f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
 
 

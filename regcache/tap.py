@@ -5,7 +5,6 @@ Putting the parts together: the service tree, for ``twistd``, for the console sc
 from __future__ import annotations
 
 import errno
-import gc
 import os
 import resource
 import secrets
@@ -29,11 +28,13 @@ from regcache import registries
 from regcache._version import __version__
 from regcache.access import Access
 from regcache.accesslog import AccessLog
+from regcache.auth import Door
 from regcache.config import Config, Listen
 from regcache.errors import ConfigError
 from regcache.flow.cache import Cache
 from regcache.flow.context import Context
 from regcache.flow.derive import ProcessDeriver
+from regcache.garbage import collect_seldom
 from regcache.http.messages import Headers
 from regcache.http.policy import Rules
 from regcache.logs import Log
@@ -69,11 +70,17 @@ class CacheService(Service):
         self._config = config
         self._threads = ThreadPool(0, 4, "regcache-work")
         made = {one.name: registries.make(marked(one, config)) for one in config.registries}
+        served = [one.options for one in made.values()]
         self.outward = Outward(reactor, config, made)
         self._deriver = ProcessDeriver(reactor)
         self._reactor = reactor
         self.store = DiskStore(
-            config.cache_dir, reactor=reactor, max_size=config.max_size, min_free=config.min_free, now=time.time
+            config.cache_dir,
+            reactor=reactor,
+            max_size=config.max_size,
+            min_free=config.min_free,
+            scrub=config.scrub,
+            now=time.time,
         )
         token = f"regcache-{secrets.token_hex(6)}"
         self.house = House(
@@ -81,6 +88,7 @@ class CacheService(Service):
             registries=made,
             config=config,
             access=Access(config),
+            door=Door(config.auth, served, reactor, self._in_thread, secrets.token_bytes(32)),
             clock=reactor,
             now=time.time,
             running=lambda: bool(self.running),
@@ -124,6 +132,7 @@ class CacheService(Service):
         self.hurry()
 
     def startService(self) -> None:
+        self.house.door.open()
         self.house.log.open()
         self.store.open_directory()
         self.store.start()
@@ -313,17 +322,6 @@ def _raise_descriptor_limit() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
-def _collect_seldom() -> None:
-    """
-    Look for garbage less often: at Python's own pace it took a tenth of the work of a miss.
-
-    What stands now stands to the end, and is not looked through again.
-    """
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(10_000, 10, 10)
-
-
 class _Started(_InOrder):
     """
     The whole service: opens what can fail before the reactor runs, where a failure can still end the program.
@@ -350,7 +348,7 @@ class _Started(_InOrder):
             super().startService()  # type: ignore[no-untyped-call]
         except ConfigError as error:
             stop(error)
-        _collect_seldom()
+        collect_seldom()
 
 
 def _heed_impatience(reactor: Any, service: CacheService) -> None:

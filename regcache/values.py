@@ -21,11 +21,13 @@ __all__ = [
     "certificates",
     "directory",
     "duration",
+    "file",
     "host_names",
     "items",
     "nearest",
     "networks",
     "optional_duration",
+    "optional_period",
     "optional_url",
     "positive_duration",
     "positive_size",
@@ -83,6 +85,16 @@ def optional_duration(text: str) -> float | None:
         return None
     try:
         return duration(text)
+    except ValueError as error:
+        raise ValueError(f"{error}, or off") from None
+
+
+def optional_period(text: str) -> float | None:
+    """As :func:`positive_duration`, or None for ``off``."""
+    if text.strip().lower() == "off":
+        return None
+    try:
+        return positive_duration(text)
     except ValueError as error:
         raise ValueError(f"{error}, or off") from None
 
@@ -159,6 +171,19 @@ def directory(text: str) -> str:
     if not text.strip():
         raise ValueError("a directory")
     return absolute(text)
+
+
+def file(text: str) -> str:
+    """The absolute path of a file that can be read, or nothing; ``~`` is the user's home."""
+    if not text.strip():
+        return ""
+    path = absolute(text)
+    try:
+        with open(path, "rb") as found:
+            found.read(0)
+    except OSError as error:
+        raise ValueError(f"a file that can be read ({error.strerror})") from None
+    return path
 
 
 def absolute(text: str) -> str:

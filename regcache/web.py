@@ -4,8 +4,6 @@ The Resource tree: requests in, replies out. Nothing here decides anything about
 
 from __future__ import annotations
 
-import json
-import re
 from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from typing import Any
@@ -21,6 +19,7 @@ from twisted.web.server import NOT_DONE_YET, Request
 from regcache._version import __version__
 from regcache.access import Access, Peer
 from regcache.accesslog import AccessLog, Line
+from regcache.auth import Door
 from regcache.config import Config
 from regcache.errors import (
     BadRequest,
@@ -40,7 +39,8 @@ from regcache.http.fields import format_date
 from regcache.http.messages import Headers, RequestHead
 from regcache.interfaces import IRegistry
 from regcache.logs import Log
-from regcache.pages import CLIENTS, clients, overview
+from regcache.pages import CLIENTS, FOR_BROWSERS, LIVE, clients, health, live, overview
+from regcache.targets import below_mount, split_name, split_target
 
 __all__ = ["House", "RegCacheResource"]
 
@@ -65,6 +65,7 @@ class House:
     registries: Mapping[str, IRegistry]
     config: Config
     access: Access
+    door: Door
     clock: IReactorTime
     now: Callable[[], float]
     running: Callable[[], bool]
@@ -161,7 +162,8 @@ class RegCacheResource(Resource):
         access, headers = self._house.access, _headers(request)
         try:
             peer = access.peer(getattr(request.getClientAddress(), "host", None) or "", headers)
-            access.host(headers, peer, request.isSecure(), _local(request))
+            access.page(headers, access.host(headers, peer, request.isSecure(), _local(request)), shows=False)
+            self._house.door.judge(headers)
         except RegCacheError as error:
             return error
         return None
@@ -186,6 +188,7 @@ class _Exchange:
         self._sender: Sender | None = None
         self._registry: IRegistry | None = None
         self._peer = Peer("", False)
+        self._who = ""
         self._head_only = request.method == b"HEAD"
 
     def start(self) -> None:
@@ -209,15 +212,21 @@ class _Exchange:
     async def _reply(self) -> Reply:
         house, request = self._house, self._request
         headers, target = _headers(request), request.uri.decode("latin-1")
-        named, target = _split_target(target, request.method)
-        prefix, path, query = _below_mount(request, target)
-        name, rest = (self._only, path) if self._only else _split(path)
+        named, target = split_target(target, request.method)
+        prefix, path, query = below_mount(request, target)
+        name, rest = (self._only, path) if self._only else split_name(path)
         # Whoever is refused is told so in its own format.
         self._registry = house.registries.get(name)
         self._peer = house.access.peer(getattr(request.client, "host", None) or "", headers)
+        if path == LIVE and house.running():
+            self._only_read()
+            return live()
         reached = house.access.host(headers, self._peer, request.isSecure(), _local(request), named)
+        house.access.page(headers, reached, shows=self._registry is None or rest in ("", "/"))
         if not house.running():
             raise NotStarted("Try again shortly.")
+        self._who = await house.door.admit(headers, self._peer, self._registry.options if self._registry else None)
+        served = {name: one for name, one in house.registries.items() if house.door.may(self._who, one.options)}
         if house.token in headers.get("via"):
             raise BadRequest("It has been here before: an upstream leads back to this cache.")
         if len(target) > _MOST_TARGET:
@@ -226,19 +235,12 @@ class _Exchange:
         def base(name: str) -> str:
             return house.access.base(reached, prefix, "" if self._only else f"{name}/")
 
-        if not self._only and path in ("", "/"):
-            self._only_read()
-            return overview(house.registries, base, house.state())
-        if not self._only and path in ("/-/health", "/-/health/live", "/-/health/ready"):
-            self._only_read()
-            body = json.dumps(house.health()).encode() + b"\n"
-            return Reply(status=200, headers=Headers.of({"content-type": "application/json"}), body=body)
-        if not self._only and path.startswith(CLIENTS):
-            self._only_read()
-            return clients(house.registries, path.removeprefix(CLIENTS), base)
+        own = None if self._only else self._own_page(path, served, base)
+        if own is not None:
+            return own
         registry = self._registry
         if registry is None:
-            raise NotFound(f"No registry {name!r} is served here; there are: {', '.join(house.registries)}.")
+            raise NotFound(f"No registry {name!r} is served here; there are: {', '.join(served)}.")
         if rest in ("", "/") and request.method in (b"GET", b"HEAD"):
             return overview({name: registry}, base, house.state())
         head = RequestHead(
@@ -252,6 +254,15 @@ class _Exchange:
         )
         return await house.cache.answer(registry, head)
 
+    def _own_page(self, path: str, served: Mapping[str, IRegistry], base: Callable[[str], str]) -> Reply | None:
+        """What the service says about itself, and about the registries that this client may read; None elsewhere."""
+        if path in ("", "/", "/-/health", "/-/health/ready") or path.startswith(CLIENTS):
+            self._only_read()
+            if path.startswith(CLIENTS):
+                return clients(served, path.removeprefix(CLIENTS), base)
+            return health(self._house.health()) if path.strip("/") else overview(served, base, self._house.state())
+        return None
+
     def _only_read(self) -> None:
         if self._request.method not in (b"GET", b"HEAD"):
             raise MethodNotAllowed()
@@ -261,11 +272,7 @@ class _Exchange:
             kind, body = self._registry.error(error.status, error.text)
         else:
             kind, body = "text/plain; charset=utf-8", error.text.encode() + b"\n"
-        fields = {"content-type": kind, "cache-control": "no-store"}
-        if isinstance(error, MethodNotAllowed):
-            fields["allow"] = error.allow
-        if error.status == 503:
-            fields["retry-after"] = "5"
+        fields = [("content-type", kind), ("cache-control", "no-store"), *error.fields]
         if error.status >= 500:
             _log.warn("{uri}: {why}", uri=self._request.uri.decode("latin-1")[:200], why=error.text)
         asked = self._registry is not None and isinstance(error, UpstreamError | NotFound)
@@ -278,7 +285,12 @@ class _Exchange:
         request.defaultContentType = None
         fields = request.responseHeaders
         for name, value in reply.headers:
+            if self._who and name == "cache-control":
+                # Not for a cache between us and others, who would not be asked there who they are.
+                value = value.replace("public", "private")
             fields.addRawHeader(name, value.encode("latin-1", "replace").replace(b"\r", b"").replace(b"\n", b""))
+        for known, said in FOR_BROWSERS:
+            fields.setRawHeaders(known, said)
         fields.setRawHeaders(b"server", [b"regcache"])
         fields.setRawHeaders(b"date", [format_date(self._house.now()).encode()])
         fields.setRawHeaders(b"x-cache", [reply.how.value.encode()])
@@ -351,38 +363,3 @@ def _local(request: Request) -> str:
     host = request.getHost()
     name, port = getattr(host, "host", "localhost"), getattr(host, "port", 80)
     return f"[{name}]:{port}" if ":" in name else f"{name}:{port}"
-
-
-def _split_target(target: str, method: bytes) -> tuple[str, str]:
-    """
-    The authority that a target in absolute form names, which counts more than the Host field (RFC 9112 section 3.2.2),
-    and the rest of it.
-    """
-    if target.startswith("/"):
-        return "", target
-    scheme, sep, rest = target.partition("://")
-    if not sep or scheme.lower() not in ("http", "https") or method == b"CONNECT":
-        raise BadRequest("This is a cache for registries, not a forward proxy: ask for a path.")
-    authority = re.split("[/?]", rest, maxsplit=1)[0]
-    return authority, rest[len(authority) :] if rest[len(authority) :].startswith("/") else "/" + rest[len(authority) :]
-
-
-def _below_mount(request: Request, target: str) -> tuple[str, str, str]:
-    """
-    The mount's path, the raw path below it, and the query.
-
-    Twisted's own path segments are decoded, so the raw target is walked again by their number.
-    """
-    path, _, query = target.partition("?")
-    mounted = [segment for segment in request.prepath or () if segment]
-    pieces = path.split("/")
-    at, seen = 1, 0
-    while seen < len(mounted) and at < len(pieces):
-        seen += bool(pieces[at])
-        at += 1
-    return "/".join(pieces[:at]), "/" + "/".join(pieces[at:]), query
-
-
-def _split(path: str) -> tuple[str, str]:
-    name, _, rest = path.lstrip("/").partition("/")
-    return name, "/" + rest

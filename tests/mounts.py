@@ -9,6 +9,7 @@ host             path              what
 one.example      /deep/our tools/  the first cache, both registries; also for hosts that nobody gave a name to
 one.example      /second/          the second cache
 one.example      /closed/          a cache that allows another network only
+one.example      /guarded/         a cache that wants to know who asks, by the token ``t0ken``
 one.example      /waiting/         a cache that is started by asking for /start
 two.example      /js/              the first cache's npm registry alone
 three.example    /                 the first cache's package index alone
@@ -17,6 +18,7 @@ three.example    /                 the first cache's package index alone
 
 from __future__ import annotations
 
+import hashlib
 import ipaddress
 import sys
 from pathlib import Path
@@ -58,13 +60,18 @@ async def main(reactor: Any, directory: str, registry: str) -> None:
         RegistryOptions(name="npm", type="npm", url=registry),
     )
 
-    def made(name: str, allow: Any = _OPEN) -> Any:
+    def made(name: str, allow: Any = _OPEN, auth: str = "") -> Any:
         place = str(Path(directory) / name)
         hosts = ("one.example", "two.example", "three.example")
-        return build(reactor, Config(cache_dir=place, registries=options, hosts=hosts, allow=(allow,)))
+        return build(reactor, Config(cache_dir=place, registries=options, hosts=hosts, allow=(allow,), auth=auth))
+
+    readers = Path(directory) / "readers"
+    readers.write_text(f"ci:sha256:{hashlib.sha256(b't0ken').hexdigest()}\n")
+    readers.chmod(0o600)
+    guarded = made("guarded", auth=str(readers))
 
     first, second, closed, waiting = made("first"), made("second"), made("closed", _ELSEWHERE), made("waiting")
-    started = [first.service, second.service, closed.service]
+    started = [first.service, second.service, closed.service, guarded.service]
     for service in started:
         service.startService()
     one, deep, two, hosts = Resource(), Resource(), Resource(), NameVirtualHost()
@@ -72,6 +79,8 @@ async def main(reactor: Any, directory: str, registry: str) -> None:
     one.putChild(b"deep", deep)
     one.putChild(b"second", second.resource())
     one.putChild(b"closed", closed.resource())
+    one.putChild(b"guarded", guarded.resource())
+    one.putChild(b"guarded-js", guarded.resource("npm"))
     one.putChild(b"waiting", waiting.resource())
     one.putChild(b"start", _Start(waiting.service))
     two.putChild(b"js", first.resource("npm"))

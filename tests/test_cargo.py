@@ -22,6 +22,7 @@ from regcache.testing import Ask, Page, RegistryContract, Sample
 from tests import clients
 from tests.journey import Journey
 from tests.origin import Origin
+from tests.service import Running
 
 UPSTREAM = "https://index.example/"
 FILES = "https://files.example/crates"
@@ -118,6 +119,40 @@ class TestCargo(Journey):
         return clients.run(command, place, CARGO_HOME=str(place / "home"), RUSTUP_HOME=toolchains)
 
 
+@pytest.mark.journey
+def test_cargo_says_who_it_is(tmp_path: Path, origin: Origin) -> None:
+    """Where who asks has to be told, cargo tells its token, also for crates, since the index says that it must."""
+    journey = TestCargo()
+    journey.publish(origin)
+    readers = tmp_path / "readers"
+    readers.write_text(f"ci:sha256:{hashlib.sha256(b't0ken').hexdigest()}\n")
+    readers.chmod(0o600)
+    service = Running(tmp_path, origin, "--auth", str(readers), tables=f'[registries.cargo]\nurl = "{origin.url}"\n')
+    try:
+        place = tmp_path / "project"
+        (place / "home").mkdir(parents=True)
+        (place / "home" / "credentials.toml").write_text('[registries.regcache]\ntoken = "t0ken"\n')
+        (place / "src").mkdir()
+        (place / "src" / "lib.rs").write_text("")
+        (place / "Cargo.toml").write_text(
+            '[package]\nname = "p"\nversion = "0.1.0"\nedition = "2021"\n[dependencies]\n'
+            'alpha = { version = "1", registry = "regcache" }\n'
+        )
+        (place / "home" / "config.toml").write_text(
+            f'[registries.regcache]\nindex = "sparse+{service.url}cargo/"\n'
+            '[registry]\nglobal-credential-providers = ["cargo:token"]\n[net]\nretry = 0\n'
+        )
+        toolchains = os.environ.get("RUSTUP_HOME", str(Path.home() / ".rustup"))
+        command = [clients.program("cargo"), "fetch"]
+        ended = clients.run(command, place, CARGO_HOME=str(place / "home"), RUSTUP_HOME=toolchains)
+        assert ended.returncode == 0, ended.stderr
+        assert list((place / "home" / "registry" / "cache").rglob("beta-1.0.0.crate"))
+        service.stop()
+    finally:
+        service.kill()
+    assert not [head for head in origin.heads if "authorization" in {name.lower() for name in head}]
+
+
 REGISTRY = make(RegistryOptions(name="cargo", type="cargo", url=UPSTREAM, artifact_hosts=("files.example",)))
 
 
@@ -152,6 +187,10 @@ def test_a_crate_is_known_by_its_address() -> None:
     assert isinstance(found, Artifact)
     assert found.url == "https://files.example/crates/a/a-1.0.0%2Bbuild.crate?x=1"
     assert found.digests == (Digest("sha256", checksum),)
+    for authority in ("FILES.example", "files.example:443", "%EF%BD%86iles.example"):
+        again = route(f"/dl/{checksum}/https/{authority}/crates/a/a-1.0.0+build.crate", "x=1")
+        assert isinstance(again, Artifact)
+        assert (again.key, again.url) == (found.key, found.url)
     for path in (f"/dl/{checksum}/https/evil.example/x", "/dl/abc/https/files.example/x", f"/dl/{checksum}/file//x/y"):
         with pytest.raises(NotFound):
             route(path)
@@ -192,3 +231,16 @@ def test_what_is_no_page_is_refused(body: bytes) -> None:
     source = Source(body=body, content_type="text/plain", url=f"{UPSTREAM}al/ph/alpha")
     with pytest.raises(BadDocument):
         REGISTRY.facts("index/alpha", source)
+
+
+def test_a_closed_index_says_so() -> None:
+    """Cargo says who it is when it asks for crates only if the index's configuration says that it must."""
+    closed = make(RegistryOptions(name="cargo", type="cargo", url=UPSTREAM, closed=True))
+    source = Source(body=config(UPSTREAM + "crates"), content_type="application/json", url=f"{UPSTREAM}config.json")
+    told = {}
+    for registry in (closed, REGISTRY):
+        page = registry.route(RequestHead(method="GET", path="/config.json"))
+        assert isinstance(page, Document)
+        body = registry.represent(page.key, source, page.representation, "http://127.0.0.1:8650/cargo/")
+        told[page.representation] = json.loads(body).get("auth-required", False)
+    assert told == {"closed": True, "config": False}

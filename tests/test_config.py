@@ -90,6 +90,7 @@ SOURCES: list[tuple[str, tuple[str, str, str], tuple[Any, Any, Any]]] = [
     ("cache-dir", ("/a", "/b", "/c"), ("/a", "/b", "/c")),
     ("max-size", ("1K", "2K", "3K"), (1024, 2048, 3072)),
     ("min-free", ("1K", "2K", "0"), (1024, 2048, 0)),
+    ("scrub", ("1h", "2w", "off"), (3600.0, 1209600.0, None)),
     ("max-file-size", ("1K", "2K", "0"), (1024, 2048, 0)),
     ("max-index-size", ("1K", "2K", "3K"), (1024, 2048, 3072)),
     ("ttl", ("1m", "2m", "0"), (60.0, 120.0, 0.0)),
@@ -107,6 +108,7 @@ SOURCES: list[tuple[str, tuple[str, str, str], tuple[Any, Any, Any]]] = [
     ("strict-links", ("off", "true", "0"), (False, True, False)),
     ("access-log-hits", ("true", "no", "1"), (True, False, True)),
     ("upstream-ca", ("", "", ""), ("", "", "")),
+    ("auth", (__file__, "", __file__), (__file__, "", __file__)),
 ]
 
 
@@ -210,6 +212,8 @@ WRONG: list[tuple[str, str, str]] = [
     ("max-size", "10X", "such as 10G"),
     ("max-size", "", "such as 10G"),
     ("min-free", "much", "such as 10G"),
+    ("scrub", "0", "above 0, such as 5s, or off"),
+    ("scrub", "never", "or off"),
     ("max-file-size", "1.G", "such as 10G"),
     ("max-index-size", "0", "above 0"),
     ("max-index-size", "x", "such as 10G"),
@@ -230,6 +234,8 @@ WRONG: list[tuple[str, str, str]] = [
     ("hosts", "http://cache.example", "without scheme and port"),
     ("hosts", "cache.example:8650", "without scheme and port"),
     ("hosts", "*.example", "without scheme and port"),
+    ("auth", "/nowhere/readers", "a file that can be read (No such file or directory)"),
+    ("auth", "/", "a file that can be read (Is a directory)"),
     ("public-url", "cache.example", "https://host/path/"),
     ("public-url", "http://user:secret@cache.example/", "without credentials"),
     ("offline", "perhaps", "yes or no"),
@@ -518,6 +524,7 @@ READERS = [
     values.duration,
     values.positive_duration,
     values.optional_duration,
+    values.optional_period,
     values.networks,
     values.host_names,
     values.truth,

@@ -187,7 +187,7 @@ def test_warnings(tmp_path: Path) -> None:
 
 def test_what_shows_it(tmp_path: Path) -> None:
     """No value that holds it says it, and the options of a registry do not hold it: only that there is something."""
-    config = configured(tmp_path, f'auth = "basic user:{SECRET}"')
+    config = configured(tmp_path, f'auth = "basic user:{SECRET}"\nshared = true')
     made = build(reactor, config)
     registry = made.service.house.registries["corp"]
     access = Access(origin=Origin("https", "a.example", 443), authorization=f"Basic {CODED}", lowest=FakeUpstream())
@@ -204,7 +204,7 @@ def test_in_a_program_of_ones_own(tmp_path: Path) -> None:
     """Whoever builds the configuration in Python gives credentials by name; the options follow."""
     config = Config(
         cache_dir=str(tmp_path),
-        registries=(RegistryOptions(name="npm", type="npm"), RegistryOptions(name="pypi", type="pypi")),
+        registries=(RegistryOptions(name="npm", type="npm", shared=True), RegistryOptions(name="pypi", type="pypi")),
         credentials={"npm": Credentials(authorization="Bearer x")},
     )
     made = build(reactor, config).service.house.registries
@@ -375,7 +375,7 @@ def test_the_service(origin: Server, files: Server, tmp_path: Path, monkeypatch:
     # So large that the helper reads it.
     origin.add("/simple/demo/", page.rstrip(b"}") + b"}" + b" " * 20_000, "application/vnd.pypi.simple.v1+json")
     table = f'type = "pypi"\nurl = "{origin.url}simple/"\nfiles = "{files.url}"\n'
-    tables = f'[registries.corp]\n{table}auth = "env:CORP_AUTH"\n[registries.open]\n{table}'
+    tables = f'[registries.corp]\n{table}shared = true\nauth = "env:CORP_AUTH"\n[registries.open]\n{table}'
     monkeypatch.setenv("CORP_AUTH", f"basic user:{SECRET}")
     log = tmp_path / "access.log"
     service = Running(tmp_path, origin, "--access-log", str(log), tables=tables)
@@ -415,7 +415,7 @@ def test_client_certificates(
     corp.add("/simple/away/", elsewhere.body("/simple/away/"), "application/vnd.pypi.simple.v1+json")
     host = elsewhere.url.split("/")[2]
     table = f'type = "pypi"\nurl = "{corp.url}simple/"\nfiles = "{corp.url}"\nartifact-hosts = ["{host}"]\n'
-    tables = f'[registries.corp]\n{table}client-cert = "{ours}"\n[registries.open]\n{table}'
+    tables = f'[registries.corp]\n{table}shared = true\nclient-cert = "{ours}"\n[registries.open]\n{table}'
     proxy = closing(ForwardProxy())
     if proxied:
         monkeypatch.setenv("HTTPS_PROXY", proxy.url)
@@ -448,6 +448,7 @@ def test_the_example(tmp_path: Path) -> None:
         assert f"/etc/regcache/{name}" in text
     for name in ("company-ca.pem", "tools.pem"):
         certificate(tmp_path / name)
+    (tmp_path / "readers").write_text("")
     (tmp_path / "tools.key").write_bytes((tmp_path / "tools.pem").read_bytes())
     (tmp_path / "networks.toml").write_text(text.replace("/etc/regcache/", f"{tmp_path}/"))
     environ = {

@@ -57,7 +57,9 @@ class Processes(TestCase):
 
     async def test_options_arrive_as_they_are(self) -> None:
         """Whatever a registry was made with, the helper makes the same."""
-        options = RegistryOptions(name="pypi", type="pypi", url="http://a/", artifact_hosts=("b",), extra={"c": "d"})
+        options = RegistryOptions(
+            name="pypi", type="pypi", url="http://a/", artifact_hosts=("b",), readers=("r",), extra={"c": "d"}
+        )
         several = options.followed_by("http://e/", "http://f/")
         for made in (options, several, several.further[0]):
             sent = Job(options=made, document="x", source=Source(body=b"x", content_type=JSON, url="http://a/x"))

@@ -190,3 +190,14 @@ def test_names_are_checked_wherever_it_is_mounted(mounts: Client) -> None:
     assert refused.status == 421
     assert b"four.example" in refused.body
     assert b"--hosts" in refused.body
+
+
+@pytest.mark.parametrize(("mount", "page"), [("guarded", "npm/left"), ("guarded-js", "left")])
+def test_who_asks_is_asked_in_any_program(mounts: Client, mount: str, page: str) -> None:
+    """A mounted cache that wants to know who asks wants it on every page but the one that says that it lives."""
+    base = f"http://one.example:{mounts.port}/{mount}/"
+    for path in ("", page, "-/health", "-/clients/npm", "none/such"):
+        assert mounts.get(base + path).status == 401, path
+    assert mounts.get(base + page, Authorization="Bearer t0ken").status == 200
+    live = mounts.get(f"http://elsewhere.example:{mounts.port}/{mount}/-/health/live")
+    assert (live.status, live.body) == (200, b"ok\n")

@@ -29,6 +29,7 @@ LEVELS = {
     "regcache.interfaces": 0,
     "regcache.config": 0,
     "regcache.cautions": 0,
+    "regcache.places": 0,
     "regcache.ownership": 1,
     "regcache.http": 1,
     "regcache.registries": 2,
@@ -36,9 +37,13 @@ LEVELS = {
     "regcache.flow": 3,
     "regcache.access": 4,
     "regcache.accesslog": 4,
+    "regcache.auth": 4,
     "regcache.pages": 4,
+    "regcache.readers": 4,
     "regcache.site": 4,
+    "regcache.targets": 4,
     "regcache.web": 4,
+    "regcache.garbage": 4,
     "regcache.options": 5,
     "regcache.outward": 5,
     "regcache.tap": 5,
@@ -124,7 +129,8 @@ def test_pure_parts(module: str) -> None:
     """What decides does no input and output, asks no clock and knows no reactor: it gets values and returns them."""
     # Reading the configuration is asking the process and the disk; interfaces name types only.
     outside = {
-        "regcache.config": {"os", "sys", "pathlib"},
+        "regcache.config": {"os", "pathlib"},
+        "regcache.places": {"os", "sys"},
         "regcache.values": {"os", "ssl"},
         "regcache.credentials": {"os", "pathlib", "ssl"},
         "regcache.errors": {"http"},  # for the names of statuses

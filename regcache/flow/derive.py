@@ -156,7 +156,7 @@ def _unpack(data: bytes) -> Job:
 
 
 def _unpacked(options: dict[str, Any]) -> RegistryOptions:
-    lists = {name: tuple(options[name]) for name in ("artifact_hosts", "names", "elsewhere")}
+    lists = {name: tuple(options[name]) for name in ("artifact_hosts", "readers", "names", "elsewhere")}
     further = tuple(map(_unpacked, options["further"]))
     return RegistryOptions(**{**options, **lists, "further": further})
 

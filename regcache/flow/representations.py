@@ -233,7 +233,7 @@ class Representations:
 
 
 def _derived_key(stored: Stored, form: str) -> str:
-    # No other key has a tab in it.
+    # No key of a document has a tab in it.
     return f"{stored.key}\t{form}"
 
 

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import json
 import re
-from urllib.parse import parse_qsl, urlsplit
 from urllib.parse import quote as quote_any
+from urllib.parse import urlsplit
 
 import msgspec
 from attrs import evolve
@@ -22,6 +22,7 @@ from regcache.http.messages import Digest, RequestHead
 from regcache.http.origins import Origin, Origins
 from regcache.http.paths import quote, segments
 from regcache.interfaces import IRegistry
+from regcache.ownership import queried, shortened
 from regcache.registries.jsontext import read_object
 from regcache.routes import Artifact, Document, Facts, Local, RegistryOptions, Route, Source
 
@@ -33,8 +34,6 @@ _JSON = "application/json"
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}", re.ASCII)
 _CHECKSUM = "{sha256-checksum}"
 _MARKERS = ("{crate}", "{version}", "{prefix}", "{lowerprefix}", _CHECKSUM)
-#: What follows the name in a file name.
-_VERSION = re.compile(r"-\d.*$")
 _SEARCH = "api/v1/crates"
 _MINUTE = 60.0
 
@@ -72,15 +71,14 @@ class Cargo:
         if request.method not in ("GET", "HEAD"):
             raise MethodNotAllowed("Publishing, yanking and owners go to the registry itself.")
         if parts == ("config.json",):
-            return self._document("config.json", "config.json", "config", _JSON, linked=True)
+            form = "closed" if self.options.closed else "config"
+            return self._document("config.json", "config.json", form, _JSON, linked=True)
         if parts[0] == "dl" and len(parts) > 4:
             return self._crate(parts[1], self._target(parts[2:], request.query))
         if parts[0] == "api" and "/".join(parts[3:]) == _SEARCH:
             url = self._target(parts[1:], request.query)
-            words = " ".join(value for field, value in parse_qsl(request.query) if field == "q").split()
-            return Document(
-                key=url, url=url, representation="search", content_type=_JSON, ttl=_MINUTE, packages=tuple(words)
-            )
+            words = tuple(queried(request.query))
+            return Document(key=url, url=url, representation="search", content_type=_JSON, ttl=_MINUTE, packages=words)
         name = parts[-1]
         if _NAME.fullmatch(name) and "/".join(parts) == _place(name):
             page = self._document(f"index/{name}", _place(name), "index", "text/plain; charset=utf-8")
@@ -98,10 +96,10 @@ class Cargo:
     def _target(self, parts: tuple[str, ...], query: str) -> str:
         """The URL upstream that an address of ours holds."""
         scheme, authority, *path = parts
-        url = f"{scheme}://{authority}/" + "/".join(map(quote, path))
-        origin = Origin.of(url)
+        origin = Origin.of(f"{scheme}://{authority}/")
         if origin is None or not self._origins.admits(origin) or not all(path) or "?" in authority or "#" in authority:
             raise NotFound(f"Crates may not come from there; artifact-hosts of {self.options.name} says from where.")
+        url = f"{origin.scheme}://{origin.authority}/" + "/".join(map(quote, path))
         return url + (f"?{query}" if query else "")
 
     @staticmethod
@@ -111,8 +109,8 @@ class Cargo:
         except ValueError:
             raise NotFound("A crate's address begins with its checksum.") from None
         # The template decides where in the address the name is.
-        segments = urlsplit(url).path.split("/")
-        names = {*segments, *(_VERSION.sub("", segment) for segment in segments)}
+        there = urlsplit(url)
+        names = {*queried(there.query), *(name for part in there.path.split("/") for name in shortened(part))}
         return Artifact(key=f"dl/{checksum}/{url}", url=url, digests=(digest,), packages=tuple(sorted(names)))
 
     # Documents.
@@ -130,15 +128,18 @@ class Cargo:
         return Facts({}, foreign)
 
     def represent(self, document: str, source: Source, representation: str, base: str) -> bytes:
-        if representation != "config":
+        if representation not in ("config", "closed"):
             self.facts(document, source)
             return source.body
         template = self._template(source)
-        config = {"dl": self._led_back(template, f"dl/{_CHECKSUM}", base) or template}
+        config: dict[str, str | bool] = {"dl": self._led_back(template, f"dl/{_CHECKSUM}", base) or template}
         api = read_object(source).get("api")
         search = self._led_back(api, "api", base) if isinstance(api, str) else None
         if search is not None:
             config["api"] = search
+        if representation == "closed":
+            # Else crates are asked for without saying by whom.
+            config["auth-required"] = True
         return json.dumps(config).encode()
 
     def _template(self, source: Source) -> str:
