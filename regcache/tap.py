@@ -65,14 +65,14 @@ class CacheService(Service):
     :ivar house: what the resources share.
     """
 
-    def __init__(self, reactor: Any, config: Config) -> None:
-        self._config = config
+    def __init__(self, reactor: Any, config: Config, now: Callable[[], float] = time.time) -> None:
+        self._config, self._now = config, now
         self._threads = ThreadPool(0, 4, "regcache-work")
         self._connections = Connections(reactor, config.upstream_ca)
         self._deriver = ProcessDeriver(reactor)
         self._reactor = reactor
         self.store = DiskStore(
-            config.cache_dir, reactor=reactor, max_size=config.max_size, min_free=config.min_free, now=time.time
+            config.cache_dir, reactor=reactor, max_size=config.max_size, min_free=config.min_free, now=now
         )
         token = f"regcache-{secrets.token_hex(6)}"
         self.house = House(
@@ -81,7 +81,7 @@ class CacheService(Service):
             config=config,
             access=Access(config),
             clock=reactor,
-            now=time.time,
+            now=now,
             running=lambda: bool(self.running),
             log=AccessLog(reactor, config.access_log, config.access_log_hits, self._in_thread),
             token=token,
@@ -97,7 +97,7 @@ class CacheService(Service):
             upstream=Upstream(self._reactor, self._connections, config.idle_timeout),
             deriver=self._deriver,
             clock=self._reactor,
-            now=time.time,
+            now=self._now,
             rules=Rules(
                 ttl=config.ttl,
                 refresh_after=config.refresh_after,
@@ -253,13 +253,14 @@ class Parts:
         return RegCacheResource(house, name or "")
 
 
-def build(reactor: Any, config: Config) -> Parts:
+def build(reactor: Any, config: Config, now: Callable[[], float] = time.time) -> Parts:
     """
     The parts of a cache; nothing is opened or started yet.
 
+    :param now: the wall clock, in seconds, by which entries age.
     :raises regcache.errors.ConfigError: if a registry's options are wrong.
     """
-    return Parts(CacheService(reactor, config))
+    return Parts(CacheService(reactor, config, now))
 
 
 def _completed(endpoint: str) -> str:
