@@ -4,4 +4,5 @@ project = "regcache"
 copyright = "2026, The regcache authors"  # noqa: A001
 extensions = ["myst_parser"]
 html_theme = "alabaster"
-exclude_patterns = ["_build"]
+# The table of clients is part of the page of registries.
+exclude_patterns = ["_build", "registries/matrix.md"]

@@ -6,7 +6,6 @@ Every complaint about it is made here, as one line that says what is wrong, wher
 
 from __future__ import annotations
 
-import difflib
 import ipaddress
 import os
 import re
@@ -18,14 +17,26 @@ from typing import Any
 
 from attrs import evolve, field, frozen
 
-from regcache import values
+from regcache import credentials, values
+from regcache.credentials import Credentials
 from regcache.errors import ConfigError
+from regcache.http.proxies import DIRECT, Proxies
 from regcache.routes import RegistryOptions
 from regcache.values import Network
 
-__all__ = ["OPTIONS", "REGISTRY_KEYS", "Config", "Listen", "Option", "default_cache_dir", "load", "warnings"]
+__all__ = [
+    "LOOPBACK",
+    "OPTIONS",
+    "REGISTRY_KEYS",
+    "Config",
+    "Listen",
+    "Option",
+    "default_cache_dir",
+    "load",
+    "variables",
+]
 
-_LOOPBACK: tuple[Network, ...] = (ipaddress.ip_network("127.0.0.0/8"), ipaddress.ip_network("::1/128"))
+LOOPBACK: tuple[Network, ...] = (ipaddress.ip_network("127.0.0.0/8"), ipaddress.ip_network("::1/128"))
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 _ENDPOINT = re.compile(r"[A-Za-z][A-Za-z0-9.+-]*:.+")
 _PREFIX = "REGCACHE_"
@@ -148,12 +159,20 @@ _BY_NAME = {option.name: option for option in OPTIONS}
 #: The readers to which ``yes`` or ``5`` are as good as any text: in a file, only text may stand for them.
 _ANY_TEXT = (values.directory, values.target)
 #: The keys of a table ``[registries.NAME]`` that every type knows.
-REGISTRY_KEYS = ("type", "url", "artifact-hosts", "ttl", "refresh-after", "negative-ttl", "strict-links", "names")
+REGISTRY_KEYS = (
+    *("type", "url", "artifact-hosts", "ttl", "refresh-after", "negative-ttl", "strict-links", "names"),
+    *credentials.KEYS,
+)
 
 
 @frozen(kw_only=True)
 class Config:
-    """Everything that can be configured; see :data:`OPTIONS` for what each means. Durations are seconds."""
+    """
+    Everything that can be configured; see :data:`OPTIONS` for what each means. Durations are seconds.
+
+    :ivar credentials: those for the upstreams of registries that have some, by name.
+    :ivar proxies: the forward proxies that the environment names.
+    """
 
     registries: tuple[RegistryOptions, ...] = field(
         factory=lambda: (RegistryOptions(name="npm", type="npm"), RegistryOptions(name="pypi", type="pypi"))
@@ -170,7 +189,7 @@ class Config:
     upstream_timeout: float = 5.0
     cold_timeout: float = 14.0
     idle_timeout: float = 30.0
-    allow: tuple[Network, ...] = _LOOPBACK
+    allow: tuple[Network, ...] = LOOPBACK
     trust_proxy: tuple[Network, ...] = ()
     hosts: tuple[str, ...] = ()
     public_url: str = ""
@@ -181,6 +200,8 @@ class Config:
     grace: float = 8.0
     access_log: str = "off"
     access_log_hits: bool = False
+    credentials: Mapping[str, Credentials] = field(factory=dict)
+    proxies: Proxies = DIRECT
 
 
 def default_cache_dir(environ: Mapping[str, str]) -> str:
@@ -199,6 +220,11 @@ def default_cache_dir(environ: Mapping[str, str]) -> str:
             raise ConfigError("There is no home directory to keep the cache in; name a directory with --cache-dir.")
         base = os.path.join(home, "Library/Caches" if sys.platform == "darwin" else ".cache")
     return os.path.join(base, "regcache")
+
+
+def variables() -> set[str]:
+    """The environment variables that mean something here."""
+    return {_PREFIX + option.attribute.upper() for option in OPTIONS} | {f"{_PREFIX}CONFIG"}
 
 
 def load(
@@ -227,22 +253,24 @@ def load(
         parsed["cache_dir"] = default_cache_dir(environ)
     served = parsed.pop("registries", ",".join(tables) or "npm,pypi")
     listen = parsed.pop("listen", ())
-    config = Config(registries=(), **parsed)
+    config = Config(registries=(), proxies=Proxies.of(environ), **parsed)
     where = said["registries"][1] if "registries" in said else path
     registries = tuple(_registry(item, where, tables, config, known) for item in values.items(served))
     _check_names(registries, where)
+    secrets = {one.name: credentials.read(one.name, tables.get(one.name, {}), path, environ) for one in registries}
+    config = evolve(config, credentials={name: found for name, found in secrets.items() if found is not None})
     for name in tables:
         # One that is not served now is checked all the same.
         _registry(name, path, tables, config, known)
     where = said["listen"][1] if "listen" in said else ""
-    registries = tuple(evolve(one, elsewhere=_elsewhere(one, registries)) for one in registries)
+    registries = tuple(_kept_from(one, registries) for one in registries)
     return evolve(config, registries=registries, listen=tuple(_listen(item, where, registries) for item in listen))
 
 
-def _elsewhere(one: RegistryOptions, registries: Iterable[RegistryOptions]) -> tuple[str, ...]:
-    """The names that are of other registries of the same type."""
-    others = (other for other in registries if other.type == one.type and other.name != one.name)
-    return tuple(pattern for other in others for pattern in other.names)
+def _kept_from(one: RegistryOptions, registries: Iterable[RegistryOptions]) -> RegistryOptions:
+    """The same registry, which is never asked for names that are of others of its type."""
+    names = tuple(name for other in registries if other.type == one.type and other != one for name in other.names)
+    return evolve(one, elsewhere=names).followed_by(*(more.url for more in one.further))
 
 
 def _check_names(registries: tuple[RegistryOptions, ...], where: str) -> None:
@@ -330,18 +358,30 @@ def _registry(
     def read(key: str, parse: Callable[[str], Any], default: Any) -> Any:
         return _read(parse, table[key], f"registries.{name}.{key}") if key in table else default
 
+    urls = [_read(values.url, url, where)] if equals else [""]
+    if "url" in table and not equals:
+        urls = _upstreams(tables[name]["url"], f"registries.{name}.url")
     return RegistryOptions(
         name=name,
         type=kind,
-        url=_read(values.url, url, where) if equals else read("url", values.url, ""),
+        url=urls[0],
         artifact_hosts=read("artifact-hosts", values.items, ()),
         ttl=read("ttl", values.duration, config.ttl),
         refresh_after=read("refresh-after", values.optional_duration, config.refresh_after),
         negative_ttl=read("negative-ttl", values.duration, config.negative_ttl),
         names=read("names", values.items, ()),
         strict_links=read("strict-links", values.truth, config.strict_links),
+        has_credentials=not {"auth", "client-cert"}.isdisjoint(table),
         extra={key: value for key, value in table.items() if key in extras},
-    )
+    ).followed_by(*urls[1:])
+
+
+def _upstreams(said: Any, where: str) -> list[str]:
+    """The URLs that a table names: one, or several in order."""
+    urls = [_read(values.url, _textual(one), where) for one in (said if isinstance(said, list) else [said])]
+    if not urls or len(set(urls)) < len(urls):
+        raise ConfigError(f"{where}: it wants a URL, or several different ones in the order to ask them.")
+    return urls
 
 
 def _listen(item: str, where: str, registries: tuple[RegistryOptions, ...]) -> Listen:
@@ -356,33 +396,3 @@ def _listen(item: str, where: str, registries: tuple[RegistryOptions, ...]) -> L
     if name and name not in {registry.name for registry in registries}:
         raise ConfigError(f"{where}: {item!r} is not right; no registry {name!r} is served: see --registries.")
     return Listen(endpoint, name)
-
-
-def warnings(config: Config, environ: Mapping[str, str], said: Collection[str]) -> list[str]:
-    """
-    What is allowed, but probably not meant.
-
-    :param said: the names of the options that were given.
-    """
-    found = []
-    wide = [one.endpoint for one in config.listen if not _is_local(one.endpoint)]
-    if wide and "allow" not in said and config.allow == _LOOPBACK:
-        found.append(f"{', '.join(wide)} is reachable from elsewhere, but only loopback is allowed: see --allow.")
-    proxies = [
-        name for name in ("HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY") if environ.get(name) or environ.get(name.lower())
-    ]
-    if proxies:
-        found.append(f"{', '.join(proxies)} is set; regcache connects to the registries directly.")
-    variables = {_PREFIX + option.attribute.upper() for option in OPTIONS} | {f"{_PREFIX}CONFIG"}
-    for name in sorted(environ.keys() - variables):
-        near = difflib.get_close_matches(name, variables, 1, 0.9) if name.startswith(_PREFIX) else ()
-        if near:
-            found.append(f"{name} is no option; did you mean {near[0]}?")
-    return found
-
-
-def _is_local(endpoint: str) -> bool:
-    # Whoever made a socket that is handed over decided how far it is reachable.
-    return endpoint.startswith(("unix:", "systemd:")) or any(
-        f"interface={name}" in endpoint for name in ("127.", "localhost", "\\:\\:1")
-    )

@@ -6,7 +6,7 @@ Values that cross them are in :mod:`regcache.http.messages` and :mod:`regcache.r
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO, TypeVar
 
 from zope.interface import Attribute, Interface
 
@@ -19,7 +19,9 @@ if TYPE_CHECKING:
     from regcache.http.messages import Headers, RequestHead, Stored
     from regcache.routes import Facts, Route, Source
 
-__all__ = ["IBody", "IPartial", "IReceiver", "IRegistry", "IResponse", "IStore", "IUpstream"]
+__all__ = ["IBody", "IOrdered", "IPartial", "IReceiver", "IRegistry", "IResponse", "IStore", "IUpstream"]
+
+T = TypeVar("T")
 
 
 class IRegistry(Interface):
@@ -74,6 +76,16 @@ class IRegistry(Interface):
 
     def client_lines(base: str) -> list[str]:
         """Lines to copy that point this ecosystem's usual clients at the mount ``base``."""
+
+
+class IOrdered(IRegistry):
+    """
+    A registry with several upstreams: a registry each, which are asked in order.
+
+    What a document or an artifact means is the affair of the member that has it; the rest is the first member's.
+    """
+
+    members = Attribute("The registries, in order; the keys of their entries differ.")
 
 
 class IBody(Interface):
@@ -166,6 +178,14 @@ class IPartial(Interface):
 
     def read(offset: int, length: int) -> bytes | Deferred[bytes]:
         """Some of the bytes already written, as IBody.read."""
+
+    def examine(look: Callable[[BinaryIO], T]) -> Deferred[T]:
+        """
+        What ``look`` finds in the whole body, which it gets as a file open for reading, in a thread.
+
+        For whoever needs to read to and fro, when all has been written and before it is committed. Fails with what
+        ``look`` raises.
+        """
 
     def retain() -> None:
         """One more reader; the bytes stay readable until as many release()."""

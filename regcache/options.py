@@ -14,7 +14,9 @@ from twisted.python import usage
 
 from regcache import registries
 from regcache._version import __version__
-from regcache.config import OPTIONS, Config, load, warnings
+from regcache.cautions import warnings
+from regcache.config import OPTIONS, Config, load
+from regcache.credentials import held
 from regcache.errors import ConfigError
 
 __all__ = ["Options", "check_endpoint", "stop", "tell"]
@@ -161,7 +163,9 @@ class Options(usage.Options):
         try:
             self.config = load(self.said, environ, lambda kind: registries.factory(kind).option_names)
             for options in self.config.registries:
-                registries.make(options)
+                made = registries.make(options)
+                if options.name in self.config.credentials:
+                    held(options.name, self.config.credentials[options.name], made.options.url)
             for one in self.config.listen:
                 check_endpoint(one.endpoint)
         except ConfigError as error:

@@ -8,13 +8,26 @@ its business.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Mapping
 
-from attrs import Factory, field, frozen
+from attrs import Factory, evolve, field, frozen
 
 from regcache.http.messages import Digest, Headers
 
-__all__ = ["Artifact", "Document", "Fact", "Facts", "Local", "Moved", "RegistryOptions", "Relay", "Route", "Source"]
+__all__ = [
+    "Artifact",
+    "Checksum",
+    "Document",
+    "Fact",
+    "Facts",
+    "Local",
+    "Moved",
+    "RegistryOptions",
+    "Relay",
+    "Route",
+    "Source",
+]
 
 
 @frozen(kw_only=True)
@@ -32,7 +45,12 @@ class RegistryOptions:
     :ivar strict_links: whether a document is refused that holds a link past this cache.
     :ivar names: patterns of names of packages that are its upstream's alone.
     :ivar elsewhere: patterns of names that are another's, and for which this one is never asked.
+    :ivar has_credentials: whether its upstream is asked with credentials or a certificate, so that what comes from
+        there may not be for everybody. What they are stands in no options.
     :ivar extra: options that only this type knows, by the names it declares in ``option_names``.
+    :ivar further: the registry's further upstreams, in the order in which they are asked for what those before have
+        not; each with options of its own, made by :meth:`followed_by`.
+    :ivar place: what tells the entries of a further upstream from those of the others; empty for the first.
     """
 
     name: str
@@ -45,13 +63,34 @@ class RegistryOptions:
     strict_links: bool = False
     names: tuple[str, ...] = ()
     elsewhere: tuple[str, ...] = ()
+    has_credentials: bool = False
     extra: Mapping[str, str] = field(factory=dict)
+    further: tuple[RegistryOptions, ...] = ()
+    place: str = ""
+
+    @property
+    def prefix(self) -> str:
+        """What the key of every entry of this upstream begins with."""
+        return f"{self.name}/|{self.place}|" if self.place else f"{self.name}/"
+
+    def followed_by(self, *urls: str) -> RegistryOptions:
+        """
+        These options with further upstreams, for which the same holds, but that names of its own are the first one's.
+
+        :param urls: each ends with ``/``.
+        """
+        shared = evolve(self, further=(), names=(), elsewhere=(*self.elsewhere, *self.names))
+        # By what it is, not by where it stands: what is stored stays valid when another is added before it.
+        places = [hashlib.sha256(url.encode()).hexdigest()[:8] for url in urls]
+        further = tuple(evolve(shared, url=url, place=place) for url, place in zip(urls, places, strict=True))
+        return evolve(self, further=further)
 
 
 @frozen(kw_only=True)
 class Document:
     """
-    An index page: mutable, fetched whole, and served in representations derived from what the upstream sent.
+    An index page: fetched whole, read before it is believed, and served in representations derived from what the
+    upstream sent.
 
     :ivar key: names the upstream document within the registry, such as ``simple/requests``. Two requests that
         differ only in the representation share it.
@@ -63,8 +102,15 @@ class Document:
     :ivar linked: whether the representation holds absolute links, so that one is needed per base URL.
     :ivar instead: another document that serves as well if a fresh copy of it is stored.
     :ivar spares: documents that serve, in the representation they say, when this one cannot be had.
-    :ivar ttl: seconds of freshness, if not the registry's own.
+    :ivar mutable: whether the upstream may change it under the same name. What may not change is never
+        revalidated once the upstream has sent the same twice.
+    :ivar ttl: seconds of freshness of a mutable one, if not the registry's own.
+    :ivar etag: the digest algorithm whose value for the body is the entity tag that the protocol speaks of, such as
+        ``md5``; such a document is sent as it came. Empty where a tag is only a tag.
+    :ivar grows: whether it is mostly changed at its end, so that a new one may be asked for from there on. It is held
+        against whatever digests are published with it.
     :ivar packages: the names of packages that asking for it tells the upstream.
+    :ivar sidecars: as of an :class:`Artifact`; what does not agree with the strongest that is there is refused.
     :ivar family: the same for documents that name the same artifacts; the key, unless said otherwise.
     """
 
@@ -77,7 +123,11 @@ class Document:
     linked: bool = False
     instead: Document | None = None
     spares: tuple[Document, ...] = ()
+    mutable: bool = True
     ttl: float | None = None
+    etag: str = ""
+    grows: bool = False
+    sidecars: tuple[Document, ...] = ()
     packages: tuple[str, ...] = ()
     family: str = field(default=Factory(lambda self: self.key, takes_self=True))
 
@@ -98,6 +148,15 @@ class Artifact:
     :ivar indexes: the documents whose facts name this artifact; any that is stored will do, the first is asked for.
     :ivar proof: a smaller document whose facts name it as well, for when no index is stored.
     :ivar packages: the names of packages that asking for it tells the upstream, or those that it may be of.
+    :ivar sound_by: a digest algorithm that only a sound body has, such as ``zip_h1`` of a zip file. It is computed of
+        every body that is stored, and one that it cannot be computed of is refused: also when nothing is published
+        that it could be held against yet.
+    :ivar sidecars: documents beside it, each with one digest of it, the strongest first: the first that the upstream
+        has is its proof. They tell nothing of where it is, and one that has none is served unproven.
+    :ivar family: the same for artifacts that are named, or published, together.
+    :ivar beside: the artifact that this one is about, such as what it signs: of several upstreams, only the one that
+        has that one is asked.
+    :ivar digest_fields: response fields in which its digests are told, each with the algorithm.
     """
 
     key: str
@@ -109,12 +168,39 @@ class Artifact:
     digests: tuple[Digest, ...] = ()
     indexes: tuple[Document, ...] = ()
     proof: Document | None = None
+    sidecars: tuple[Document, ...] = ()
+    family: str = field(default=Factory(lambda self: self.indexes[0].family if self.indexes else "", takes_self=True))
+    beside: Artifact | None = None
+    digest_fields: tuple[tuple[str, str], ...] = ()
     packages: tuple[str, ...] = ()
+    sound_by: str = ""
 
     @property
     def documents(self) -> tuple[Document, ...]:
         """All whose facts name this artifact."""
-        return self.indexes if self.proof is None else (*self.indexes, self.proof)
+        named = self.indexes if self.proof is None else (*self.indexes, self.proof)
+        return (*named, *self.sidecars)
+
+
+@frozen(kw_only=True)
+class Checksum:
+    """
+    The digest of what is served at another address, in hexadecimal: of those very bytes, so that both always agree.
+
+    :ivar of: what it is the digest of.
+    :ivar algorithm: one of the registry's ``algorithms``.
+    :ivar published: the upstream's own, in its representation ``as-is``, for an artifact of which no copy is stored
+        that is known to be good.
+    """
+
+    of: Document | Artifact
+    algorithm: str
+    published: Document | None = None
+
+    @property
+    def packages(self) -> tuple[str, ...]:
+        """As of what it is the digest of."""
+        return self.of.packages
 
 
 @frozen(kw_only=True)
@@ -154,7 +240,7 @@ class Relay:
 
 
 #: What a request can mean.
-Route = Document | Artifact | Local | Moved | Relay
+Route = Document | Artifact | Checksum | Local | Moved | Relay
 
 
 @frozen(kw_only=True)
@@ -177,14 +263,17 @@ class Fact:
     """
     What an index document says about one artifact.
 
-    :ivar url: where it is upstream, absolute, without a fragment.
+    :ivar url: where it is upstream, absolute, without a fragment; empty if the document does not say.
     :ivar digests: the digests published for it.
     :ivar size: its size in bytes, if published.
+    :ivar proof: where there are no digests, another document whose facts have them, under the same key. It is read for
+        its key, its ``url`` and its ``accept`` alone, and what it may point to in turn is not followed.
     """
 
     url: str
     digests: tuple[Digest, ...] = ()
     size: int | None = None
+    proof: Document | None = None
 
 
 class Facts(dict[str, Fact]):

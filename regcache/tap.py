@@ -32,14 +32,13 @@ from regcache.accesslog import AccessLog
 from regcache.config import Config, Listen
 from regcache.errors import ConfigError
 from regcache.flow.cache import Cache
-from regcache.flow.connections import Connections
 from regcache.flow.context import Context
 from regcache.flow.derive import ProcessDeriver
-from regcache.flow.upstream import Upstream
 from regcache.http.messages import Headers
 from regcache.http.policy import Rules
 from regcache.logs import Log
 from regcache.options import Options, check_endpoint, stop, tell
+from regcache.outward import Outward, marked
 from regcache.site import CacheSite
 from regcache.store.disk import DiskStore
 from regcache.web import House, RegCacheResource
@@ -63,12 +62,14 @@ class CacheService(Service):
     :raises regcache.errors.ConfigError: if a registry's options are wrong; from ``startService``, if the directory
         cannot be used.
     :ivar house: what the resources share.
+    :ivar outward: what asks the registries.
     """
 
     def __init__(self, reactor: Any, config: Config, now: Callable[[], float] = time.time) -> None:
         self._config, self._now = config, now
         self._threads = ThreadPool(0, 4, "regcache-work")
-        self._connections = Connections(reactor, config.upstream_ca)
+        made = {one.name: registries.make(marked(one, config)) for one in config.registries}
+        self.outward = Outward(reactor, config, made)
         self._deriver = ProcessDeriver(reactor)
         self._reactor = reactor
         self.store = DiskStore(
@@ -77,7 +78,7 @@ class CacheService(Service):
         token = f"regcache-{secrets.token_hex(6)}"
         self.house = House(
             cache=Cache(self._context(token)),
-            registries={options.name: registries.make(options) for options in config.registries},
+            registries=made,
             config=config,
             access=Access(config),
             clock=reactor,
@@ -94,7 +95,7 @@ class CacheService(Service):
         config = self._config
         return Context(
             store=self.store,
-            upstream=Upstream(self._reactor, self._connections, config.idle_timeout),
+            upstream=self.outward.upstream,
             deriver=self._deriver,
             clock=self._reactor,
             now=self._now,
@@ -127,7 +128,7 @@ class CacheService(Service):
         self.store.open_directory()
         self.store.start()
         self._threads.start()
-        self._connections.start()
+        self.outward.start()
         super().startService()  # type: ignore[no-untyped-call]
 
     @inlineCallbacks
@@ -139,7 +140,7 @@ class CacheService(Service):
         if overdue.active():
             overdue.cancel()
         self._deriver.stop()
-        yield self._connections.stop()
+        yield self.outward.stop()
         yield Deferred.fromCoroutine(self.house.log.stop())
         self._threads.stop()
         yield self.store.stop()
@@ -210,6 +211,9 @@ class _Ports(Service):
                 base = service.house.access.base(f"{scheme}://{name}:{host.port}", "", path)
                 lines = made[registry].client_lines(base)
                 self._say(f"regcache: {registry} at {base}   {lines[0] if lines else ''}")
+        through = service.outward.told()
+        if through and not self._config.offline:
+            self._say(f"regcache: asks {through}")
         self._say(f"regcache: {service.house.state()}")
 
     @inlineCallbacks

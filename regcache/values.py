@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 
 __all__ = [
     "Network",
+    "absolute",
     "any_of",
     "certificates",
     "directory",
@@ -144,7 +145,7 @@ def url(text: str) -> str:
     if not good or re.search(r"[\s?#\\]", text):
         raise ValueError("a URL such as https://host/path/")
     if "@" in parts.netloc:
-        raise ValueError("a URL without credentials: they would be kept in the process list")
+        raise ValueError("a URL without credentials, which others would see; those for a registry go into its auth")
     return text if text.endswith("/") else text + "/"
 
 
@@ -157,10 +158,11 @@ def directory(text: str) -> str:
     """The absolute path of a directory, which need not exist; ``~`` is the user's home."""
     if not text.strip():
         raise ValueError("a directory")
-    return _absolute(text)
+    return absolute(text)
 
 
-def _absolute(text: str) -> str:
+def absolute(text: str) -> str:
+    """An absolute path, where the working directory tells it; ``~`` is the user's home."""
     try:
         return os.path.abspath(os.path.expanduser(text))
     except OSError:
@@ -181,7 +183,7 @@ def target(text: str) -> str:
     """Where a log goes: ``off``, ``-`` or the absolute path of a file; ``~`` is the user's home."""
     if not text.strip():
         raise ValueError("off, - or a file")
-    return text if text in ("off", "-") else _absolute(text)
+    return text if text in ("off", "-") else absolute(text)
 
 
 def nearest(name: str, names: Collection[str]) -> str:

@@ -115,7 +115,8 @@ class House:
         def upstream(registry: IRegistry) -> str:
             if self.config.offline:
                 return "not asked"
-            return "in trouble" if breaker.is_open(origin_of(registry.options.url)) else "ok"
+            urls = [options.url for options in (registry.options, *registry.options.further)]
+            return "in trouble" if any(breaker.is_open(origin_of(url)) for url in urls) else "ok"
 
         return {
             "status": "ok" if self.running() else "stopped",

@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
 
+from tests.matrix import Matrix
 from tests.origin import Origin
 from tests.service import Running
 
+# Whoever runs the tests may reach the world through a proxy; the tests reach nothing but loopback.
+for _name in [name for name in os.environ if name.upper() in ("HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY", "NO_PROXY")]:
+    del os.environ[_name]
+
 settings.register_profile("regcache", deadline=None, max_examples=60)
 settings.load_profile("regcache")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """What the journeys come to is written to the file that ``REGCACHE_MATRIX`` names."""
+    if named := os.environ.get("REGCACHE_MATRIX"):
+        config.pluginmanager.register(Matrix(Path(named).absolute()))
 
 
 @pytest.fixture

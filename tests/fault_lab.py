@@ -29,7 +29,7 @@ from regcache.http.messages import Stored
 from regcache.http.policy import Rules
 from regcache.site import CacheSite
 from regcache.tap import build
-from tests.certificates import authority
+from tests.fault_certificates import authority
 from tests.faulty import Faulty
 
 __all__ = ["HOST", "NOON", "Lab", "Reply", "ask"]
@@ -219,7 +219,7 @@ class Lab:
         )
         parts = build(self.movable, config, now=lambda: self.wall)
         self.service = parts.service
-        self.service._connections._resolving.installNameResolver(self.names)
+        self.service.outward._common._resolving.installNameResolver(self.names)
         self.service.startService()
         self.context = self.service.house.cache.context
         self.rules: Rules = self.context.rules
@@ -293,7 +293,7 @@ class Lab:
 
     def busy(self) -> list[object]:
         """What is under way in the service, waiters and connections included."""
-        cache, connections = self.service.house.cache, self.service._connections
+        cache, connections = self.service.house.cache, self.service.outward._common
         fetching = cache._documents._fetching
         idle = {one for kept in connections._idle.values() for one in kept}
         return [

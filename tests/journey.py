@@ -11,6 +11,7 @@ import re
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import ClassVar
 
@@ -20,7 +21,7 @@ from tests import clients
 from tests.origin import Answer, Origin
 from tests.service import Running, free_port
 
-__all__ = ["Journey"]
+__all__ = ["Journey", "Start"]
 
 Start = Callable[..., Running]
 
@@ -30,12 +31,14 @@ class Journey:
     What a client must get through.
 
     :cvar client: the executable.
+    :cvar called: what its users call it, if not that; one name for each client of a registry.
     :cvar registry: the type of registry that it asks.
     :cvar locks: the files, below a project, by which another machine installs the same; none where the client has no
         lock files.
     """
 
     client: ClassVar[str]
+    called: ClassVar[str] = ""
     registry: ClassVar[str]
     locks: ClassVar[tuple[str, ...]] = ()
 
@@ -75,7 +78,10 @@ class Journey:
         """The client, or a skip; what was tested, for the table."""
         clients.program(self.client)
         record_property("registry", self.registry)
-        record_property("client", f"{self.client} {self.version()}")
+        record_property("client", self.called or self.client)
+        record_property("version", self.version())
+        record_property("locks", bool(self.locks))
+        self._held = partial(record_property, "held")
 
     @pytest.fixture
     def begin(self, tmp_path: Path, origin: Origin) -> Iterator[Start]:
@@ -110,8 +116,10 @@ class Journey:
         artifact = self.publish(origin)
         service = begin()
         self._went_well(self.install(self._mount(service), tmp_path / "cold"))
+        self._held("cold")
         self._went_well(self.install(self._mount(service), tmp_path / "warm"))
         assert origin.asked.count(artifact) == 1
+        self._held("warm")
         origin.close()
         self._went_well(self.install(self._mount(service), tmp_path / "outage"))
         service.stop()
@@ -150,10 +158,11 @@ class Journey:
         artifact = self.publish(origin)
 
         def flipped(path: str, answer: Answer) -> Answer:
+            if path != artifact:
+                return answer
             status, kind, body = answer
             middle = len(body) // 2
-            spoiled = body[:middle] + bytes([body[middle] ^ 1]) + body[middle + 1 :]
-            return (status, kind, spoiled) if path == artifact else answer
+            return status, kind, body[:middle] + bytes([body[middle] ^ 1]) + body[middle + 1 :]
 
         if fault == "flipped":
             origin.spoil = flipped

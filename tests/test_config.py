@@ -17,7 +17,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from regcache import registries, values
-from regcache.config import OPTIONS, REGISTRY_KEYS, Config, Listen, default_cache_dir, load, warnings
+from regcache.cautions import warnings
+from regcache.config import OPTIONS, REGISTRY_KEYS, Config, Listen, default_cache_dir, load
 from regcache.errors import ConfigError
 from regcache.options import Options, check_endpoint
 from regcache.routes import RegistryOptions
@@ -192,7 +193,7 @@ WRONG: list[tuple[str, str, str]] = [
     ("registries", " , ", "npm,pypi"),
     ("registries", "npm,npm", "twice"),
     ("registries", "pipy", "'pypi'"),
-    ("registries", "mine=ecosystem+https://host/", "generic, npm, pypi"),
+    ("registries", "mine=ecosystem+https://host/", "known are"),
     ("registries", "npm=host/path", "https://host/path/"),
     ("registries", "npm=ftp://host/", "https://host/path/"),
     ("registries", "npm=https://host/?x", "https://host/path/"),
@@ -281,6 +282,14 @@ def test_certificates(tmp_path: Path) -> None:
         ("[registries.pypi]\nfile = 'https://host/'", "did you mean 'files'?"),
         ("[registries.npm]\nurl = 'host'", "registries.npm.url: 'host' is not right; it wants a URL"),
         ("[registries.npm]\nurl = 5", "registries.npm.url: '5'"),
+        ("[registries.npm]\nurl = ''", "registries.npm.url: ''"),
+        ("[registries.npm]\nurl = []", "registries.npm.url: it wants a URL, or several"),
+        ("[registries.npm]\nurl = ['https://a/', 'b']", "registries.npm.url: 'b'"),
+        ("[registries.npm]\nurl = ['https://a/', ['https://b/', 'https://c/?']]", "registries.npm.url: 'https://b/,"),
+        (
+            "[registries.npm]\nurl = ['https://a', 'https://a/']",
+            "registries.npm.url: it wants a URL, or several",
+        ),
         ("[registries.npm]\nttl = 'soon'", "registries.npm.ttl: 'soon'"),
         ("[registries.npm]\nttl = true", "registries.npm.ttl: 'yes'"),
         ("[registries.npm]\nrefresh-after = 'soon'", "registries.npm.refresh-after: 'soon'"),
@@ -478,6 +487,24 @@ def test_durations(number: int, unit: str) -> None:
     assert values.duration(f"{number}{unit}") == pytest.approx(number * factor)
 
 
+def test_several_upstreams(toml: Any) -> None:
+    """A list of URLs is upstreams in order, each with the options of the table; the command line names one alone."""
+    file = toml('[registries.npm]\nurl = ["https://a/x,y", "https://b/"]\nttl = 5\nartifact-hosts = ["c"]')
+    [made] = configured(file).registries
+    assert (made.url, made.place, made.prefix) == ("https://a/x,y/", "", "npm/")
+    [further] = made.further
+    assert (further.url, further.ttl, further.artifact_hosts, further.further) == ("https://b/", 5, ("c",), ())
+    assert further.prefix != made.prefix
+    ours = '[registries.corp]\ntype = "npm"\nurl = "https://c/"\nnames = ["corp-*"]\n'
+    public, _ = configured(toml('[registries.npm]\nurl = ["https://a/", "https://b/"]\n' + ours)).registries
+    assert public.elsewhere == public.further[0].elsewhere == ("corp-*",)
+    file = toml('[registries.npm]\nurl = ["https://a/", "https://b/"]')
+    [alone] = configured({**file, "registries": "npm=https://d/"}).registries
+    assert (alone.url, alone.further) == ("https://d/", ())
+    [one] = configured(toml('[registries.npm]\nurl = ["https://a/"]')).registries
+    assert (one.url, one.further) == ("https://a/", ())
+
+
 def test_fractions() -> None:
     """Sizes and durations may have a fraction."""
     assert values.size("1.5K") == 1536
@@ -550,11 +577,18 @@ def test_wide_ports(listen: list[str], said: tuple[str, ...], warned: bool) -> N
 
 
 def test_proxy_variables() -> None:
-    """Proxy variables, which are not honoured, give a warning."""
-    for name in ("https_proxy", "HTTP_PROXY", "ALL_PROXY"):
-        (line,) = warnings(configured(), {name: "http://proxy:3128"}, ())
-        assert name.upper() in line
-    assert warnings(configured(), {"HTTPS_PROXY": "", "NO_PROXY": "x"}, ()) == []
+    """Proxies are read from the environment; a part of NO_PROXY that means nothing gives a warning where it counts."""
+    environ = {"HTTPS_PROXY": "http://user:secret@proxy:3128", "no_proxy": "192.168.*,.example"}
+    config = configured({}, environ)
+    assert str(config.proxies.to("https", "a.invalid", 443)) == "http://proxy:3128"
+    assert config.proxies.to("https", "a.example", 443) is None
+    assert "secret" not in repr(config)
+    (line,) = warnings(config, environ, ())
+    assert line.startswith("NO_PROXY: '192.168.*' is no host")
+    assert warnings(configured({}, {"NO_PROXY": "192.168.*"}), {}, ()) == []
+    told = complaint({}, {"ALL_PROXY": "socks5://user:secret@proxy"})
+    assert told.startswith("ALL_PROXY names no proxy that can be used")
+    assert "secret" not in told
 
 
 def test_misspelt_variables() -> None:

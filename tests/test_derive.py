@@ -54,6 +54,14 @@ class Processes(TestCase):
         await self.deriver.derive(job(b'<a href="demo-1.zip">x</a>', HTML))
         assert self.deriver._usual._running
 
+    async def test_options_arrive_as_they_are(self) -> None:
+        """Whatever a registry was made with, the helper makes the same."""
+        options = RegistryOptions(name="pypi", type="pypi", url="http://a/", artifact_hosts=("b",), extra={"c": "d"})
+        several = options.followed_by("http://e/", "http://f/")
+        for made in (options, several, several.further[0]):
+            sent = Job(options=made, document="x", source=Source(body=b"x", content_type=JSON, url="http://a/x"))
+            assert derive._unpack(derive._pack(sent)) == sent
+
     async def test_in_order(self) -> None:
         """Each answer to its own question, the errors too."""
         asked = [self.deriver.derive(job(page(number) + b" " * SMALL)) for number in (1, 2, 3)]

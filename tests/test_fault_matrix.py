@@ -19,7 +19,7 @@ from regcache.flow import upstream
 from regcache.http.messages import Kind, Stored
 from regcache.store import gather
 from tests import fault_scripts as does
-from tests.certificates import server_context
+from tests.fault_certificates import server_context
 from tests.fault_lab import HOST, Lab, Reply
 from tests.fault_table import DAY, FAULTS, PAGE, REQUESTS, Fault, page
 from tests.faulty import INDEX_TYPE
@@ -228,7 +228,7 @@ class Matrix(TestCase):
     async def hung_up(self, lab: Lab) -> None:
         """The registry closes all connections, and the service has seen it."""
         lab.registry.drop()
-        while lab.service._connections._open:
+        while lab.service.outward._common._open:
             await lab.pause(0.001)
 
     def test_the_page_of_faults(self) -> None:

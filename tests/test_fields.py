@@ -17,6 +17,7 @@ from regcache.http.fields import (
     hop_by_hop,
     negotiate,
     parse_date,
+    parse_digests,
     parse_sri,
     same_strong,
     same_weak,
@@ -278,3 +279,29 @@ def test_headers() -> None:
     assert list(headers.replacing({"Accept": "c"})) == [("x", "1"), ("accept", "c")]
     assert list(headers.without("accept")) == [("x", "1")]
     assert headers.get("none", "?") == "?"
+
+
+SHA256 = hashlib.sha256(b"x")
+IN_BASE64 = base64.b64encode(SHA256.digest()).decode()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"sha-256=:{IN_BASE64}:",
+        f"SHA-256={IN_BASE64}",
+        f'sha-256="{IN_BASE64}"',
+        f" crc32c=:AAAA:, sha-256=:{IN_BASE64}: ;q=1 ,",
+        f"sha-512=:short:,sha-256=:{IN_BASE64}:",
+        f"unixsum=30637,SHA-256={IN_BASE64};x",
+    ],
+)
+def test_digest_fields(text: str) -> None:
+    """Those of RFC 9530, of RFC 3230, and what the public gem index makes of them; what is unknown is passed over."""
+    assert parse_digests(text) == (Digest("sha256", SHA256.hexdigest()),)
+
+
+@pytest.mark.parametrize("text", ["", ",", "sha-256", "sha-256=", "sha-256=:::", "sha-256=:\u00e9:", "=:AAAA:", "id=1"])
+def test_what_is_no_digest_field(text: str) -> None:
+    """Nothing is read out of it, and nothing breaks."""
+    assert parse_digests(text) == ()

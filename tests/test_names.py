@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from regcache.config import load
-from regcache.errors import BadRequest, NotFound
+from regcache.errors import BadRequest, NotFound, UpstreamError
 from regcache.http.messages import Headers, RequestHead
 from regcache.ownership import matches
 from regcache.registries import factory, make
@@ -60,6 +60,11 @@ TELLING = {
         *("/simple/corp-tool/", "/pypi/corp-tool/json", "/pypi/Corp_Tool/1.0/json"),
         *("/packages/ab/corp_tool-1.0-py3-none-any.whl", "/packages/ab/corp-tool-1.0.tar.gz"),
         *("/packages/ab/corp_tool-1.0-py3-none-any.whl.metadata", "/integrity/corp-tool/1.0/x.whl/provenance"),
+    ],
+    "maven": [
+        *(f"/corp/tool/lib/1.0/lib-1.0.{end}" for end in ("jar", "pom", "jar.asc", "jar.sha1", "jar.asc.md5")),
+        *("/corp/tool/maven-metadata.xml", "/corp/tool/lib/maven-metadata.xml.sha1", "/corp/tool/lib/x.xml"),
+        *("/corp/tool/lib/1-SNAPSHOT/maven-metadata.xml", "/corp/tool/lib/1-SNAPSHOT/lib-1-20240101.000000-1.jar"),
     ],
     "cargo": [
         *("/co/rp/corp-tool", "/co/rp/corp_tool", f"/dl/{'ab' * 32}/http/cargo.test/corp-tool/corp-tool-1.0.crate"),
@@ -189,3 +194,56 @@ def test_names_of_one_are_kept_from_its_like(tmp_path: Any) -> None:
         "second": (("second",), ("@corp/*", "corp-*")),
         "pypi": ((), ()),
     }
+
+
+@pytest.fixture
+def both() -> Kit:
+    """A cache in front of our own registry and the public one, as one; our names are the first one's."""
+    options = RegistryOptions(name="npm", type="npm", url="http://corp.test/", names=ELSEWHERE)
+    return make_cache(make(options.followed_by("http://npm.test/")))
+
+
+def test_of_several_upstreams_the_first_has_the_names(both: Kit) -> None:
+    """A name of ours that the first has not is not there, and while it is in trouble nobody else is asked."""
+    both.upstream.pages["http://npm.test/@corp%2Ftool"] = packument("@corp/tool")
+    with pytest.raises(NotFound):
+        both.get("/@corp/tool")
+    both.advance(61)
+    both.upstream.pages["http://corp.test/@corp%2Ftool"] = Page(status=500)
+    with pytest.raises(UpstreamError):
+        both.get("/@corp/tool")
+    assert {url.partition("@")[0] for url in both.upstream.urls()} == {"http://corp.test/"}
+
+
+def test_what_was_stored_of_the_public_one_is_not_ours(both: Kit) -> None:
+    """Names that become ours are asked for at our own registry, whatever is stored from before."""
+    both.upstream.pages["http://npm.test/corp-tool"] = packument("corp-tool", "2.0.0")
+    both.upstream.pages["http://corp.test/corp-tool"] = packument("corp-tool", "1.0.0")
+    options = RegistryOptions(name="npm", type="npm", url="http://corp.test/").followed_by("http://npm.test/")
+    before = make_cache(make(options))
+    before.upstream.pages["http://npm.test/corp-tool"] = both.upstream.pages["http://npm.test/corp-tool"]
+    assert b"2.0.0" in before.get("/corp-tool")[1]
+    both.store.entries, both.store.blobs = before.store.entries, before.store.blobs
+    assert b"1.0.0" in both.get("/corp-tool")[1]
+
+
+def test_audits_go_to_the_first_that_takes_them(both: Kit) -> None:
+    """Our own registry is told all; the public one, if that does no audits, all but our names."""
+    there = "-/npm/v1/security/advisories/bulk"
+    head = RequestHead(method="POST", path=f"/{there}", body=b'{"left": ["1.0.0"], "@corp/tool": ["1.0.0"]}')
+    both.upstream.pages[f"http://npm.test/{there}"] = Page(body=b'{"left": []}')
+    assert both.get_head(head)[1] == b'{"left": []}'
+    assert both.upstream.urls() == [f"http://corp.test/{there}", f"http://npm.test/{there}"]
+    assert [json.loads(body) for body in both.upstream.bodies] == [
+        {"left": ["1.0.0"], "@corp/tool": ["1.0.0"]},
+        {"left": ["1.0.0"]},
+    ]
+    both.upstream.pages[f"http://corp.test/{there}"] = Page(body=b"{}")
+    assert both.get_head(head)[1] == b"{}"
+    assert len(both.upstream.asked) == 3
+
+
+def packument(name: str, version: str = "1.0.0") -> Page:
+    """A package of one version."""
+    listed = {version: {"name": name, "version": version, "dist": {}}}
+    return Page(body=json.dumps({"name": name, "dist-tags": {"latest": version}, "versions": listed}).encode())

@@ -8,7 +8,16 @@ from hypothesis import strategies as st
 
 from regcache.http.fields import format_date
 from regcache.http.messages import Headers
-from regcache.http.ranges import NotModified, Part, PreconditionFailed, Unsatisfiable, Verdict, Whole, evaluate
+from regcache.http.ranges import (
+    NotModified,
+    Part,
+    PreconditionFailed,
+    Unsatisfiable,
+    Verdict,
+    Whole,
+    content_range,
+    evaluate,
+)
 
 DAY = 784111777
 BEFORE, AT, AFTER = (format_date(DAY + by) for by in (-1, 0, 1))
@@ -195,3 +204,24 @@ def test_not_modified_beats_range() -> None:
     """A client that holds it already gets no part of it."""
     assert of(if_none_match='"a"', range="bytes=0-1") == NotModified()
     assert of(if_none_match='"a"', range="bytes=99-") == NotModified()
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("bytes 0-0/1", (Part(0, 1), 1)),
+        ("bytes 5-9/10", (Part(5, 10), 10)),
+        (" Bytes  5-7/10 ", (Part(5, 8), 10)),
+        ("", None),
+        ("bytes */10", None),
+        ("bytes 5-9/*", None),
+        ("bytes 5-10/10", None),
+        ("bytes 9-5/10", None),
+        ("items 0-0/1", None),
+        ("bytes=0-0/1", None),
+        ("bytes 0-0/1, bytes 0-0/1", None),
+    ],
+)
+def test_content_range(text: str, found: tuple[Part, int] | None) -> None:
+    """The part and the length of the whole, where both are told and agree."""
+    assert content_range(text) == found

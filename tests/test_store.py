@@ -16,7 +16,7 @@ from twisted.internet import reactor
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.trial.unittest import TestCase
 
-from regcache.errors import BlobDamaged, CannotStore, TooBusy
+from regcache.errors import BadDocument, BlobDamaged, CannotStore, TooBusy
 from regcache.flow.reading import read_all
 from regcache.http.messages import Digest, Headers, Kind, Stored
 from regcache.interfaces import IStore
@@ -50,12 +50,17 @@ async def keep(store: IStore, body: bytes, entry: Stored) -> None:
     await store.commit(partial, entry)
 
 
+def _refuse(_file: object) -> None:
+    raise BadDocument("It is none.")
+
+
 class Contract:
     """The promises; each case brings a store."""
 
     store: IStore
     assertEqual: Any
     assertIsNone: Any
+    assertRaises: Any
 
     async def test_what_is_committed_is_found(self) -> None:
         """The entry, in every field, and the body, at any offset."""
@@ -72,6 +77,22 @@ class Contract:
         body.close()
         body.close()
         self.assertEqual(self.store.usage()[1], 1)
+
+    async def test_a_body_is_examined_before_it_is_committed(self) -> None:
+        """Small or large, all of it can be read to and fro, as often as wanted, whoever else reads or leaves."""
+        for body in (BODY, BODY * 20):
+            entry, partial = entry_for(body), self.store.create()
+            await partial.write(body[:100])
+            await partial.write(body[100:])
+            partial.retain()
+            partial.release()
+            for _ in range(2):
+                ends = await partial.examine(lambda file: (file.seek(-5, 2), file.read(), file.seek(3), file.read()))
+                self.assertEqual(ends, (len(body) - 5, body[-5:], 3, body[3:]))
+            with self.assertRaises(BadDocument):
+                await partial.examine(_refuse)
+            await self.store.commit(partial, entry)
+            self.assertEqual(await read_all(self.store, entry), body)
 
     async def test_what_was_never_stored_is_not_found(self) -> None:
         """Neither here nor anywhere."""

@@ -4,6 +4,7 @@ Artifacts: streamed to every client that asks from one growing file, and from th
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import secrets
 
@@ -15,12 +16,13 @@ from regcache.errors import (
     CannotStore,
     NotFound,
     Offline,
+    RegCacheError,
     UpstreamError,
     UpstreamTimeout,
     Withdrawn,
 )
 from regcache.flow.asking import weigh
-from regcache.flow.context import Context
+from regcache.flow.context import JUST_NOW, Bounded, Context
 from regcache.flow.documents import Documents, rules_for
 from regcache.flow.fetching import key_of
 from regcache.flow.filling import Fill, Filling
@@ -42,6 +44,7 @@ __all__ = ["Artifacts"]
 _log = Log()
 #: A range that begins further ahead of what has arrived is fetched by a request of its own.
 _AHEAD = 8 << 20
+_MOST_SERVED = 2_000
 _FOREVER = "public, max-age=31536000, immutable"
 
 
@@ -56,6 +59,8 @@ class Artifacts:
         # Entity tags of bodies that are not found good yet; no other process has the same.
         nonce = secrets.token_hex(12)
         self._once = (f"{nonce}-{number}" for number in itertools.count())
+        # The copy of a mutable one that was sent last, and when.
+        self._served: Bounded[str, tuple[Stored, float]] = Bounded(_MOST_SERVED)
 
     @property
     def transfers(self) -> list[Transfer]:
@@ -68,7 +73,7 @@ class Artifacts:
 
         :raises regcache.errors.RegCacheError: if it is not to be had.
         """
-        context, key = self._context, f"{registry.options.name}/{route.key}"
+        context, key = self._context, key_of(registry, route)
         rules = rules_for(context.rules, registry, route.ttl)
         stored = await context.store.find(key, [key_of(registry, document) for document in route.documents])
         if stored is not None and stored.kind is not Kind.ARTIFACT:
@@ -95,6 +100,32 @@ class Artifacts:
             reply = await self._revalidated(registry, route, request, stored, decision)
         return reply or await self._fetched(registry, route, request, key)
 
+    async def entry(self, registry: IRegistry, route: Artifact, request: RequestHead) -> Stored | None:
+        """
+        The entry whose bytes whoever asks for this artifact is sent now, or was sent a moment ago; None if there is
+        none.
+
+        :raises regcache.errors.NotFound: if the upstream has withdrawn it.
+        """
+        context, key = self._context, key_of(registry, route)
+        if self._just_served(key) is None and route.mutable and await context.store.find(key) is not None:
+            with contextlib.suppress(UpstreamError):
+                (await self.answer(registry, route, evolve(request, method="HEAD"))).close()
+        served = self._just_served(key)
+        if served is not None:
+            return served
+        fill = self._filling.under_way(key)
+        if fill is not None:
+            with contextlib.suppress(RegCacheError, TimeoutError):
+                return await within(context.clock, context.rules.cold_timeout, fill.found.wait())
+        stored = await context.store.find(key)
+        good = stored is not None and stored.kind is Kind.ARTIFACT and not stored.withdrawn
+        return stored if good else None
+
+    def _just_served(self, key: str) -> Stored | None:
+        entry, when = self._served.get(key) or (None, 0.0)
+        return entry if self._context.clock.seconds() - when < JUST_NOW else None
+
     # From the store.
 
     def _from_store(self, route: Artifact, stored: Stored, how: How) -> Reply | None:
@@ -107,11 +138,14 @@ class Artifacts:
         now = self._context.now()
         self._context.store.used(stored.key, now)
         headers = self._headers(route, stored.headers, stored.verified)
+        if route.mutable:
+            self._served.put(stored.key, (stored, self._context.clock.seconds()), 1)
         modified = parse_date(stored.headers.get("last-modified"))
         own = {
             "etag": f'"{stored.digest[:40]}"',
             "last-modified": format_date(stored.stored_at if modified is None else modified),
             "age": str(max(int(now - stored.validated_at), 0)),
+            **_told_digests(route, stored),
         }
         detail = "" if stored.verified else "unverified"
         return Reply(status=200, headers=headers.replacing(own), body=body, stop=stored.size, how=how, detail=detail)
@@ -216,7 +250,8 @@ class Artifacts:
             return Reply(status=200, headers=self._headers(route, Headers(), False), stop=fact.size, how=How.MISS)
         url = fact.url if fact is not None and registry.allows(fact.url) else route.url
         fields = context.request_fields.replacing({"accept": route.accept})
-        ask = Ask(method="HEAD", url=url, headers=fields, allows=registry.allows, artifact=True)
+        name = registry.options.name
+        ask = Ask(method="HEAD", url=url, headers=fields, allows=registry.allows, registry=name, artifact=True)
         deadline = context.rules.cold_timeout
         answer = await context.upstream.ask(ask, deadline, patience=deadline)
         answer.discard()
@@ -233,6 +268,7 @@ class Artifacts:
         A client that could not tell a cut from the end gets nothing before the length is known.
         """
         context, transfer = self._context, fill.transfer
+        self._served.drop(transfer.key)
         began = context.clock.seconds()
         reader = transfer.open()
         try:
@@ -278,6 +314,7 @@ class Artifacts:
             url=url,
             headers=self._context.request_fields.replacing({"range": f"bytes={part.start}-{part.stop - 1}"}),
             allows=registry.allows,
+            registry=registry.options.name,
             artifact=True,
         )
         deadline = self._context.rules.cold_timeout
@@ -296,3 +333,9 @@ class Artifacts:
 
         transfer.begin(answer, None, Hashing(set()), unchecked, never)
         return transfer
+
+
+def _told_digests(route: Artifact, stored: Stored) -> dict[str, str]:
+    """The fields that tell the digests of a copy that is known to be good."""
+    found = {digest.algorithm: digest.value for digest in stored.digests} if stored.verified else {}
+    return {name: found[algorithm] for name, algorithm in route.digest_fields if algorithm in found}

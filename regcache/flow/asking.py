@@ -5,7 +5,7 @@ from __future__ import annotations
 from attrs import evolve, frozen
 
 from regcache.errors import ConnectFailed, CutShort, NotFound, UpstreamError, UpstreamStatus, UpstreamTimeout
-from regcache.flow.collect import collect
+from regcache.flow.collect import collect, decoded
 from regcache.flow.context import Context, Missing
 from regcache.flow.upstream import Answer, Ask, origin_of
 from regcache.http.fields import seconds
@@ -70,30 +70,38 @@ def weigh(
 
 
 async def question(
-    context: Context, registry: IRegistry, key: str, ask: Ask, stored: Stored | None, deadline: float
+    context: Context,
+    registry: IRegistry,
+    key: str,
+    ask: Ask,
+    stored: Stored | None,
+    deadline: float,
+    *,
+    conditional: bool = True,
 ) -> Answer | Unchanged:
     """
-    Ask the upstream for ``key``, conditionally where something is stored.
+    Ask the upstream for ``key``, conditionally where something is stored, unless that would prove nothing.
 
     The breaker learns how it went. A 404, 410 or 451 marks the stored entry withdrawn, or is remembered for a while;
     many of them at once are not believed.
 
-    :returns: a 200 whose body is to be taken, or that the stored entry holds.
+    :returns: a 200, or a 206 where a range was asked for, whose body is to be taken; or that the stored entry holds.
     :raises regcache.errors.NotFound: if the upstream says there is none.
     :raises regcache.errors.UpstreamError: for anything else.
     """
     origin = origin_of(ask.url)
-    headers = context.request_fields.replacing(dict(ask.headers)).replacing(_conditions(stored))
+    headers = context.request_fields.replacing(dict(ask.headers)).replacing(_conditions(stored) if conditional else {})
     try:
         answer = await context.upstream.ask(evolve(ask, headers=headers), deadline)
     except (ConnectFailed, UpstreamTimeout, CutShort) as error:
         if context.breaker.broke(origin):
             _log.error("{origin} is in trouble: {why}", origin=origin, why=error.text)
         raise
-    if answer.status == 200 or (answer.status == 304 and stored is not None):
+    given = answer.status == 200 or (answer.status == 206 and "range" in ask.headers)
+    if given or (answer.status == 304 and stored is not None):
         context.breaker.succeeded(origin)
         context.withdrawals.present(origin)
-    if answer.status == 200:
+    if given:
         return answer
     if answer.status == 304 and stored is not None:
         answer.discard()
@@ -103,20 +111,17 @@ async def question(
     if answer.status in _GONE:
         context.breaker.succeeded(origin)
         raise await _gone(context, registry, key, stored, answer, origin)
-    raise _trouble(context, origin, key, answer)
+    raise await _trouble(context, origin, key, answer)
 
 
 async def _gone(
     context: Context, registry: IRegistry, key: str, stored: Stored | None, answer: Answer, origin: str
 ) -> NotFound | UpstreamError:
     status = answer.status
-    try:
-        text = (await collect(answer, _MOST_ERROR_TEXT)).decode("utf-8", "replace")
-    except UpstreamError:
-        text = ""
+    text = await _said(answer) or f"The registry answered {status} for {answer.url}."
     if stored is None:
         until = context.clock.seconds() + registry.options.negative_ttl
-        context.missing.put(key, Missing(status, until, ""), 1)
+        context.missing.put(key, Missing(status, until, text), 1)
     elif not stored.withdrawn and status == 404 and (again := context.withdrawals.gone(origin, stored)):
         for entry in again:
             context.note(entry)
@@ -125,14 +130,30 @@ async def _gone(
     else:
         context.note(evolve(stored, withdrawn=status, validated_at=context.now()))
         _log.warn("{key}: withdrawn by the upstream ({status}).", key=key, status=status)
-    plain = "" if "<" in text or "{" in text else text.strip()
-    return NotFound(plain or f"The registry answered {status} for {answer.url}.")
+    return NotFound(text)
 
 
-def _trouble(context: Context, origin: str, key: str, answer: Answer) -> UpstreamStatus:
-    answer.discard()
+async def _said(answer: Answer) -> str:
+    """What an answer that is no 200 says to a person, in one line; nothing if that is a page or data."""
+    try:
+        body = decoded(await collect(answer, _MOST_ERROR_TEXT), answer.coding, _MOST_ERROR_TEXT)
+    except UpstreamError:
+        return ""
+    words = body.decode("utf-8", "replace").split()
+    is_text = answer.headers.get("content-type").startswith("text/plain")
+    if words and (words[0].startswith(("<", "{")) or not (is_text or set("<{").isdisjoint("".join(words)))):
+        return ""
+    return answer.hushed(" ".join(words))
+
+
+async def _trouble(context: Context, origin: str, key: str, answer: Answer) -> UpstreamStatus:
     code = answer.status
+    text = ""
+    if 400 <= code < 500:
+        text = await _said(answer)
+    else:
+        answer.discard()
     retry_after = seconds(answer.headers.get("retry-after"), context.now()) if code in (429, 503) else None
     if (code >= 500 or code == 429) and context.breaker.erred(origin, key, retry_after):
         _log.error("{origin} is in trouble: it answered {code} again and again.", origin=origin, code=code)
-    return UpstreamStatus(f"It was {code} for {answer.url}.", code, retry_after)
+    return UpstreamStatus(f"It was {code} for {answer.url}{answer.way}. {text}".rstrip(), code, retry_after)

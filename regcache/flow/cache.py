@@ -9,17 +9,19 @@ from twisted.internet.defer import Deferred, DeferredList
 
 from regcache.errors import MethodNotAllowed, NotStarted, Offline, RegCacheError, TooBusy, UpstreamError
 from regcache.flow.artifacts import Artifacts
+from regcache.flow.checksums import Checksums
 from regcache.flow.collect import collect, decoded
 from regcache.flow.context import Context
 from regcache.flow.documents import Documents
+from regcache.flow.ordered import Ordered
 from regcache.flow.reply import How, Reply
 from regcache.flow.upstream import Ask
 from regcache.http.fields import parse_date
 from regcache.http.messages import Headers, RequestHead
 from regcache.http.ranges import NotModified, Part, PreconditionFailed, Unsatisfiable, evaluate
-from regcache.interfaces import IRegistry
+from regcache.interfaces import IOrdered, IRegistry
 from regcache.ownership import check
-from regcache.routes import Artifact, Document, Local, Moved, Relay, Route
+from regcache.routes import Artifact, Checksum, Document, Local, Moved, Relay, Route
 
 __all__ = ["Cache"]
 
@@ -43,6 +45,8 @@ class Cache:
         self.context = context
         self._documents = Documents(context)
         self._artifacts = Artifacts(context, self._documents)
+        self._checksums = Checksums(context, self._documents, self._artifacts)
+        self._ordered = Ordered(context, self._answer)
         self._stopping = False
         self._relaying = 0
 
@@ -56,7 +60,11 @@ class Cache:
         """
         if self._stopping:
             raise NotStarted()
-        route = registry.route(request)
+        if IOrdered.providedBy(registry):
+            return await self._ordered.answer(registry.members, request)
+        return await self._answer(registry, registry.route(request), request)
+
+    async def _answer(self, registry: IRegistry, route: Route, request: RequestHead) -> Reply:
         check(registry.options, route)
         if isinstance(route, Local):
             headers = route.headers.replacing({"content-type": route.content_type})
@@ -89,9 +97,11 @@ class Cache:
         for transfer in self._artifacts.transfers:
             transfer.fail(UpstreamError("The service stopped."))
 
-    async def _whole(self, registry: IRegistry, route: Document | Artifact, request: RequestHead) -> Reply:
+    async def _whole(self, registry: IRegistry, route: Document | Artifact | Checksum, request: RequestHead) -> Reply:
         if isinstance(route, Document):
             return await self._documents.answer(registry, route, request)
+        if isinstance(route, Checksum):
+            return await self._checksums.answer(registry, route, request)
         return await self._artifacts.answer(registry, route, request)
 
     async def _select(self, registry: IRegistry, route: Route, request: RequestHead, reply: Reply) -> Reply:
@@ -109,6 +119,9 @@ class Cache:
         if isinstance(verdict, PreconditionFailed):
             return reply.without_body(412, Headers())
         if isinstance(verdict, Unsatisfiable):
+            if isinstance(route, Document) and route.grows:
+                # Who wants more of a list than there is has another one; it may be sent whole (RFC 9110 section 14.2).
+                return reply
             return reply.without_body(416, Headers.of({"content-range": f"bytes */{reply.length}"}))
         if isinstance(verdict, Part):
             return await self._part(registry, route, reply, verdict)
@@ -144,6 +157,7 @@ class Cache:
                 url=route.url,
                 headers=context.request_fields.replacing(fields),
                 allows=registry.allows,
+                registry=registry.options.name,
                 body=request.body if route.body is None else route.body,
             )
             # It serves nobody to wait long for what is asked beside an install.
@@ -151,6 +165,8 @@ class Cache:
             answer = await context.upstream.ask(ask, patience, patience)
             raw = await collect(answer, _MOST_RELAYED)
             body = await context.in_thread(decoded, raw, answer.coding, _MOST_RELAYED)
+            if answer.status >= 400:
+                body = answer.hushed(body.decode("utf-8", "surrogateescape")).encode("utf-8", "surrogateescape")
         finally:
             self._relaying -= 1
         kind = answer.headers.get("content-type") or "application/octet-stream"

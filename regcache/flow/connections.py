@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from attrs import frozen
+from attrs import field, frozen
 from OpenSSL import SSL
 from twisted.internet._resolver import GAIResolver
 from twisted.internet._sslverify import IOpenSSLTrustRoot
@@ -14,17 +14,21 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
 from twisted.internet.interfaces import IDelayedCall, IReactorPluggableNameResolver, IStreamClientEndpoint
 from twisted.internet.protocol import Factory
-from twisted.internet.ssl import platformTrust
+from twisted.internet.ssl import optionsForClientTLS, platformTrust
 from twisted.python.failure import Failure
 from twisted.python.threadpool import ThreadPool
 from twisted.web.client import BrowserLikePolicyForHTTPS
 from zope.interface import implementer
 
+from regcache.errors import ConnectFailed, UpstreamError
 from regcache.flow.exchange import Connection, Stale, Where, explained, place_of, written
+from regcache.flow.tunnels import Tunnel, refused
 from regcache.http.messages import Headers
+from regcache.http.origins import Origin
+from regcache.http.proxies import DIRECT, Proxies, Proxy
 from regcache.interfaces import IResponse, IUpstream
 
-__all__ = ["Connections"]
+__all__ = ["Certified", "Connections"]
 
 _IDLE_SECONDS = 55.0
 _MOST_IDLE = 32
@@ -65,11 +69,28 @@ class _OwnResolver:
 class _Factory(Factory):
     noisy = False
 
-    def __init__(self, where: Where, owner: Connections) -> None:
-        self._where, self._owner = where, owner
+    def __init__(self, where: Where, name: str, owner: Connections) -> None:
+        self._where, self._name, self._owner = where, name, owner
 
     def buildProtocol(self, _address: object) -> Connection:
-        return Connection(self._where, self._owner)
+        return Connection(self._where, self._owner, self._name)
+
+
+@frozen
+class Certified:
+    """
+    A certificate to show to one upstream.
+
+    :ivar origin: to no other is it shown.
+    :ivar options: how :class:`twisted.internet.ssl.CertificateOptions` are given it.
+    """
+
+    origin: Origin
+    options: dict[str, Any] = field(repr=False)
+
+
+def _let_through(headers: Headers, proxy: Proxy) -> Headers:
+    return headers.replacing({"proxy-authorization": proxy.authorization}) if proxy.authorization else headers
 
 
 @implementer(IUpstream)
@@ -78,17 +99,25 @@ class Connections:
     The connections to all upstreams.
 
     :param ca_file: PEM certificates to trust beside the system's, or empty.
+    :param proxies: through which of them which host is asked.
+    :param certified: the certificate to show to an upstream, if there is one. What is asked over a connection with it
+        may not be what others may ask: it wants connections of its own.
     """
 
-    def __init__(self, reactor: Any, ca_file: str = "") -> None:
+    def __init__(
+        self, reactor: Any, ca_file: str = "", proxies: Proxies = DIRECT, certified: Certified | None = None
+    ) -> None:
         self._reactor = reactor
         self._names = ThreadPool(0, 16, "regcache-names")
         self._resolving = _OwnResolver(reactor, self._names)
-        self._policy = BrowserLikePolicyForHTTPS(trustRoot=_SystemAnd(ca_file) if ca_file else platformTrust())
+        self._trust = _SystemAnd(ca_file) if ca_file else platformTrust()
+        self._policy = BrowserLikePolicyForHTTPS(trustRoot=self._trust)
+        self._proxies, self._certified = proxies, certified
         self._endpoints: dict[Where, IStreamClientEndpoint] = {}
         self._idle: dict[Where, dict[Connection, float]] = {}
         self._timer: IDelayedCall | None = None
         self._open: set[Connection] = set()
+        self._connecting: set[Deferred[Any]] = set()
         self._stopped = False
         self._all_closed: Deferred[None] | None = None
 
@@ -104,6 +133,8 @@ class Connections:
         if self._timer is not None and self._timer.active():
             self._timer.cancel()
         self._all_closed = Deferred()
+        for waiting in list(self._connecting):
+            waiting.cancel()
         for connection in list(self._open):
             connection.close()
         if not self._open:
@@ -115,7 +146,19 @@ class Connections:
 
     async def _request(self, method: str, url: str, headers: Headers, body: bytes) -> IResponse:
         where, target, host = place_of(url)
+        proxy = self._proxies.to(*where)
+        forwarding = proxy if where[0] == "http" else None
+        if forwarding is not None:
+            target = f"http://{host}{target}"
+            headers = _let_through(headers, forwarding)
         data = written(method, target, host, headers, body)
+        response = await self._ask(where, method, data)
+        if forwarding is not None and response.status == 407:
+            response.abort()
+            raise refused(forwarding, 407, "", host)
+        return response
+
+    async def _ask(self, where: Where, method: str, data: bytes) -> IResponse:
         kept = self._idle.get(where) if method in _REPEATABLE else None
         if kept:
             try:
@@ -125,8 +168,23 @@ class Connections:
         connection = await self._connect(where)
         return await connection.ask(method, data)
 
+    def proxy(self, url: str) -> str:
+        """Through which proxy a URL is asked; empty for none."""
+        origin = Origin.of(url)
+        proxy = self._proxies.to(origin.scheme, origin.host, origin.port) if origin is not None else None
+        return "" if proxy is None else str(proxy)
+
+    def way(self, url: str) -> str:
+        """The same for a person: the end of a sentence, or nothing."""
+        proxy = self.proxy(url) if self._proxies else ""
+        return f" (asked through the proxy {proxy})" if proxy else ""
+
     async def _connect(self, where: Where) -> Connection:
-        connecting = self._endpoint(where).connect(_Factory(where, self))
+        if self._stopped:
+            raise ConnectFailed("The cache is stopping.")
+        proxy = self._proxies.to(*where)
+        name = where[1] if proxy is None else f"{where[1]} (asked through the proxy {proxy})"
+        connecting = self._endpoint(where, proxy).connect(_Factory(where, name, self))
         given_up = False
 
         def give_up(_waiting: object) -> None:
@@ -136,26 +194,50 @@ class Connections:
 
         waiting: Deferred[Any] = Deferred(give_up)
         connecting.addCallbacks(waiting.callback, waiting.errback)
+        self._connecting.add(waiting)
         try:
             made = await waiting
-        except Exception:
+        except Exception as error:
+            if self._stopped:
+                raise ConnectFailed("The cache is stopping.") from None
             # What a cancelled attempt fails with says nothing about the host.
-            raise CancelledError() if given_up else explained(Failure(), where[1]) from None
+            if given_up:
+                raise CancelledError() from None
+            if isinstance(error, UpstreamError):
+                raise
+            raise explained(Failure(), where[1] if proxy is None else f"the proxy {proxy}") from None
+        finally:
+            self._connecting.discard(waiting)
         assert isinstance(made, Connection)
         return made
 
-    def _endpoint(self, where: Where) -> IStreamClientEndpoint:
+    def _endpoint(self, where: Where, proxy: Proxy | None) -> IStreamClientEndpoint:
         """One a host: making one encodes its name, and for TLS reads the trusted certificates."""
         made = self._endpoints.get(where)
         if made is None:
             if len(self._endpoints) >= _MOST_ENDPOINTS:
                 self._endpoints.clear()
-            scheme, host, port = where
-            made = HostnameEndpoint(self._resolving, host, port, timeout=_CONNECT_SECONDS)
-            if scheme == "https":
-                made = wrapClientTLS(self._policy.creatorForNetloc(host.encode("ascii"), port), made)
-            self._endpoints[where] = made
+            made = self._endpoints[where] = self._way(where, proxy)
         return made
+
+    def _way(self, where: Where, proxy: Proxy | None) -> IStreamClientEndpoint:
+        scheme, host, port = where
+        if proxy is None:
+            made: IStreamClientEndpoint = HostnameEndpoint(self._resolving, host, port, timeout=_CONNECT_SECONDS)
+        else:
+            at = proxy.origin
+            made = self._way((at.scheme, at.host, at.port), None)
+        if scheme == "https":
+            if proxy is not None:
+                made = Tunnel(made, proxy, f"[{host}]:{port}" if ":" in host else f"{host}:{port}")
+            made = wrapClientTLS(self._tls(host, port), made)
+        return made
+
+    def _tls(self, host: str, port: int) -> Any:
+        certified = self._certified
+        if certified is None or certified.origin != Origin("https", host, port):
+            return self._policy.creatorForNetloc(host.encode("ascii"), port)
+        return optionsForClientTLS(host, trustRoot=self._trust, extraCertificateOptions=certified.options)
 
     # From the connections.
 

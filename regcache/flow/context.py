@@ -18,7 +18,10 @@ from regcache.http.messages import Headers, Stored
 from regcache.http.policy import Rules
 from regcache.interfaces import IStore
 
-__all__ = ["Bounded", "Context", "Missing"]
+__all__ = ["JUST_NOW", "Bounded", "Context", "Missing"]
+
+#: Seconds for which whoever was sent something may ask for what goes with that very copy.
+JUST_NOW = 60.0
 
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")

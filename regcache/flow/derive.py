@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import gzip
 import os
+import re
 import sys
 from collections import deque
 from collections.abc import Iterable, Mapping
@@ -24,12 +25,25 @@ from twisted.internet.protocol import ProcessProtocol
 from twisted.python.failure import Failure
 
 from regcache.errors import BadDocument, RegCacheError, TooBusy, UpstreamError
+from regcache.http.messages import Digest
 from regcache.interfaces import IRegistry
 from regcache.logs import Log
 from regcache.registries import make
-from regcache.routes import Facts, RegistryOptions, Source
+from regcache.routes import Document, Fact, Facts, RegistryOptions, Source
 
-__all__ = ["SMALL", "Derived", "Deriver", "InlineDeriver", "Job", "ProcessDeriver", "decode_facts", "main"]
+__all__ = [
+    "FACTS_FORMAT",
+    "SMALL",
+    "Derived",
+    "Deriver",
+    "InlineDeriver",
+    "Job",
+    "PackedFact",
+    "ProcessDeriver",
+    "decode_facts",
+    "main",
+    "unpacked",
+]
 
 _log = Log()
 #: Bytes of a document that is read faster than it is handed over, or than its facts are read from the disk.
@@ -41,8 +55,12 @@ _MOST_WAITING = 512 << 20
 #: How long a job may take at most: many times what the slowest sound document takes.
 _JOB_SECONDS, _MEBIBYTE_SECONDS = 5.0, 3.0
 _LENGTH = 4
-#: A fact as it is stored: its URL, its digests, its size.
-PackedFact = tuple[str, list[tuple[str, str]], int | None]
+#: The environment variables that a Python program needs.
+_PLAIN = re.compile(r"PATH|HOME|LANG(UAGE)?|LC_\w+|TZ|TMPDIR|(DY)?LD_LIBRARY_PATH|PYTHON\w*")
+#: A fact as it is stored: its URL, its digests, its size, and its proof's key, URL and Accept.
+PackedFact = tuple[str, list[tuple[str, str]], int | None, tuple[str, str, str] | None]
+#: Raised with every change of that form, so that what was stored in another is not misread.
+FACTS_FORMAT = 2
 
 
 @frozen(kw_only=True)
@@ -90,9 +108,25 @@ class Deriver(Protocol):
         """Do it. Fails with BadDocument if the document is not what its registry serves."""
 
 
-def decode_facts(packed: bytes) -> Mapping[str, PackedFact]:
+def decode_facts(stored: bytes) -> Mapping[str, PackedFact]:
     """Facts by artifact key, as stored."""
-    return msgspec.msgpack.decode(packed, type=dict[str, PackedFact])
+    return msgspec.msgpack.decode(stored, type=dict[str, PackedFact])
+
+
+def packed(fact: Fact) -> PackedFact:
+    """The stored form of a fact."""
+    proof = None if fact.proof is None else (fact.proof.key, fact.proof.url, fact.proof.accept)
+    return fact.url, [(digest.algorithm, digest.value) for digest in fact.digests], fact.size, proof
+
+
+def unpacked(fact: PackedFact) -> Fact:
+    """A fact from its stored form."""
+    url, digests, size, proof = fact
+    told = None
+    if proof is not None:
+        key, there, accept = proof
+        told = Document(key=key, url=there, accept=accept, representation="", content_type="")
+    return Fact(url=url, digests=tuple(Digest(*pair) for pair in digests), size=size, proof=told)
 
 
 def perform(registry: IRegistry, job: Job) -> Derived:
@@ -109,9 +143,7 @@ def perform(registry: IRegistry, job: Job) -> Derived:
         made.refused = f"{job.source.url} holds {number} such links; the first is {link}"
     if job.facts:
         made.foreign = facts.foreign
-        made.facts = msgspec.msgpack.encode(
-            {key: (fact.url, [(d.algorithm, d.value) for d in fact.digests], fact.size) for key, fact in facts.items()}
-        )
+        made.facts = msgspec.msgpack.encode({key: packed(fact) for key, fact in facts.items()})
     if job.representation and not made.refused:
         made.plain = registry.represent(job.document, job.source, job.representation, job.base)
         made.zipped = gzip.compress(made.plain, 5, mtime=0)
@@ -126,13 +158,13 @@ class InlineDeriver:
     """
 
     def __init__(self, known: Iterable[IRegistry] = ()) -> None:
-        self._registries: dict[str, IRegistry] = {registry.options.name: registry for registry in known}
+        self._registries: dict[str, IRegistry] = {registry.options.prefix: registry for registry in known}
 
     def derive(self, job: Job) -> Deferred[Derived]:
         """As :class:`Deriver` says."""
-        registry = self._registries.get(job.options.name)
+        registry = self._registries.get(job.options.prefix)
         if registry is None or registry.options != job.options:
-            registry = self._registries[job.options.name] = make(job.options)
+            registry = self._registries[job.options.prefix] = make(job.options)
         try:
             return succeed(perform(registry, job))
         except RegCacheError:
@@ -147,11 +179,15 @@ def _pack(job: Job) -> bytes:
 
 def _unpack(data: bytes) -> Job:
     fields, source = msgspec.msgpack.decode(data)
-    options = fields.pop("options")
-    for name in ("artifact_hosts", "names", "elsewhere"):
-        options[name] = tuple(options[name])
+    options = _unpacked(fields.pop("options"))
     fields.pop("source")
-    return Job(options=RegistryOptions(**options), source=Source(**source), **fields)
+    return Job(options=options, source=Source(**source), **fields)
+
+
+def _unpacked(options: dict[str, Any]) -> RegistryOptions:
+    lists = {name: tuple(options[name]) for name in ("artifact_hosts", "names", "elsewhere")}
+    further = tuple(map(_unpacked, options["further"]))
+    return RegistryOptions(**{**options, **lists, "further": further})
 
 
 class _Helper(ProcessProtocol):
@@ -178,7 +214,9 @@ class _Helper(ProcessProtocol):
             self._running = True
             self._received.clear()
             path = os.pathsep.join(entry for entry in sys.path if entry)
-            environment = {**os.environ, "PYTHONPATH": path}
+            # What the service is told in secret is no business of who reads what registries send.
+            environment = {name: value for name, value in os.environ.items() if _PLAIN.fullmatch(name)}
+            environment["PYTHONPATH"] = path
             # -P: what lies in the current directory is not to be imported.
             command = [sys.executable, "-P", "-m", "regcache.flow.derive"]
             self._reactor.spawnProcess(self, sys.executable, command, env=environment, childFDs={0: "w", 1: "r", 2: 2})

@@ -5,14 +5,14 @@ Answers for index documents, in the representation that each client asks for.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from attrs import evolve
 from twisted.internet.defer import Deferred
 
 from regcache.errors import BlobDamaged, NotFound, Offline, RegCacheError, UpstreamError, UpstreamTimeout, Withdrawn
 from regcache.flow.asking import weigh
-from regcache.flow.context import Context
+from regcache.flow.context import JUST_NOW, Bounded, Context
 from regcache.flow.derive import PackedFact
 from regcache.flow.fetching import Fetching, key_of
 from regcache.flow.reply import How, Reply
@@ -20,15 +20,16 @@ from regcache.flow.representations import Ready, Representations, wants_gzip
 from regcache.flow.upstream import origin_of
 from regcache.flow.waiting import within
 from regcache.http.fields import cache_control, format_date
-from regcache.http.messages import Headers, RequestHead, Stored
+from regcache.http.messages import Digest, Headers, RequestHead, Stored
 from regcache.http.policy import Fetch, Gone, Refuse, Revalidate, Rules, UseStored, age_of, decide
 from regcache.interfaces import IRegistry
 from regcache.logs import Log
-from regcache.routes import Document
+from regcache.routes import Artifact, Document, Fact
 
 __all__ = ["Documents", "rules_for"]
 
 _log = Log()
+_MOST_SENT = 2_000
 
 
 def rules_for(rules: Rules, registry: IRegistry, ttl: float | None) -> Rules:
@@ -47,6 +48,8 @@ class Documents:
         self._context = context
         self._representations = Representations(context)
         self._fetching = Fetching(context, self._representations)
+        # The copy that was sent last, and when.
+        self._sent: Bounded[str, tuple[Stored, float]] = Bounded(_MOST_SENT)
 
     async def answer(self, registry: IRegistry, route: Document, request: RequestHead) -> Reply:
         """
@@ -80,11 +83,15 @@ class Documents:
         }
         if wants_gzip(request):
             headers["content-encoding"] = "gzip"
+        elif route.etag:
+            headers["repr-digest"] = f"sha-256=:{Digest('sha256', stored.digest).base64}:"
         for name in ("x-pypi-last-serial",):
             if name in stored.headers:
                 headers[name] = stored.headers.get(name)
         self._context.store.used(stored.key, self._context.now())
-        left = rules_for(self._context.rules, registry, route.ttl).ttl - age_of(stored, self._context.now())
+        self._sent.put(stored.key, (stored, self._context.clock.seconds()), 1)
+        ttl = rules_for(self._context.rules, registry, route.ttl).ttl if _may_change(route, stored) else math.inf
+        left = ttl - age_of(stored, self._context.now())
         return Reply(
             status=200,
             headers=Headers.of(headers),
@@ -93,6 +100,24 @@ class Documents:
             detail=f"ttl={int(left)}" if math.isfinite(left) else "",
             upstream_seconds=waited,
         )
+
+    async def sent(self, registry: IRegistry, route: Document, request: RequestHead) -> tuple[bytes, How]:
+        """
+        The representation, without content coding, of the copy that was sent a moment ago, else of what is sent now.
+
+        A refresh may come between a document and what a client asks about it.
+
+        :raises regcache.errors.RegCacheError: if there is none to be had.
+        """
+        plainly = evolve(request, method="GET", headers=request.headers.without("accept-encoding"))
+        last = self._sent.get(key_of(registry, route))
+        if last is not None and self._context.clock.seconds() - last[1] < JUST_NOW:
+            ready = self._representations.at_hand(registry, route, last[0], plainly)
+            if ready is not None:
+                return ready.body, How.HIT
+        reply = await self.answer(registry, route, plainly)
+        assert isinstance(reply.body, bytes)
+        return reply.body, reply.how
 
     async def _spare(self, registry: IRegistry, route: Document) -> tuple[Document, Stored] | None:
         """What can answer when the document is not to be had, and is not stored."""
@@ -141,10 +166,11 @@ class Documents:
         context, key = self._context, key_of(registry, route)
         rules = rules_for(context.rules, registry, route.ttl)
         stored = await self._context.find(key)
-        decision, probing = weigh(context, stored, rules, key, route.url, mutable=True)
+        decision, probing = weigh(context, stored, rules, key, route.url, mutable=_may_change(route, stored))
         if probing:
             self._fetching.fill(registry, route, stored, rules.cold_timeout)
-        if isinstance(decision, UseStored) and not decision.stale and self._insists(request) and not rules.offline:
+        insisted = _may_change(route, stored) and not rules.offline and self._insists(request)
+        if isinstance(decision, UseStored) and not decision.stale and insisted:
             decision = Revalidate(rules.upstream_timeout)
         if isinstance(decision, UseStored):
             assert stored is not None
@@ -222,7 +248,7 @@ class Documents:
             return route
         key, rules = key_of(registry, other), rules_for(self._context.rules, registry, other.ttl)
         stored = self._context.unwritten.get(key) or self._context.store.peek(key)
-        decision = decide(stored, rules, now=self._context.now(), mutable=True, spared=False)
+        decision = decide(stored, rules, now=self._context.now(), mutable=_may_change(other, stored), spared=False)
         if not isinstance(decision, UseStored) or decision.stale:
             return route
         return _as(other, route)
@@ -258,6 +284,15 @@ class Documents:
             raise Offline("")
         return await self._fetching.glimpse(registry, route, rules.cold_timeout)
 
+    async def beside(self, registry: IRegistry, route: Artifact, wanted: Callable[[], bool]) -> Fact | None:
+        """
+        What the strongest of its sidecars that the upstream has says of an artifact; None if nothing can be learnt.
+
+        :param wanted: whether it is still worth asking.
+        """
+        rules = self._context.rules
+        return None if rules.offline else await self._fetching.beside(registry, route, rules.cold_timeout, wanted)
+
     async def stored(self, registry: IRegistry, routes: Iterable[Document]) -> list[tuple[Document, Stored]]:
         """Those of some documents that are stored, however old, the newest first."""
         keys = {key_of(registry, route): route for route in routes}
@@ -274,6 +309,11 @@ class Documents:
         :raises regcache.errors.RegCacheError: if it cannot be read any more.
         """
         return await self._representations.facts(registry, route, stored)
+
+
+def _may_change(route: Document, stored: Stored | None) -> bool:
+    """Whether what is stored is to be revalidated; what may not change is, until the upstream has sent it twice."""
+    return route.mutable or (stored is not None and not stored.verified)
 
 
 def _as(other: Document, route: Document) -> Document:

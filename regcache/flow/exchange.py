@@ -263,13 +263,15 @@ class Connection(Protocol):
     """
     One connection to one registry, for one exchange at a time.
 
+    :param name: what the registry is called in errors.
     :ivar kept: whether it has served before.
     """
 
     transport: Any
 
-    def __init__(self, where: Where, owner: Owner) -> None:
+    def __init__(self, where: Where, owner: Owner, name: str) -> None:
         self.where = where
+        self._name = name
         self.kept = False
         self._owner = owner
         self._exchange: Exchange | None = None
@@ -292,7 +294,7 @@ class Connection(Protocol):
 
     def ask(self, method: str, request: bytes) -> Deferred[Exchange]:
         """Send a request; fires when the head of its response is there."""
-        self._exchange = Exchange(self, method, self.where[1])
+        self._exchange = Exchange(self, method, self._name)
         self.transport.write(request)
         return self._exchange.head
 

@@ -4,33 +4,44 @@ Asking for index documents: one request each at a time; what comes is read befor
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from typing import Any
 
 from attrs import evolve, frozen
-from twisted.internet.defer import Deferred, DeferredSemaphore
+from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
-from regcache.errors import CannotStore, RegCacheError, TooLarge, UpstreamError, shown
-from regcache.flow.asking import Unchanged, kept, question
-from regcache.flow.collect import collect, decoded
+from regcache.errors import (
+    BadDocument,
+    BlobDamaged,
+    CannotStore,
+    DigestMismatch,
+    NotFound,
+    RegCacheError,
+    UpstreamError,
+    UpstreamStatus,
+    shown,
+)
+from regcache.flow.asking import Unchanged, question
 from regcache.flow.context import Context
-from regcache.flow.derive import Derived, Job, PackedFact, decode_facts
-from regcache.flow.representations import Representations
+from regcache.flow.derive import Derived, Job, PackedFact, decode_facts, unpacked
+from regcache.flow.growing import Misfit, range_after
+from regcache.flow.hashing import Hashing
+from regcache.flow.representations import Representations, wants_gzip
+from regcache.flow.taking import Taken, Taking
 from regcache.flow.upstream import Answer, Ask, origin_of
 from regcache.flow.waiting import Outcome, spawn, within
 from regcache.http.messages import Digest, Headers, Kind, RequestHead, Stored
 from regcache.interfaces import IRegistry
 from regcache.logs import Log
-from regcache.routes import Document, Fact, Source
+from regcache.routes import Artifact, Document, Fact, Source
 
-__all__ = ["Fetching", "Fill", "key_of", "unpacked"]
+__all__ = ["Fetching", "Fill", "key_of"]
 
 _log = Log()
-#: Bytes of a document that are unpacked and hashed at once; larger ones go to a thread, a few at a time.
+_UNSATISFIABLE = 416
+#: Bytes that are hashed at once; more go to a thread.
 _AT_ONCE = 1 << 18
-_MOST_IN_THREADS = 2
 _MOST_NAMED = 20
 _MOST_FOREIGN = 1000
 
@@ -58,7 +69,7 @@ class Fetching:
         self._representations = representations
         self._fills: dict[str, Fill] = {}
         self._storing: set[Outcome[None]] = set()
-        self._unpacking = DeferredSemaphore(_MOST_IN_THREADS)
+        self._taking = Taking(context)
 
     def stored(self) -> list[Deferred[None]]:
         """One for each document that is being stored: fires when it is done."""
@@ -108,83 +119,114 @@ class Fetching:
         deadline: float,
         request: RequestHead | None,
     ) -> Stored:
-        context = self._context
-        answer = await question(context, registry, key, _ask_for(registry, route), stored, deadline)
-        if isinstance(answer, Unchanged):
-            return answer.stored
-        source, digest, derived = await self._read(registry, route, answer, request)
-        entry = self._keep(registry, route, stored, answer, source, digest, derived)
-        if request is not None:
+        taken = await self._asked(registry, route, key, stored, deadline)
+        if isinstance(taken, Unchanged):
+            return taken.stored
+        derived = await self._read(registry, route, taken, request)
+        if not await self._agrees(registry, route, taken):
+            # What is published anew now may not be all there yet.
+            _log.info("{key}: asked for again: the checksum beside it is another's.", key=key)
+            again = await self._asked(registry, route, key, None, deadline)
+            assert isinstance(again, Taken)
+            taken, derived = again, await self._read(registry, route, again, request)
+            if not await self._agrees(registry, route, taken):
+                self._context.breaker.erred(origin_of(route.url), key)
+                raise DigestMismatch(f"{taken.source.url} is not what the checksum beside it is of.")
+        entry = self._keep(registry, route, stored, taken, derived)
+        if request is not None and _derives(route, request):
             self._representations.made(registry, route, entry, request, derived)
         return entry
 
+    async def _asked(
+        self, registry: IRegistry, route: Document, key: str, stored: Stored | None, deadline: float
+    ) -> Taken | Unchanged:
+        """A document, or that it has not changed; only its end is asked for where that may do."""
+        wanted = range_after(route, stored)
+        if wanted:
+            assert stored is not None
+            try:
+                return await self._end(registry, route, key, stored, deadline, wanted)
+            except Misfit as why:
+                _log.info("{key}: asked for whole: {why}", key=key, why=str(why))
+            except BlobDamaged as why:
+                _log.error("{key}: {why} It is fetched again.", key=key, why=why.text)
+                stored = None
+        # That it is what it was would not prove what may be stored wrongly.
+        conditional = route.mutable or (stored is not None and stored.verified)
+        ask = _ask_for(registry, route)
+        answer = await question(self._context, registry, key, ask, stored, deadline, conditional=conditional)
+        return answer if isinstance(answer, Unchanged) else await self._taking.take(route, answer)
+
+    async def _end(
+        self, registry: IRegistry, route: Document, key: str, stored: Stored, deadline: float, wanted: str
+    ) -> Taken | Unchanged:
+        """
+        A stored document with its new end, or the whole if that comes instead.
+
+        :raises Misfit: if no end of it is to be had.
+        :raises regcache.errors.BlobDamaged: if the stored one cannot be read.
+        """
+        before = await self._representations.source(registry, stored)
+        ask = _ask_for(registry, route)
+        # A range of a coded form would be of no use.
+        ask = evolve(ask, headers=ask.headers.replacing({"range": wanted}), coding="identity")
+        try:
+            answer = await question(self._context, registry, key, ask, stored, deadline)
+        except UpstreamStatus as error:
+            if error.code == _UNSATISFIABLE:
+                raise Misfit(f"{route.url} has become shorter.") from None
+            raise
+        if isinstance(answer, Unchanged):
+            return answer
+        if answer.status == 200:
+            return await self._taking.take(route, answer)
+        return await self._taking.take(route, answer, before)
+
     async def _read(
-        self, registry: IRegistry, route: Document, answer: Answer, request: RequestHead | None = None
-    ) -> tuple[Source, str, Derived]:
-        """A document that has come, its digest, and the facts in it: whatever cannot be read is no document."""
-        source, digest = await self._take(answer)
+        self, registry: IRegistry, route: Document, taken: Taken, request: RequestHead | None = None
+    ) -> Derived:
+        """What is made of a document that has come, the facts in it first: what cannot be read is no document."""
+        wanted = request is not None and _derives(route, request)
         job = Job(
             options=registry.options,
             document=route.key,
-            source=source,
+            source=taken.source,
             facts=True,
-            representation="" if request is None else route.representation,
+            representation=route.representation if wanted else "",
             base=request.base if request is not None and route.linked else "",
         )
         try:
-            return source, digest, await self._context.deriver.derive(job)
+            return await self._context.deriver.derive(job)
         except RegCacheError:
             self._context.breaker.erred(origin_of(route.url), key_of(registry, route))
             raise
 
-    async def _take(self, answer: Answer) -> tuple[Source, str]:
-        most = self._context.max_index_size
-        raw = await collect(answer, most)
-
-        def digested(most: int) -> tuple[bytes, str]:
-            body = decoded(raw, answer.coding, most)
-            return body, hashlib.sha256(body).hexdigest()
-
-        try:
-            if len(raw) > _AT_ONCE:
-                raise TooLarge()
-            body, digest = digested(_AT_ONCE)
-        except TooLarge:
-            body, digest = await self._unpacking.run(self._context.in_thread, digested, most)
-        return Source(body=body, content_type=answer.headers.get("content-type"), url=answer.url), digest
-
     def _keep(
-        self,
-        registry: IRegistry,
-        route: Document,
-        stored: Stored | None,
-        answer: Answer,
-        source: Source,
-        digest: str,
-        derived: Derived,
+        self, registry: IRegistry, route: Document, stored: Stored | None, taken: Taken, derived: Derived
     ) -> Stored:
-        now, key = self._context.now(), key_of(registry, route)
-        headers = kept(answer.headers)
-        if stored is not None and stored.digest == digest:
-            entry = evolve(stored, headers=headers, url=answer.url, validated_at=now, withdrawn=0)
-            self._context.note(entry)
-            return entry
+        now, key, source = self._context.now(), key_of(registry, route), taken.source
+        same = stored is not None and stored.digest == taken.digest
         entry = Stored(
             key=key,
             registry=registry.options.name,
             kind=Kind.DOCUMENT,
-            url=answer.url,
-            headers=headers,
-            digest=digest,
+            url=source.url,
+            headers=taken.headers,
+            digest=taken.digest,
             size=len(source.body),
-            stored_at=now,
+            digests=taken.digests,
+            verified=taken.proven or (same and not route.mutable),
+            stored_at=stored.stored_at if stored is not None and same else now,
             validated_at=now,
         )
+        if same:
+            self._context.note(entry)
+            return entry
         self._context.missing.drop(key)
         self._note_foreign(key, derived.foreign)
         facts = self._representations.learn(registry, entry, source, derived.facts)
         self._context.unwritten[key] = entry
-        self._spawn(self._compare(f"{registry.options.name}/{route.family}", facts), key)
+        self._spawn(self._compare(registry.options.prefix, route.family, facts), key)
         self._spawn(self._store(registry, entry, source, derived), key)
         return entry
 
@@ -230,11 +272,11 @@ class Fetching:
             self._representations.written(registry, entry)
         await self._representations.store_facts(registry, entry, derived.facts)
 
-    async def _compare(self, family: str, facts: Mapping[str, PackedFact]) -> None:
+    async def _compare(self, prefix: str, family: str, facts: Mapping[str, PackedFact]) -> None:
         """Hold what a new index says against the artifacts stored before it: what it contradicts is fetched again."""
         store = self._context.store
-        for child in await store.children(family):
-            packed = facts.get(child.key.partition("/")[2]) if child.kind is Kind.ARTIFACT else None
+        for child in await store.children(prefix + family):
+            packed = facts.get(child.key.removeprefix(prefix)) if child.kind is Kind.ARTIFACT else None
             if packed is None:
                 continue
             fact, found = unpacked(packed), {digest.algorithm: digest for digest in child.digests}
@@ -257,24 +299,62 @@ class Fetching:
         looking = Deferred.fromCoroutine(self._look(registry, route, deadline))
         return await within(self._context.clock, deadline, looking)
 
+    async def beside(
+        self,
+        registry: IRegistry,
+        route: Document | Artifact,
+        deadline: float,
+        wanted: Callable[[], bool] = lambda: True,
+    ) -> Fact | None:
+        """
+        What the strongest of its sidecars that the upstream has says of it; None if there is none, or no answer.
+
+        :param wanted: whether it is still worth asking.
+        """
+        for document in route.sidecars:
+            if not wanted():
+                break
+            try:
+                facts = await self.glimpse(registry, document, deadline)
+            except (NotFound, BadDocument, UpstreamStatus):
+                continue
+            except (RegCacheError, TimeoutError):
+                # Whoever does not answer would make each of them wait.
+                break
+            if route.key in facts:
+                return unpacked(facts[route.key])
+        return None
+
+    async def _agrees(self, registry: IRegistry, route: Document, taken: Taken) -> bool:
+        """Whether what has come is what is published beside it, if anything is."""
+        fact = await self.beside(registry, route, self._context.rules.cold_timeout)
+        if fact is None:
+            return True
+        hashing, body = Hashing({digest.algorithm for digest in fact.digests}), taken.source.body
+        if len(body) <= _AT_ONCE:
+            hashing.feed(body)
+        else:
+            await self._context.in_thread(hashing.feed, body)
+        return set(hashing.digests()) <= set(fact.digests)
+
     async def _look(self, registry: IRegistry, route: Document, deadline: float) -> Mapping[str, PackedFact]:
         key = key_of(registry, route)
         answer = await question(self._context, registry, key, _ask_for(registry, route), None, deadline)
         assert isinstance(answer, Answer)
-        _, _, derived = await self._read(registry, route, answer)
+        derived = await self._read(registry, route, await self._taking.take(route, answer))
         return decode_facts(derived.facts)
 
 
-def key_of(registry: IRegistry, route: Document) -> str:
-    """A document's key in the store."""
-    return f"{registry.options.name}/{route.key}"
+def key_of(registry: IRegistry, route: Document | Artifact) -> str:
+    """The key in the store of a document or an artifact."""
+    return f"{registry.options.prefix}{route.key}"
 
 
-def unpacked(fact: PackedFact) -> Fact:
-    """A fact from its stored form."""
-    url, digests, size = fact
-    return Fact(url=url, digests=tuple(Digest(*pair) for pair in digests), size=size)
+def _derives(route: Document, request: RequestHead) -> bool:
+    """Whether what a client wants is not the document itself."""
+    return wants_gzip(request) or not route.etag
 
 
 def _ask_for(registry: IRegistry, route: Document) -> Ask:
-    return Ask(url=route.url, headers=Headers.of({"accept": route.accept}), allows=registry.allows, coding="gzip")
+    fields, name = Headers.of({"accept": route.accept}), registry.options.name
+    return Ask(url=route.url, headers=fields, allows=registry.allows, registry=name, coding="gzip")

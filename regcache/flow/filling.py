@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from attrs import evolve, frozen
+from attrs import evolve, field, frozen
 
 from regcache.errors import (
     CannotStore,
@@ -19,7 +19,9 @@ from regcache.errors import (
 )
 from regcache.flow.asking import Unchanged, kept, question
 from regcache.flow.context import Context
+from regcache.flow.dirhash import WHOLE
 from regcache.flow.documents import Documents
+from regcache.flow.fetching import key_of
 from regcache.flow.hashing import Hashing, rehashed
 from regcache.flow.proofs import Proofs, accept, uncomputed, verify
 from regcache.flow.transfer import Transfer
@@ -42,11 +44,14 @@ class Fill:
 
     :ivar began: when, by the monotonic clock.
     :ivar unchanged: known when the upstream vouched for the stored copy instead of sending a body.
+    :ivar found: the entry of a new body, known once that is found good, before it is in the store; it fails when there
+        will be none.
     """
 
     transfer: Transfer
     began: float
-    unchanged: Outcome[Stored]
+    unchanged: Outcome[Stored] = field(factory=Outcome)
+    found: Outcome[Stored] = field(factory=Outcome)
 
 
 class Filling:
@@ -75,10 +80,10 @@ class Filling:
 
     def fill(self, registry: IRegistry, route: Artifact, stored: Stored | None) -> Fill:
         """The fill under way for this artifact if it can still be joined, or a new one."""
-        key = f"{registry.options.name}/{route.key}"
+        key = key_of(registry, route)
         fill = self.under_way(key)
         if fill is None:
-            fill = Fill(Transfer(self._context.clock, key), self._context.clock.seconds(), Outcome())
+            fill = Fill(Transfer(self._context.clock, key), self._context.clock.seconds())
             self._fills[key] = fill
             self._transfers.add(fill.transfer)
             fill.transfer.done.wait().addErrback(lambda _: None).addCallback(self._filled, key, fill)
@@ -88,6 +93,7 @@ class Filling:
 
     def _filled(self, _result: object, key: str, fill: Fill) -> None:
         self._transfers.discard(fill.transfer)
+        fill.found.fail(CannotStore("Nothing that can be stored came of it."))
         if self._fills.get(key) is fill:
             del self._fills[key]
 
@@ -122,10 +128,11 @@ class _Work:
         fact = await self._proofs.stored(self._registry, route)
         if fact is None and not route.digests:
             fact = await self._proofs.asked_again(self._registry, route)
-        if route.digests or (fact is not None and fact.digests) or not (route.proof or route.indexes):
+        if route.digests or (fact is not None and fact.digests) or not route.documents:
             self._proof.succeed(fact)
         else:
-            self._proof = spawn(self._proofs.prove(self._registry, route, fact))
+            proving = self._proofs.prove(self._registry, route, fact, lambda: self._transfer.error is None)
+            self._proof = spawn(proving)
         answer = await self._ask(fact, self._stored)
         if isinstance(answer, Unchanged) and not await self._still_good(answer.stored):
             answer = await self._ask(fact, None)
@@ -139,12 +146,14 @@ class _Work:
     async def _ask(self, fact: Fact | None, stored: Stored | None) -> Answer | Unchanged:
         registry, route, context = self._registry, self._route, self._context
         url = fact.url if fact is not None and registry.allows(fact.url) else route.url
-        ask = Ask(url=url, headers=Headers.of({"accept": route.accept}), allows=registry.allows, artifact=True)
+        fields, name = Headers.of({"accept": route.accept}), registry.options.name
+        ask = Ask(url=url, headers=fields, allows=registry.allows, registry=name, artifact=True)
         key, deadline = self._transfer.key, context.rules.cold_timeout
         try:
             return await question(context, registry, key, ask, stored, deadline)
         except (NotFound, UpstreamStatus) as error:
-            told = await self._told(error)
+            # What lies beside an artifact tells nothing of where it is.
+            told = await self._told(error) if route.proof or route.indexes else None
             if told is None or told.url == url or not registry.allows(told.url):
                 raise
             context.missing.drop(key)
@@ -208,6 +217,7 @@ class _Work:
         async def commit(finished: IPartial, proven: bool) -> None:
             entry = self._entry(answer, hashing, finished.written, proven)
             self._context.missing.drop(entry.key)
+            self._fill.found.succeed(entry)
             await self._context.store.commit(finished, entry)
             await self._look_again(entry)
 
@@ -228,18 +238,14 @@ class _Work:
         :raises regcache.errors.UpstreamError: if it is not to be taken.
         """
         fact = await self._latest()
-        algorithm = uncomputed(self._route, fact, hashing.digests())
-        if algorithm and (partial is None or self._transfer.relaying):
-            raise DigestMismatch(f"{answer.url}: its {algorithm} could not be computed while it passed through.")
+        await self._complete(answer, hashing, partial, fact)
         digests = hashing.digests()
-        if algorithm and partial is not None:
-            digests = (*digests, await rehashed(partial, size, algorithm))
         try:
             return self._certain(accept(self._route, fact, size, digests, answer, self._stored), answer)
         except DigestMismatch:
             # Where a file can be published anew, the index that is stored may be older than what came.
             newer = await self._proofs.asked_again(self._registry, self._route)
-            if newer is None or newer == fact:
+            if newer is None or newer == fact or not newer.digests:
                 raise
             return self._certain(accept(self._route, newer, size, digests, answer, self._stored), answer)
 
@@ -253,6 +259,21 @@ class _Work:
         if vouched and not proven and not self._transfer.certain:
             raise CutShort(f"{answer.url} came without a length, and with nothing that vouches for it.")
         return proven
+
+    async def _complete(self, answer: Answer, hashing: Hashing, partial: IPartial | None, fact: Fact | None) -> None:
+        """
+        Compute the digests that are wanted and that only the whole body gives.
+
+        One that passes through unstored has none of what it holds; its client, whose way to check it that is, gets it.
+        """
+        published = uncomputed(self._route, fact, hashing.digests())
+        for algorithm in dict.fromkeys((published, self._route.sound_by)):
+            if not algorithm or any(digest.algorithm == algorithm for digest in hashing.digests()):
+                continue
+            if partial is not None and not self._transfer.relaying:
+                hashing.learn(await rehashed(partial, algorithm))
+            elif algorithm == published and algorithm not in WHOLE:
+                raise DigestMismatch(f"{answer.url}: its {algorithm} could not be computed while it passed through.")
 
     async def _latest(self) -> Fact | None:
         try:
@@ -276,12 +297,12 @@ class _Work:
     def _entry(self, answer: Answer, hashing: Hashing, size: int, proven: bool) -> Stored:
         """The record of a body that was accepted."""
         now, digests, route = self._context.now(), hashing.digests(), self._route
-        name = self._registry.options.name
+        options = self._registry.options
         return Stored(
             key=self._transfer.key,
-            registry=name,
+            registry=options.name,
             kind=Kind.ARTIFACT,
-            parent=f"{name}/{route.indexes[0].family}" if route.indexes else "",
+            parent=options.prefix + route.family if route.family else "",
             url=answer.url,
             headers=kept(answer.headers),
             digest=next(digest.value for digest in digests if digest.algorithm == "sha256"),

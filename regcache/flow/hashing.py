@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
-from typing import Any
+from typing import Any, BinaryIO
 
+from regcache.flow.dirhash import WHOLE
 from regcache.http.messages import Digest
 from regcache.interfaces import IPartial
 
@@ -20,28 +22,41 @@ def _new_hash(algorithm: str) -> Any:
 class Hashing:
     """
     Hashes a body as it is written, by every algorithm that its digest may turn out to be published in.
+
+    Those that only the whole body gives are left out; :meth:`learn` takes them later.
     """
 
     def __init__(self, algorithms: set[str]) -> None:
-        self._hashes = {name: _new_hash(name) for name in algorithms}
+        self._hashes = {name: _new_hash(name) for name in algorithms - WHOLE.keys()}
+        self._learned: list[Digest] = []
 
     def feed(self, data: bytes) -> None:
         """The next bytes; fit for a thread, since hashing releases the interpreter."""
         for made in self._hashes.values():
             made.update(data)
 
+    def learn(self, digest: Digest) -> None:
+        """One more digest of all that was fed, computed elsewhere."""
+        self._learned.append(digest)
+
     def digests(self) -> tuple[Digest, ...]:
         """The digests of all that was fed."""
-        return tuple(Digest(name, made.hexdigest()) for name, made in self._hashes.items())
+        return (*(Digest(name, made.hexdigest()) for name, made in self._hashes.items()), *self._learned)
 
 
-async def rehashed(partial: IPartial, size: int, algorithm: str) -> Digest:
-    """One more digest of a body that has been written."""
-    made, at = _new_hash(algorithm), 0
-    while at < size:
-        piece = partial.read(at, _PIECE)
-        if not isinstance(piece, bytes):
-            piece = await piece
+async def rehashed(partial: IPartial, algorithm: str) -> Digest:
+    """
+    One more digest of a body that has been written whole.
+
+    :raises regcache.errors.BadDocument: if the body is none that has such a digest.
+    """
+    return Digest(algorithm, await partial.examine(functools.partial(_hashed, algorithm)))
+
+
+def _hashed(algorithm: str, file: BinaryIO) -> str:
+    if algorithm in WHOLE:
+        return WHOLE[algorithm](file)
+    made = _new_hash(algorithm)
+    while piece := file.read(_PIECE):
         made.update(piece)
-        at += len(piece)
-    return Digest(algorithm, made.hexdigest())
+    return str(made.hexdigest())

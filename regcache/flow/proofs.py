@@ -5,12 +5,20 @@ What is known about an artifact, how to find out, and whether a body agrees with
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
-from regcache.errors import BadDocument, CutShort, DigestMismatch, NotFound, RegCacheError, UpstreamError
-from regcache.flow.derive import PackedFact
+from attrs import evolve
+
+from regcache.errors import (
+    BadDocument,
+    CutShort,
+    DigestMismatch,
+    NotFound,
+    RegCacheError,
+    UpstreamError,
+)
+from regcache.flow.derive import PackedFact, unpacked
 from regcache.flow.documents import Documents
-from regcache.flow.fetching import unpacked
 from regcache.flow.upstream import Answer
 from regcache.http.messages import Digest, Headers, Stored
 from regcache.interfaces import IRegistry
@@ -30,37 +38,63 @@ class Proofs:
         for document, stored in await self._documents.stored(registry, route.documents):
             # One that cannot be read says nothing; it is fetched again when it is asked for.
             with contextlib.suppress(RegCacheError):
-                facts = await self._documents.facts(registry, document, stored)
-                if route.key in facts:
-                    return unpacked(facts[route.key])
+                fact = _named(await self._documents.facts(registry, document, stored), route)
+                if fact is not None:
+                    return await self._completed(registry, route, fact)
         return None
+
+    async def _completed(self, registry: IRegistry, route: Artifact, fact: Fact) -> Fact:
+        """A fact with the digests of the document that it points to, if that is stored."""
+        pointed = () if fact.digests or fact.proof is None else (fact.proof,)
+        for document, stored in await self._documents.stored(registry, pointed) if pointed else ():
+            with contextlib.suppress(RegCacheError):
+                fact = _joined(fact, _named(await self._documents.facts(registry, document, stored), route))
+        return fact
+
+    async def _followed(self, registry: IRegistry, route: Artifact, fact: Fact | None) -> Fact | None:
+        """A fact with the digests of the document that it points to, which is asked for; without, if it is not had."""
+        if fact is not None and fact.proof is not None and not fact.digests:
+            with contextlib.suppress(RegCacheError, TimeoutError):
+                fact = _joined(fact, _named(await self._documents.glimpse(registry, fact.proof), route))
+        return fact
 
     async def asked_again(self, registry: IRegistry, route: Artifact) -> Fact | None:
         """What the stored index says once it has been revalidated; None if none is stored, or it cannot be asked."""
-        for document, _ in await self._documents.stored(registry, route.indexes):
+        for document, _ in await self._documents.stored(registry, (*route.indexes, *route.sidecars)):
             with contextlib.suppress(RegCacheError, TimeoutError):
-                return _named(await self._documents.refreshed(registry, document), route)
+                fact = _named(await self._documents.refreshed(registry, document), route)
+                return await self._followed(registry, route, fact)
         return None
 
-    async def prove(self, registry: IRegistry, route: Artifact, known: Fact | None) -> Fact | None:
+    async def prove(
+        self, registry: IRegistry, route: Artifact, known: Fact | None, wanted: Callable[[], bool] = lambda: True
+    ) -> Fact | None:
         """
         The cheapest proof that can be had beside the artifact; None if its index names none.
 
         :param known: what is known without a proof.
+        :param wanted: whether the artifact is there to be proven; nobody is asked any more if it is not.
         :raises regcache.errors.UpstreamError: if nobody could be asked.
         """
+        followed = await self._followed(registry, route, known)
+        if followed is not None and followed.digests:
+            return followed
         fact = None
         if route.proof is not None:
             with contextlib.suppress(RegCacheError, TimeoutError):
                 fact = _named(await self._documents.glimpse(registry, route.proof), route)
+                fact = await self._followed(registry, route, fact)
         for document in route.indexes[:1] if route.proof else route.indexes:
             if fact is None:
                 fact = await self._from_index(registry, route, document)
+        if fact is None and route.sidecars:
+            fact = await self._documents.beside(registry, route, wanted)
         return known if fact is None else fact
 
     async def _from_index(self, registry: IRegistry, route: Artifact, document: Document) -> Fact | None:
         try:
-            return _named(await self._documents.refreshed(registry, document), route)
+            fact = _named(await self._documents.refreshed(registry, document), route)
+            return await self._followed(registry, route, fact)
         except NotFound:
             return None
         except (RegCacheError, TimeoutError) as error:
@@ -69,6 +103,13 @@ class Proofs:
 
 def _named(facts: Mapping[str, PackedFact], route: Artifact) -> Fact | None:
     return unpacked(facts[route.key]) if route.key in facts else None
+
+
+def _joined(fact: Fact, further: Fact | None) -> Fact:
+    """What two documents say of one artifact: the first where it is, the second what it is."""
+    if further is None:
+        return fact
+    return evolve(fact, digests=further.digests, size=fact.size if further.size is None else further.size)
 
 
 def _published(route: Artifact, fact: Fact | None) -> list[Digest]:

@@ -14,7 +14,7 @@ from twisted.internet.defer import Deferred
 
 from regcache.errors import BlobDamaged, LinksLeave
 from regcache.flow.context import Bounded, Context
-from regcache.flow.derive import SMALL, Derived, Job, PackedFact, decode_facts
+from regcache.flow.derive import FACTS_FORMAT, SMALL, Derived, Job, PackedFact, decode_facts
 from regcache.flow.reading import read_all
 from regcache.flow.waiting import Outcome, spawn
 from regcache.http.fields import accepts_gzip
@@ -28,7 +28,7 @@ __all__ = ["Ready", "Representations", "wants_gzip"]
 _log = Log()
 _READY_BYTES = 32 << 20
 _MOST_FACTS = 300_000
-_FACTS = "facts"
+_FACTS, _GZIP = "facts", "gzip"
 #: Mounts for which representations with links are stored; for more they are made anew when they leave the memory.
 _MOST_BASES = 8
 
@@ -112,9 +112,11 @@ class Representations:
         :raises regcache.errors.RegCacheError: if the document cannot be read any more.
         """
         form = _form(route, request.base, wants_gzip(request))
+        if route.etag and not wants_gzip(request):
+            return self._remember(registry, route, stored, form, (await self.source(registry, stored)).body)
         found = await self._derived_entry(registry, stored, form)
         if found is not None:
-            return self._remember(registry, stored, form, found)
+            return self._remember(registry, route, stored, form, found)
         base = request.base if route.linked else ""
         derived = await self._derive(registry, route, stored, route.representation, base)
         return self.made(registry, route, stored, request, derived)
@@ -130,8 +132,8 @@ class Representations:
         if derived.refused:
             raise LinksLeave(f"{derived.refused}. See strict-links and artifact-hosts of {registry.options.name}.")
         zipped = wants_gzip(request)
-        plain = self._remember(registry, stored, _form(route, request.base, zipped=False), derived.plain)
-        packed = self._remember(registry, stored, _form(route, request.base, zipped=True), derived.zipped)
+        plain = self._remember(registry, route, stored, _form(route, request.base, zipped=False), derived.plain)
+        packed = self._remember(registry, route, stored, _form(route, request.base, zipped=True), derived.zipped)
         ready = packed if zipped else plain
         if stored.size > SMALL and (not route.linked or self._may_be_stored(request.base)):
             form = _form(route, request.base, zipped)
@@ -144,8 +146,8 @@ class Representations:
             self._bases.add(base)
         return base in self._bases
 
-    def _remember(self, registry: IRegistry, stored: Stored, form: str, body: bytes) -> Ready:
-        ready = Ready(body, f'"{hashlib.sha256(body).hexdigest()[:40]}"')
+    def _remember(self, registry: IRegistry, route: Document, stored: Stored, form: str, body: bytes) -> Ready:
+        ready = Ready(body, _etag(route, stored, form) or f'"{hashlib.sha256(body).hexdigest()[:40]}"')
         self._ready.put(f"{self._name(registry, stored)} {form}", ready, len(body) + 512)
         return ready
 
@@ -188,18 +190,10 @@ class Representations:
     async def _derive_now(
         self, registry: IRegistry, route: Document, stored: Stored, representation: str, base: str
     ) -> Derived:
-        name = self._name(registry, stored)
-        source = self._unwritten.get(name) or self._sources.get(name)
-        if source is None:
-            body = await read_all(self._context.store, stored)
-            if body is None:
-                await self._context.store.drop(stored.key)
-                raise BlobDamaged(f"{stored.key} cannot be read.")
-            source = Source(body=body, content_type=stored.headers.get("content-type"), url=stored.url)
         job = Job(
             options=registry.options,
             document=route.key,
-            source=source,
+            source=await self.source(registry, stored),
             representation=representation,
             base=base,
             facts=not representation,
@@ -207,14 +201,30 @@ class Representations:
         deriving: Deferred[Derived] = self._context.deriver.derive(job)
         return await deriving
 
+    async def source(self, registry: IRegistry, stored: Stored) -> Source:
+        """
+        A stored document as it came.
+
+        :raises regcache.errors.BlobDamaged: if it cannot be read any more; its entry is gone then.
+        """
+        name = self._name(registry, stored)
+        source = self._unwritten.get(name) or self._sources.get(name)
+        if source is not None:
+            return source
+        body = await read_all(self._context.store, stored)
+        if body is None:
+            await self._context.store.drop(stored.key)
+            raise BlobDamaged(f"{stored.key} cannot be read.")
+        return Source(body=body, content_type=stored.headers.get("content-type"), url=stored.url)
+
     def _made_from(self, registry: IRegistry, stored: Stored) -> str:
         """All that a derived body depends on: the document, where it came from, the deriver and its options."""
         options = registry.options
-        configured = self._configured.get(options.name)
+        configured = self._configured.get(options.prefix)
         if configured is None:
             hosts, extra = options.artifact_hosts, sorted(options.extra.items())
-            told = repr((registry.version, options.url, hosts, options.strict_links, extra))
-            configured = self._configured[options.name] = hashlib.sha256(told.encode()).hexdigest()[:16]
+            told = repr((FACTS_FORMAT, registry.version, options.url, hosts, options.strict_links, extra))
+            configured = self._configured[options.prefix] = hashlib.sha256(told.encode()).hexdigest()[:16]
         return f"{stored.digest} {configured} {stored.url}"
 
     def _name(self, registry: IRegistry, stored: Stored) -> str:
@@ -228,12 +238,19 @@ def _derived_key(stored: Stored, form: str) -> str:
 
 def _form(route: Document, base: str, zipped: bool) -> str:
     """The name of a representation of a document, for one mount if it has links to it, in one coding."""
-    return f"{route.representation}|{base if route.linked else ''}|{'gzip' if zipped else 'identity'}"
+    return f"{route.representation}|{base if route.linked else ''}|{_GZIP if zipped else 'identity'}"
+
+
+def _etag(route: Document, stored: Stored, form: str) -> str:
+    """The entity tag that the protocol speaks of, if it does; a weak one for what is not the body byte for byte."""
+    found = next((digest.value for digest in stored.digests if digest.algorithm == route.etag), "")
+    weak = "W/" if form.endswith(_GZIP) else ""
+    return f'{weak}"{found}"' if found else ""
 
 
 def wants_gzip(request: RequestHead) -> bool:
-    """Whether a document goes out compressed."""
-    return accepts_gzip(request.headers.get("accept-encoding"))
+    """Whether a document goes out compressed; who asks for a range means bytes of the document itself."""
+    return "range" not in request.headers and accepts_gzip(request.headers.get("accept-encoding"))
 
 
 def _unstored(failure: object, key: str) -> None:

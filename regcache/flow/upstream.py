@@ -6,7 +6,7 @@ Below it lie the single connections (:mod:`regcache.flow.connections`), which kn
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 from urllib.parse import urljoin
 
@@ -22,7 +22,7 @@ from regcache.http.messages import Headers
 from regcache.http.origins import Origin
 from regcache.interfaces import IReceiver, IResponse, IUpstream
 
-__all__ = ["Answer", "Ask", "Flow", "Upstream", "origin_of"]
+__all__ = ["Access", "Answer", "Ask", "Flow", "Upstream", "origin_of"]
 
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 #: Redirects that keep the method and the body (RFC 9110 section 15.4).
@@ -66,6 +66,7 @@ class Ask:
     One request to an upstream.
 
     :ivar allows: says of each URL, redirects included, whether it may be contacted.
+    :ivar registry: the name of the registry that it is for, whose own access goes with it.
     :ivar artifact: which of the origin's two queues it waits in.
     :ivar coding: the content coding to ask for.
     """
@@ -74,9 +75,27 @@ class Ask:
     url: str
     headers: Headers = Headers()
     allows: Callable[[str], bool]
+    registry: str = ""
     artifact: bool = False
     coding: str = "identity"
     body: bytes = b""
+
+
+@frozen(kw_only=True)
+class Access:
+    """
+    What opens an upstream that does not let everybody in.
+
+    :ivar origin: where alone it is used.
+    :ivar authorization: the value of the Authorization field, or empty.
+    :ivar lowest: who puts the requests there, in place of who puts all others.
+    :ivar secrets: what is not to be read in an answer, where one quotes it.
+    """
+
+    origin: Origin
+    authorization: str = field(default="", repr=False)
+    lowest: IUpstream
+    secrets: tuple[str, ...] = field(default=(), repr=False)
 
 
 @implementer(IReceiver)
@@ -189,6 +208,8 @@ class Answer:
     :ivar url: where it came from, after redirects.
     :ivar length: of the body in bytes as announced, or None.
     :ivar coding: the body's content coding; empty for none.
+    :ivar way: through what it came, for a person: the end of a sentence, or empty.
+    :ivar access: that with which it was asked for.
     """
 
     status: int
@@ -200,6 +221,8 @@ class Answer:
     idle_timeout: float
     response: IResponse
     _slot: DeferredSemaphore
+    way: str = ""
+    access: Access | None = None
     _released: bool = field(default=False, init=False)
 
     def flow(self, receiver: IReceiver) -> Flow:
@@ -209,6 +232,12 @@ class Answer:
     def discard(self) -> None:
         """The body is not wanted."""
         _Discard(self)
+
+    def hushed(self, text: str) -> str:
+        """What it says, as it may be shown to whoever asked us: some upstreams quote the credentials they refuse."""
+        for secret in self.access.secrets if self.access is not None else ():
+            text = text.replace(secret, "...")
+        return text
 
     def release(self) -> None:
         """Give the place in the origin's queue to the next."""
@@ -223,12 +252,23 @@ class Upstream:
 
     :param lowest: who puts each single request, see :class:`regcache.flow.connections.Connections`.
     :param idle_timeout: seconds a body may pause.
+    :param accesses: the registries that have an access of their own, by name.
+    :param way: through what a URL is asked, for a person: the end of a sentence, or empty.
     """
 
-    def __init__(self, clock: IReactorTime, lowest: IUpstream, idle_timeout: float = 30.0) -> None:
+    def __init__(
+        self,
+        clock: IReactorTime,
+        lowest: IUpstream,
+        idle_timeout: float = 30.0,
+        accesses: Mapping[str, Access] | None = None,
+        way: Callable[[str], str] = lambda _url: "",
+    ) -> None:
         self._clock = clock
         self._lowest = lowest
         self._idle_timeout = idle_timeout
+        self._accesses = accesses or {}
+        self._way = way
         self._slots: dict[tuple[str, bool], DeferredSemaphore] = {}
 
     async def ask(self, ask: Ask, deadline: float, patience: float | None = None) -> Answer:
@@ -241,16 +281,19 @@ class Upstream:
         :raises regcache.errors.UpstreamError: if there is no answer; every status is an answer.
         :raises regcache.errors.TooBusy: if the queue did not let it through in time.
         """
-        url, began = ask.url, None
+        url, began, access = ask.url, None, self._accesses.get(ask.registry)
         for _ in range(_MOST_REDIRECTS + 1):
             if not ask.allows(url):
                 raise ForbiddenOrigin(
                     f"It is {origin_of(url)}; if that is right, add the host to artifact-hosts of this registry."
                 )
+            if access is not None and Origin.of(url) != access.origin:
+                # Nor where another host sends us: what it makes us ask there is not the registry's own question.
+                access = None
             slot = await self._slot(url, ask.artifact, patience)
             began = self._clock.seconds() if began is None else began
             try:
-                answer = await self._once(ask, url, deadline - (self._clock.seconds() - began), slot)
+                answer = await self._once(ask, url, deadline - (self._clock.seconds() - began), slot, access)
             except BaseException:
                 slot.release()
                 raise
@@ -280,13 +323,17 @@ class Upstream:
             raise TooBusy(f"{_MOST_AT_ONCE} requests to {origin_of(url)} are under way.") from None
         return slot
 
-    async def _once(self, ask: Ask, url: str, seconds: float, slot: DeferredSemaphore) -> Answer:
-        fields = ask.headers.replacing({"accept-encoding": ask.coding})
-        asking = self._lowest.request(ask.method, url, fields, ask.body)
+    async def _once(self, ask: Ask, url: str, seconds: float, slot: DeferredSemaphore, access: Access | None) -> Answer:
+        fields, lowest = ask.headers.replacing({"accept-encoding": ask.coding}), self._lowest
+        if access is not None:
+            lowest = access.lowest
+            if access.authorization:
+                fields = fields.replacing({"authorization": access.authorization})
+        asking = lowest.request(ask.method, url, fields, ask.body)
         try:
             response = await within(self._clock, seconds, asking)
         except TimeoutError:
-            raise UpstreamTimeout(f"{origin_of(url)} gave no answer in time.") from None
+            raise UpstreamTimeout(f"{origin_of(url)} gave no answer in time{self._way(url)}.") from None
         headers = response.headers
         coding = headers.get("content-encoding").strip().lower()
         return Answer(
@@ -299,4 +346,6 @@ class Upstream:
             idle_timeout=self._idle_timeout,
             response=response,
             slot=slot,
+            way=self._way(url),
+            access=access,
         )

@@ -18,6 +18,7 @@ __all__ = [
     "hop_by_hop",
     "negotiate",
     "parse_date",
+    "parse_digests",
     "parse_sri",
     "same_strong",
     "same_weak",
@@ -41,6 +42,7 @@ _ETAG = re.compile(r'[\s,]*(\*|(?:W/)?"[\x21\x23-\x7e\x80-\xff]*")\s*(?=,|\Z)')
 _LONGEST_DATE = 64
 _LAST_SECOND = datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC).timestamp()
 _QUALITY = re.compile(r"(?:0(?:\.\d*)?|1(?:\.0*)?|\.\d+)")
+_DIGEST_NAMES = {"sha-512": "sha512", "sha-256": "sha256", "sha": "sha1", "md5": "md5"}
 _DELAY = re.compile(r"[0-9]{1,12}")
 _DIRECTIVE = re.compile(r'([!#$%&\'*+.^_`|~0-9A-Za-z-]+)\s*(?:=\s*("(?:[^"\\]|\\.)*"|[^\s,;]*))?')
 
@@ -148,6 +150,22 @@ def parse_sri(text: str) -> tuple[Digest, ...]:
         algorithm, _, value = item.partition("?")[0].partition("-")
         with contextlib.suppress(ValueError):
             found.append(Digest.from_base64(algorithm, value))
+    return tuple(found)
+
+
+def parse_digests(text: str) -> tuple[Digest, ...]:
+    """
+    The digests of a Repr-Digest field (RFC 9530 section 3) or of the Digest field before it (RFC 3230 section 4.3.2).
+
+    Quotes in place of the colons are read as well, since the public gem index sends them. What is unknown or malformed
+    is passed over.
+    """
+    found = []
+    for item in text.split(","):
+        name, _, value = item.partition(";")[0].partition("=")
+        algorithm = _DIGEST_NAMES.get(name.strip().lower(), "")
+        with contextlib.suppress(ValueError):
+            found.append(Digest.from_base64(algorithm, value.strip().strip(':"')))
     return tuple(found)
 
 

@@ -18,13 +18,22 @@ from regcache.errors import BadRequest
 
 __all__ = ["STRENGTH", "Digest", "Headers", "Kind", "RequestHead", "Stored"]
 
-#: Digest algorithms that count as proof, strongest first.
-STRENGTH = ("sha512", "sha384", "sha256", "blake2b_256", "sha1", "md5")
+#: Digest algorithms that count as proof, strongest first; those with ``h1`` are of what a body holds (Go's dirhash).
+STRENGTH = ("sha512", "sha384", "sha256", "blake2b_256", "zip_h1", "mod_h1", "sha1", "md5")
 
 #: What a query may consist of (RFC 3986 section 3.4, and what browsers send unescaped that all read alike).
 _QUERY = re.compile(r'[!"$-;=?-\[\]-~]*')
 _HEX = re.compile("[0-9a-f]*")
-_HEX_LENGTH = {"sha512": 128, "sha384": 96, "sha256": 64, "blake2b_256": 64, "sha1": 40, "md5": 32}
+_HEX_LENGTH = {
+    "sha512": 128,
+    "sha384": 96,
+    "sha256": 64,
+    "blake2b_256": 64,
+    "zip_h1": 64,
+    "mod_h1": 64,
+    "sha1": 40,
+    "md5": 32,
+}
 
 
 @frozen
@@ -93,6 +102,11 @@ class Digest:
         except binascii.Error as error:
             raise ValueError(str(error)) from None
 
+    @property
+    def base64(self) -> str:
+        """Its value in base64."""
+        return base64.b64encode(bytes.fromhex(self.value)).decode()
+
     @staticmethod
     def strongest(digests: Iterable[Digest]) -> Digest | None:
         """The one to verify by, or None of none."""
@@ -159,8 +173,9 @@ class Stored:
     :ivar headers: the upstream's end-to-end header fields worth keeping.
     :ivar digest: SHA-256 of the body, in hexadecimal: the blob's name.
     :ivar size: of the body, in bytes.
-    :ivar digests: further digests computed while it was written.
-    :ivar verified: whether a digest published by the registry agreed with the body.
+    :ivar digests: further digests of the body, as far as anybody needs them.
+    :ivar verified: whether a digest published by the registry agreed with the body; of a document that may not change,
+        also whether the upstream has sent the same twice.
     :ivar stored_at: when the body was stored.
     :ivar validated_at: when the upstream last vouched for it.
     :ivar withdrawn: the status (404, 410 or 451) by which the upstream withdrew it since, or 0.

@@ -9,9 +9,19 @@ from attrs import frozen
 from regcache.http.fields import etags, parse_date, same_strong, same_weak
 from regcache.http.messages import Headers
 
-__all__ = ["NotModified", "Part", "PreconditionFailed", "Unsatisfiable", "Verdict", "Whole", "evaluate"]
+__all__ = [
+    "NotModified",
+    "Part",
+    "PreconditionFailed",
+    "Unsatisfiable",
+    "Verdict",
+    "Whole",
+    "content_range",
+    "evaluate",
+]
 
 _RANGE = re.compile(r"bytes=[ \t]*([0-9]{0,40})-([0-9]{0,40})[ \t]*", re.IGNORECASE)
+_CONTENT_RANGE = re.compile(r"bytes[ \t]+([0-9]{1,18})-([0-9]{1,18})/([0-9]{1,18})", re.IGNORECASE)
 
 
 @frozen
@@ -62,6 +72,17 @@ def evaluate(
     if method != "GET" or size is None or not _may_be_part(headers, etag, last_modified):
         return Whole()
     return _range(headers.get("range"), size)
+
+
+def content_range(text: str) -> tuple[Part, int] | None:
+    """
+    Which bytes a 206 holds, and the length of the whole (RFC 9110 section 14.4); None if it does not say both.
+    """
+    match = _CONTENT_RANGE.fullmatch(text.strip())
+    if match is None:
+        return None
+    part, size = Part(int(match[1]), int(match[2]) + 1), int(match[3])
+    return (part, size) if part.start < part.stop <= size else None
 
 
 def _has_changed(headers: Headers, etag: str, last_modified: float | None) -> bool:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from attrs import evolve
 
 from regcache.errors import ConfigError
+from regcache.registries.inorder import InOrder
 from regcache.values import nearest
 
 if TYPE_CHECKING:
@@ -40,10 +41,12 @@ def factory(type_name: str) -> Any:
 
 def make(options: RegistryOptions) -> IRegistry:
     """
-    The registry that these options describe.
+    The registry that these options describe; one that is composed of several where there are further upstreams.
 
     :raises regcache.errors.ConfigError: if the type is unknown or an option is wrong.
     """
+    if options.further:
+        return InOrder([make(evolve(options, further=())), *map(make, options.further)])
     made = factory(options.type)
     url = options.url or made.default_url
     if not url:

@@ -5,8 +5,10 @@ The public test kit.
 is what every registry must pass, regcache's own and others'.
 """
 
-from regcache.testing.contract import Ask, RegistryContract, Sample
-from regcache.testing.kit import BASE, FakeRegistry, FakeUpstream, Kit, MemoryStore, Page, body_of, make_cache
+from regcache.testing.contract import RegistryContract
+from regcache.testing.kit import BASE, FakeRegistry, FakeUpstream, Kit, Page, body_of, make_cache
+from regcache.testing.memory import MemoryStore
+from regcache.testing.samples import Ask, Sample
 
 __all__ = [
     "BASE",

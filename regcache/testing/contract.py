@@ -8,23 +8,20 @@ The real decisions, transfers and documents run in front of the registry; the up
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
-from typing import Any
 from urllib.parse import urljoin, urlsplit
 
-from attrs import evolve, frozen
+from attrs import evolve
 from zope.interface.verify import verifyObject
 
-from regcache.errors import BadDocument, RegCacheError
-from regcache.flow.reply import How, Reply
-from regcache.http.messages import Headers, RequestHead
+from regcache.errors import BadDocument
+from regcache.flow.reply import How
 from regcache.interfaces import IRegistry
-from regcache.registries import make
-from regcache.routes import Artifact, Document, Local, Moved, RegistryOptions, Relay, Route, Source
-from regcache.testing.kit import BASE, Kit, Page, make_cache
+from regcache.routes import Document, Local, Moved, Source
+from regcache.testing.kit import BASE, Page
+from regcache.testing.samples import Ask, Sampled
 
-__all__ = ["Ask", "RegistryContract", "Sample"]
+__all__ = ["RegistryContract"]
 
 _OTHER_BASE = "https://packages.example/deep/our%20tools/"
 #: What must mean nothing, or something of the registry's own: it climbs, names another host, or breaks the request.
@@ -49,116 +46,12 @@ _RUBBISH = (
 _TRANSIENT = (500, 502, 503, 504, 429, 401, 403, 407)
 
 
-@frozen
-class Ask:
-    """
-    What a client asks.
-
-    :ivar path: below the mount, with a query if there is one.
-    :ivar fields: the request's header fields.
-    """
-
-    path: str
-    fields: tuple[tuple[str, str], ...] = ()
-
-    def head(self, base: str = BASE, method: str = "GET") -> RequestHead:
-        """The request."""
-        path, _, query = self.path.partition("?")
-        return RequestHead(method=method, path=path, query=query, headers=Headers.of(self.fields), base=base)
-
-
-@frozen(kw_only=True)
-class Sample:
-    """
-    A small upstream, and what clients ask of it.
-
-    :ivar url: the upstream that the registry is configured with.
-    :ivar pages: what is where upstream.
-    :ivar documents: what clients ask for that is an index; every one is to be answered with 200.
-    :ivar artifacts: what a client with nothing but a lock file asks for, and the URL of the body that it is to get.
-    :ivar verified: whether something vouches for every one of these artifacts.
-    :ivar hosts: further hosts that may be asked, beside the upstream's.
-    :ivar nameless: those of the documents and artifacts that tell the upstream no name of a package.
-    :ivar options: what else the registry is configured with.
-    """
-
-    url: str
-    pages: Mapping[str, Page]
-    documents: tuple[Ask, ...]
-    artifacts: Mapping[Ask, str]
-    verified: bool = True
-    hosts: frozenset[str] = frozenset()
-    nameless: frozenset[Ask] = frozenset()
-    options: Mapping[str, Any] = {}
-
-
-class RegistryContract:
+class RegistryContract(Sampled):
     """
     The contract. A subclass gives :attr:`type`, :meth:`sample` and :meth:`links`; ``test_…`` methods are the promises.
 
     :cvar type: the entry point's name.
     """
-
-    type: str
-
-    def sample(self) -> Sample:
-        """The upstream that the promises are tried with."""
-        raise NotImplementedError
-
-    def links(self, ask: Ask, body: bytes) -> Iterable[str]:
-        """The links in an answered document that a client would follow, as they stand there."""
-        raise NotImplementedError
-
-    def behind(self, sample: Sample) -> IRegistry:
-        """The registry of another cache, whose upstream is this one's mount at ``BASE``."""
-        return self.registry(sample, BASE)
-
-    # What the promises are made of.
-
-    def registry(self, sample: Sample, url: str = "") -> IRegistry:
-        """The registry in front of the sample."""
-        return make(RegistryOptions(name=self.type, type=self.type, url=url or sample.url, **sample.options))
-
-    def kit(self, sample: Sample) -> Kit:
-        """A cache, empty, and the sample behind it."""
-        kit = make_cache(self.registry(sample))
-        kit.upstream.pages.update(sample.pages)
-        return kit
-
-    @staticmethod
-    def _get(kit: Kit, ask: Ask, method: str = "GET", base: str = BASE, **more: str) -> tuple[Reply, bytes]:
-        fields = tuple((name.replace("_", "-"), value) for name, value in more.items())
-        return kit.get_head(Ask(ask.path, (*ask.fields, *fields)).head(base, method))
-
-    @staticmethod
-    def _reached(route: Route) -> Iterator[str]:
-        """Every URL that answering a route may ask for."""
-        if isinstance(route, Artifact | Document | Relay):
-            yield route.url
-        if isinstance(route, Artifact):
-            yield from (one.url for one in route.documents)
-        if isinstance(route, Document):
-            yield from (one.url for one in (*route.spares, *filter(None, [route.instead])))
-
-    def _reached_if_any(self, registry: IRegistry, path: str) -> list[str]:
-        try:
-            return list(self._reached(registry.route(Ask(path).head())))
-        except RegCacheError as error:
-            if not 400 <= error.status < 500:
-                raise
-            return []
-
-    def _status(self, kit: Kit, ask: Ask, method: str = "GET") -> int:
-        try:
-            reply, _ = self._get(kit, ask, method)
-        except RegCacheError as error:
-            return error.status
-        return reply.status
-
-    def _asks(self, sample: Sample) -> list[Ask]:
-        return [*sample.documents, *sample.artifacts]
-
-    # The promises.
 
     def test_it_provides_the_interface(self) -> None:
         """The module does what a registry must, and says where its public upstream is."""
@@ -375,6 +268,28 @@ class RegistryContract:
         for ask in {*self._asks(sample)} - sample.nameless:
             assert self._status(kit, ask) == 404, ask.path
         assert kit.upstream.asked == []
+
+    def test_a_second_upstream_gives_what_the_first_has_not(self) -> None:
+        """Behind an upstream without any of it, everything is as in front of the sample alone, also in an outage."""
+        sample = self.sample()
+        alone, several = self.kit(sample), self._behind_an_empty_one(sample)
+        for ask in self._asks(sample):
+            assert self._get(several, ask)[1] == self._get(alone, ask)[1], ask.path
+        several.upstream.down = True
+        several.advance(30 * 86400)
+        for ask in self._asks(sample):
+            assert self._get(several, ask)[1] == self._get(alone, ask)[1], ask.path
+
+    def test_trouble_of_the_first_upstream_is_not_absence(self) -> None:
+        """While the first cannot say whether it has something, the second is not asked for it."""
+        sample = self.sample()
+        for ask in self._asks(sample):
+            kit = self._behind_an_empty_one(sample)
+            route = kit.registry.route(ask.head())
+            if isinstance(route, Local | Moved):
+                continue
+            kit.upstream.pages |= dict.fromkeys(self._reached(route), Page(status=503))
+            assert self._status(kit, ask) >= 500, ask.path
 
     def test_nothing_is_written(self) -> None:
         """Publishing through a cache is refused, with a text for a person."""

@@ -9,156 +9,31 @@ of regcache's own behaviour.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
 from typing import Any
 
 from attrs import define, evolve, field, frozen
-from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.defer import Deferred, fail
 from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from regcache.errors import BadDocument, BlobDamaged, CannotStore, ConnectFailed, CutShort, MethodNotAllowed
+from regcache.errors import BadDocument, ConnectFailed, CutShort, MethodNotAllowed
 from regcache.flow.cache import Cache
 from regcache.flow.context import Context
 from regcache.flow.derive import InlineDeriver
 from regcache.flow.reply import Reply
 from regcache.flow.upstream import Upstream
-from regcache.http.messages import Digest, Headers, RequestHead, Stored
+from regcache.http.messages import Digest, Headers, RequestHead
 from regcache.http.origins import Origins
 from regcache.http.policy import Rules
-from regcache.interfaces import IBody, IPartial, IReceiver, IRegistry, IResponse, IStore, IUpstream
+from regcache.interfaces import IOrdered, IReceiver, IRegistry, IResponse, IUpstream
 from regcache.routes import Artifact, Document, Fact, Facts, RegistryOptions, Route, Source
+from regcache.testing.memory import MemoryStore
 
-__all__ = ["BASE", "FakeRegistry", "FakeUpstream", "Kit", "MemoryStore", "Page", "body_of", "make_cache"]
+__all__ = ["BASE", "FakeRegistry", "FakeUpstream", "Kit", "Page", "body_of", "make_cache"]
 
 #: The mount that clients of a :class:`Kit` reach.
 BASE = "http://cache.test/fake/"
-
-
-@implementer(IBody)
-class _MemoryBody:
-    def __init__(self, data: bytes) -> None:
-        self.size: int | None = len(data)
-        self._data = data
-
-    def read(self, offset: int, length: int) -> bytes | Deferred[bytes]:
-        return self._data[offset : offset + length]
-
-    def close(self) -> None:
-        self._data = b""
-
-
-@implementer(IPartial)
-class _MemoryPartial:
-    def __init__(self, observe: Callable[[bytes], object], most: int) -> None:
-        self.data = bytearray()
-        self._observe, self._most = observe, most
-
-    @property
-    def written(self) -> int:
-        return len(self.data)
-
-    def write(self, data: bytes) -> Deferred[None]:
-        self._observe(data)
-        if self._most and len(self.data) + len(data) > self._most:
-            return fail(CannotStore("It has more bytes than it may."))
-        self.data += data
-        return succeed(None)
-
-    def read(self, offset: int, length: int) -> bytes | Deferred[bytes]:
-        return bytes(self.data[offset : offset + length])
-
-    def retain(self) -> None:
-        """Nothing: the bytes stay as long as anybody has them."""
-
-    release = abort = retain
-
-
-@implementer(IStore)
-class MemoryStore:
-    """
-    A store that forgets everything with the process and never evicts.
-
-    :ivar entries: what is stored, by key.
-    :ivar blobs: the bodies, by their SHA-256.
-    :ivar refuses: set it to make every attempt to store fail, as a full disk would.
-    :ivar holds: while set, what is committed cannot be found yet; :meth:`release` makes it so.
-    """
-
-    def __init__(self) -> None:
-        self.entries: dict[str, Stored] = {}
-        self.blobs: dict[str, bytes] = {}
-        self.refuses = False
-        self.holds = False
-        self._held: list[tuple[Stored, bytes, Deferred[None]]] = []
-
-    def release(self) -> None:
-        """What was held can be found now, and what comes from now on at once."""
-        self.holds, held, self._held = False, self._held, []
-        for entry, body, waiter in held:
-            self.put(entry, body).chainDeferred(waiter)
-
-    def peek(self, key: str) -> Stored | None:
-        return self.entries.get(key)
-
-    def find(self, key: str, beside: Sequence[str] = ()) -> Deferred[Stored | None]:
-        del beside
-        return succeed(self.peek(key))
-
-    def find_all(self, keys: Sequence[str]) -> Deferred[dict[str, Stored]]:
-        return succeed({key: self.entries[key] for key in keys if key in self.entries})
-
-    def children(self, parent: str) -> Deferred[list[Stored]]:
-        return succeed([entry for entry in self.entries.values() if entry.parent == parent])
-
-    def open(self, entry: Stored) -> IBody:
-        body = self.blobs.get(entry.digest)
-        if body is None or len(body) != entry.size:
-            self.entries.pop(entry.key, None)
-            raise BlobDamaged(f"{entry.key}: its body is missing or has another size.")
-        return _MemoryBody(body)
-
-    def create(
-        self,
-        observe: Callable[[bytes], object] = bool,
-        expected: int | None = None,
-        most: int = 0,
-    ) -> IPartial:
-        if self.refuses:
-            raise CannotStore("It was told to refuse.")
-        if most and expected is not None and expected > most:
-            raise CannotStore("It has more bytes than it may.")
-        return _MemoryPartial(observe, most)
-
-    def commit(self, partial: IPartial, entry: Stored) -> Deferred[None]:
-        assert isinstance(partial, _MemoryPartial)
-        return self.put(entry, bytes(partial.data))
-
-    def put(self, entry: Stored, body: bytes) -> Deferred[None]:
-        if self.refuses:
-            return fail(CannotStore("It was told to refuse."))
-        if self.holds:
-            waiter: Deferred[None] = Deferred()
-            self._held.append((entry, body, waiter))
-            return waiter
-        self.blobs[entry.digest] = body
-        self.entries[entry.key] = entry
-        return succeed(None)
-
-    def update(self, entry: Stored) -> None:
-        if entry.key in self.entries:
-            self.entries[entry.key] = entry
-
-    def drop(self, key: str) -> Deferred[None]:
-        self.entries.pop(key, None)
-        return succeed(None)
-
-    def used(self, key: str, now: float) -> None:
-        """Nothing: nothing is ever evicted."""
-
-    def usage(self) -> tuple[int, int]:
-        return sum(map(len, self.blobs.values())), len(self.entries)
 
 
 @frozen(kw_only=True)
@@ -210,6 +85,7 @@ class FakeUpstream:
     :ivar down: while set, nobody can be connected to.
     :ivar hangs: while set, requests wait; :meth:`release` answers them.
     :ivar asked: each request's method, URL and header fields.
+    :ivar bodies: what was sent with each.
     """
 
     def __init__(self) -> None:
@@ -218,11 +94,12 @@ class FakeUpstream:
         self.down = False
         self.hangs = False
         self.asked: list[tuple[str, str, Headers]] = []
+        self.bodies: list[bytes] = []
         self._waiting: list[tuple[Deferred[IResponse], str, str]] = []
 
     def request(self, method: str, url: str, headers: Headers, body: bytes = b"") -> Deferred[IResponse]:
-        del body
         self.asked.append((method, url, headers))
+        self.bodies.append(body)
         if self.down:
             return fail(ConnectFailed("It is down."))
         waiting: Deferred[IResponse] = Deferred()
@@ -372,21 +249,24 @@ def body_of(reply: Reply) -> bytes:
     return b"".join(pieces)
 
 
-def make_cache(registry: IRegistry | None = None, rules: Rules | None = None) -> Kit:
+def make_cache(
+    registry: IRegistry | None = None, rules: Rules | None = None, upstream: FakeUpstream | None = None
+) -> Kit:
     """
     A cache in memory, in front of ``registry`` or a :class:`FakeRegistry`.
 
     :param rules: the operator's; the lifetimes among them are overruled by the registry's options, as everywhere.
+    :param upstream: one that answers in ways of its own.
     """
     made = FakeRegistry(RegistryOptions(name="fake", type="fake")) if registry is None else registry
-    store, upstream, clock = MemoryStore(), FakeUpstream(), Clock()
+    store, world, clock = MemoryStore(), upstream or FakeUpstream(), Clock()
     context = Context(
         store=store,
-        upstream=Upstream(clock, upstream),
-        deriver=InlineDeriver([made]),
+        upstream=Upstream(clock, world),
+        deriver=InlineDeriver(made.members if IOrdered.providedBy(made) else [made]),
         clock=clock,
         now=lambda: kit.wall,
         rules=Rules() if rules is None else rules,
     )
-    kit = Kit(Cache(context), made, store, upstream, clock)
+    kit = Kit(Cache(context), made, store, world, clock)
     return kit

@@ -1,0 +1,41 @@
+"""What a configuration says that is allowed, but probably not meant."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Collection, Mapping
+
+from regcache.config import LOOPBACK, Config, variables
+from regcache.credentials import exposed
+
+__all__ = ["warnings"]
+
+
+def warnings(config: Config, environ: Mapping[str, str], said: Collection[str]) -> list[str]:
+    """
+    What is allowed, but probably not meant.
+
+    :param said: the names of the options that were given.
+    """
+    found = []
+    wide = [one.endpoint for one in config.listen if not _is_local(one.endpoint)]
+    if wide and "allow" not in said and config.allow == LOOPBACK:
+        found.append(f"{', '.join(wide)} is reachable from elsewhere, but only loopback is allowed: see --allow.")
+    unclear = config.proxies.exempt.unclear if config.proxies else ()
+    found += [f"NO_PROXY: {part!r} is no host, .domain, *.domain or network, and means nothing." for part in unclear]
+    found += exposed(config.credentials.values())
+    plain = [one for one in config.registries if one.name in config.credentials and one.url.startswith("http:")]
+    found += [f"registries.{one.name}: its credentials go to {one.url} without encryption." for one in plain]
+    ours = variables()
+    for name in sorted(environ.keys() - ours):
+        near = difflib.get_close_matches(name, ours, 1, 0.9) if name.startswith("REGCACHE_") else ()
+        if near:
+            found.append(f"{name} is no option; did you mean {near[0]}?")
+    return found
+
+
+def _is_local(endpoint: str) -> bool:
+    # Whoever made a socket that is handed over decided how far it is reachable.
+    return endpoint.startswith(("unix:", "systemd:")) or any(
+        f"interface={name}" in endpoint for name in ("127.", "localhost", "\\:\\:1")
+    )

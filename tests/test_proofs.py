@@ -1,0 +1,125 @@
+"""Artifacts whose index does not say what they are, but where that is said."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+
+import pytest
+
+from regcache.errors import DigestMismatch
+from regcache.flow import representations
+from regcache.flow.derive import SMALL, decode_facts
+from regcache.flow.reply import How
+from regcache.http.messages import Digest
+from regcache.routes import Document, Fact, Facts, RegistryOptions, Source
+from regcache.testing import FakeRegistry, Kit, Page, make_cache
+
+HOME = "http://registry.test/"
+INDEX, FILE, PROOF = f"{HOME}index", f"{HOME}files/a.bin", f"{HOME}proofs/a.bin"
+BODY = bytes(range(256)) * 40
+
+
+class Pointing(FakeRegistry):
+    """Its index says of each file only where its proof is; a proof is the file's digest, or where another proof is."""
+
+    def facts(self, document: str, source: Source) -> Facts:
+        text = source.body.decode()
+        if document != "index":
+            return Facts({f"files/{document}": self._said(text)} if text else {})
+        return Facts({f"files/{name}": self._said(there) for name, there in json.loads(text).items()})
+
+    def _said(self, text: str) -> Fact:
+        if not text.startswith("http"):
+            return Fact(url="", digests=(Digest("sha256", text),))
+        proof = Document(key="a.bin", url=text, accept="x/y", representation="index", content_type="text/plain")
+        return Fact(url=FILE, proof=proof)
+
+
+def behind(proof: str = PROOF) -> Kit:
+    """A cache in front of one file."""
+    kit = make_cache(Pointing(RegistryOptions(name="fake", type="fake")))
+    kit.upstream.pages = {
+        INDEX: Page(body=json.dumps({"a.bin": proof, "padding": "0" * 64}).encode() + b" " * SMALL),
+        PROOF: Page(body=hashlib.sha256(BODY).hexdigest().encode()),
+        FILE: Page(body=BODY),
+    }
+    return kit
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_the_further_document_proves_it(known: bool) -> None:
+    """It is asked for beside the artifact, once, and not kept; whether the index was stored before or not."""
+    kit = behind()
+    if known:
+        kit.get("/index")
+    assert kit.get("/files/a.bin")[1] == BODY
+    assert kit.store.entries["fake/files/a.bin"].verified
+    assert sorted(kit.upstream.urls()) == [FILE, INDEX, PROOF]
+    assert [headers.get("accept") for _, url, headers in kit.upstream.asked if url == PROOF] == ["x/y"]
+    assert "fake/a.bin" not in kit.store.entries
+
+
+def test_what_it_contradicts_is_refused() -> None:
+    """A body of another digest is not answered and not stored."""
+    kit = behind()
+    kit.upstream.pages[FILE] = Page(body=BODY[:-1] + b"x")
+    with pytest.raises(DigestMismatch):
+        kit.get("/files/a.bin")
+    assert "fake/files/a.bin" not in kit.store.entries
+
+
+def test_a_proof_that_goes_away_does_not_make_it_right() -> None:
+    """A body is refused by what was known of it, also when that cannot be asked again."""
+    kit = behind()
+    kit.get("/index")
+
+    class Fading(dict[str, Page]):
+        """The proof is there once."""
+
+        def get(self, key: str, default: Page | None = None) -> Page | None:  # type: ignore[override]
+            found = super().get(key, default)
+            if key == PROOF:
+                self[PROOF] = Page(status=503)
+            return found
+
+    kit.upstream.pages = Fading(kit.upstream.pages)
+    kit.upstream.pages[FILE] = Page(body=BODY[:-1] + b"x")
+    with pytest.raises(DigestMismatch):
+        kit.get("/files/a.bin")
+    assert kit.upstream.urls().count(PROOF) == 2
+
+
+@pytest.mark.parametrize("proof", [Page(status=503), Page(status=404), Page(body=b"")])
+def test_without_it_nothing_is_proven(proof: Page) -> None:
+    """A proof that cannot be had, or is of something else, leaves it unproven: served, and asked for again."""
+    kit = behind()
+    kit.upstream.pages[PROOF] = proof
+    assert kit.get("/files/a.bin")[1] == BODY
+    assert not kit.store.entries["fake/files/a.bin"].verified
+    assert kit.get("/files/a.bin")[0].detail == "unverified"
+
+
+def test_it_is_followed_once() -> None:
+    """What a further document points to is not asked for, nor what is on another host."""
+    kit = behind()
+    kit.upstream.pages[PROOF] = Page(body=f"{HOME}more".encode())
+    kit.get("/files/a.bin")
+    assert f"{HOME}more" not in kit.upstream.urls()
+    kit = behind("http://elsewhere.test/proof")
+    assert kit.get("/files/a.bin")[1] == BODY
+    assert not [url for url in kit.upstream.urls() if not url.startswith(HOME)]
+
+
+def test_facts_of_another_form_are_made_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What an earlier version stored in its own form is not read as if it were of this one."""
+    kit = behind()
+    kit.get("/index")
+    facts = kit.store.entries["fake/index\tfacts"]
+    assert decode_facts(kit.store.blobs[facts.digest])["files/a.bin"][3] == ("a.bin", PROOF, "x/y")
+    monkeypatch.setattr(representations, "FACTS_FORMAT", 0)
+    again = make_cache(kit.registry)
+    again.store.entries, again.store.blobs = dict(kit.store.entries), dict(kit.store.blobs)
+    again.upstream.pages = kit.upstream.pages
+    assert again.get("/files/a.bin")[0].how is How.MISS
+    assert again.store.entries["fake/index\tfacts"].source != facts.source
