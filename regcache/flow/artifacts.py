@@ -45,6 +45,8 @@ _log = Log()
 #: A range that begins further ahead of what has arrived is fetched by a request of its own.
 _AHEAD = 8 << 20
 _MOST_SERVED = 2_000
+#: Seconds after which what could not be proven is asked for again, where there is an index that may prove it.
+_UNPROVEN = 60.0
 _FOREVER = "public, max-age=31536000, immutable"
 
 
@@ -83,7 +85,8 @@ class Artifacts:
         mutable = route.mutable or unproven
         if unproven and (route.indexes or route.proof is not None):
             # Its index may only have been away for a moment.
-            rules = evolve(rules, refresh_after=rules.negative_ttl)
+            usual = rules.refresh_after
+            rules = evolve(rules, refresh_after=_UNPROVEN if usual is None else min(usual, _UNPROVEN))
         decision, probing = weigh(context, stored, rules, key, route.url, mutable=mutable)
         if probing:
             self._filling.fill(registry, route, stored)
