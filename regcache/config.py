@@ -96,6 +96,12 @@ OPTIONS = (
     Option("max-size", values.size, "10G", "The most the cache takes on disk, in bytes (K, M, G, T); 0 for any."),
     Option("min-free", values.size, "1G", "What to leave free on the disk, in bytes (K, M, G, T)."),
     Option(
+        "scrub",
+        values.optional_period,
+        "7d",
+        "In what time every stored body is read again, to find what the disk has changed (h, d, w), or off.",
+    ),
+    Option(
         "max-file-size", values.size, "0", "Larger bodies are passed on, not stored; bytes (K, M, G, T), 0 for any."
     ),
     Option(
@@ -181,6 +187,7 @@ class Config:
     cache_dir: str = field(factory=lambda: default_cache_dir(os.environ))
     max_size: int = 10 << 30
     min_free: int = 1 << 30
+    scrub: float | None = 7 * 86400.0
     max_file_size: int = 0
     max_index_size: int = 256 << 20
     ttl: float = 86400.0

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from twisted.internet.defer import Deferred
 
     from regcache.errors import UpstreamError
-    from regcache.http.messages import Headers, RequestHead, Stored
+    from regcache.http.messages import Digest, Headers, RequestHead, Stored
     from regcache.routes import Facts, Route, Source
 
 __all__ = ["IBody", "IOrdered", "IPartial", "IReceiver", "IRegistry", "IResponse", "IStore", "IUpstream"]
@@ -238,6 +238,17 @@ class IStore(Interface):
         :param expected: its length, if known.
         :param most: bytes that it may have, 0 for any; a write that passes them fails with CannotStore.
         :raises regcache.errors.CannotStore: if it would not fit, the disk is too full, or is read-only.
+        """
+
+    def adopt(digest: Digest, observe: Callable[[bytes], object] = ...) -> Deferred[IPartial | None]:
+        """
+        The body with that digest, if it stands in the store already: by its SHA-256 whichever entry names it, or none;
+        by another of those that no entry names.
+
+        It is read whole and found right before this fires, and is as good as one just written: to be committed or
+        aborted, which leaves it where it stands.
+
+        :param observe: given each piece of it, in order; perhaps in a thread.
         """
 
     def commit(partial: IPartial, entry: Stored) -> Deferred[None]:

@@ -16,6 +16,7 @@ from attrs import Factory, evolve, field, frozen
 from regcache.http.messages import Digest, Headers
 
 __all__ = [
+    "COPY",
     "Artifact",
     "Checksum",
     "Document",
@@ -28,6 +29,10 @@ __all__ = [
     "Route",
     "Source",
 ]
+
+#: In the key of an artifact, between what documents name it by and what tells copies from different places apart. It is
+#: in no address, so that no client can write it.
+COPY = "\t"
 
 
 @frozen(kw_only=True)
@@ -137,7 +142,8 @@ class Artifact:
     """
     A body that is streamed and served as it is, byte for byte.
 
-    :ivar key: names it within the registry; the same for every spelling of its address.
+    :ivar key: names it within the registry; the same for every spelling of its address. Where the address chooses among
+        places of the upstream, that follows behind :data:`COPY`: what came from one proves nothing of another.
     :ivar url: where it is upstream as far as its address tells; the facts of its index may know better.
     :ivar accept: the Accept field to ask for it with.
     :ivar content_type: what to serve it as; empty for what the upstream says.
@@ -174,6 +180,11 @@ class Artifact:
     digest_fields: tuple[tuple[str, str], ...] = ()
     packages: tuple[str, ...] = ()
     sound_by: str = ""
+
+    @property
+    def named(self) -> str:
+        """What facts name it by."""
+        return self.key.partition(COPY)[0]
 
     @property
     def documents(self) -> tuple[Document, ...]:
@@ -230,12 +241,13 @@ class Relay:
     A request that is passed on with its body and whose answer is never stored, such as an audit.
 
     :ivar url: where it goes.
-    :ivar body: what is sent in place of the client's body, plain; None for that as it came.
+    :ivar document: what the client's body is, if it is not to be sent as it came but in the form that the registry's
+        ``represent`` makes of it: what may hold megabytes is read where it delays nobody.
     :ivar packages: the names of packages that its address tells the upstream.
     """
 
     url: str
-    body: bytes | None = None
+    document: str = ""
     packages: tuple[str, ...] = ()
 
 

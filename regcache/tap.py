@@ -73,7 +73,12 @@ class CacheService(Service):
         self._deriver = ProcessDeriver(reactor)
         self._reactor = reactor
         self.store = DiskStore(
-            config.cache_dir, reactor=reactor, max_size=config.max_size, min_free=config.min_free, now=now
+            config.cache_dir,
+            reactor=reactor,
+            max_size=config.max_size,
+            min_free=config.min_free,
+            scrub=config.scrub,
+            now=now,
         )
         token = f"regcache-{secrets.token_hex(6)}"
         self.house = House(

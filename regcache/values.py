@@ -26,6 +26,7 @@ __all__ = [
     "nearest",
     "networks",
     "optional_duration",
+    "optional_period",
     "optional_url",
     "positive_duration",
     "positive_size",
@@ -83,6 +84,16 @@ def optional_duration(text: str) -> float | None:
         return None
     try:
         return duration(text)
+    except ValueError as error:
+        raise ValueError(f"{error}, or off") from None
+
+
+def optional_period(text: str) -> float | None:
+    """As :func:`positive_duration`, or None for ``off``."""
+    if text.strip().lower() == "off":
+        return None
+    try:
+        return positive_duration(text)
     except ValueError as error:
         raise ValueError(f"{error}, or off") from None
 

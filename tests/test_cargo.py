@@ -152,6 +152,10 @@ def test_a_crate_is_known_by_its_address() -> None:
     assert isinstance(found, Artifact)
     assert found.url == "https://files.example/crates/a/a-1.0.0%2Bbuild.crate?x=1"
     assert found.digests == (Digest("sha256", checksum),)
+    for authority in ("FILES.example", "files.example:443", "%EF%BD%86iles.example"):
+        again = route(f"/dl/{checksum}/https/{authority}/crates/a/a-1.0.0+build.crate", "x=1")
+        assert isinstance(again, Artifact)
+        assert (again.key, again.url) == (found.key, found.url)
     for path in (f"/dl/{checksum}/https/evil.example/x", "/dl/abc/https/files.example/x", f"/dl/{checksum}/file//x/y"):
         with pytest.raises(NotFound):
             route(path)

@@ -22,6 +22,7 @@ from regcache.config import OPTIONS, REGISTRY_KEYS, Config, Listen, default_cach
 from regcache.errors import ConfigError
 from regcache.options import Options, check_endpoint
 from regcache.routes import RegistryOptions
+from tests.own import own_names
 
 ROOT = Path(__file__).parent.parent
 HOME = {"HOME": "/home/someone"}
@@ -89,6 +90,7 @@ SOURCES: list[tuple[str, tuple[str, str, str], tuple[Any, Any, Any]]] = [
     ("cache-dir", ("/a", "/b", "/c"), ("/a", "/b", "/c")),
     ("max-size", ("1K", "2K", "3K"), (1024, 2048, 3072)),
     ("min-free", ("1K", "2K", "0"), (1024, 2048, 0)),
+    ("scrub", ("1h", "2w", "off"), (3600.0, 1209600.0, None)),
     ("max-file-size", ("1K", "2K", "0"), (1024, 2048, 0)),
     ("max-index-size", ("1K", "2K", "3K"), (1024, 2048, 3072)),
     ("ttl", ("1m", "2m", "0"), (60.0, 120.0, 0.0)),
@@ -209,6 +211,8 @@ WRONG: list[tuple[str, str, str]] = [
     ("max-size", "10X", "such as 10G"),
     ("max-size", "", "such as 10G"),
     ("min-free", "much", "such as 10G"),
+    ("scrub", "0", "above 0, such as 5s, or off"),
+    ("scrub", "never", "or off"),
     ("max-file-size", "1.G", "such as 10G"),
     ("max-index-size", "0", "above 0"),
     ("max-index-size", "x", "such as 10G"),
@@ -517,6 +521,7 @@ READERS = [
     values.duration,
     values.positive_duration,
     values.optional_duration,
+    values.optional_period,
     values.networks,
     values.host_names,
     values.truth,
@@ -724,5 +729,5 @@ def test_the_page_and_the_readme_give_the_same_lines() -> None:
 def test_documentation_of_tables() -> None:
     """The documentation names every key that a registry's table may have."""
     text = (ROOT / "docs" / "options.md").read_text("utf-8")
-    extras = {name for kind in registries.names() for name in known(kind)}
+    extras = {name for kind in own_names() for name in known(kind)}
     assert {key for key in {*REGISTRY_KEYS, *extras} if f"`{key}`" not in text} == set()

@@ -14,7 +14,8 @@ from twisted.trial.unittest import TestCase
 
 from regcache.errors import BadDocument, TooBusy, UpstreamError
 from regcache.flow import derive
-from regcache.flow.derive import SMALL, Job, ProcessDeriver, decode_facts
+from regcache.flow.derive import SMALL, Job, ProcessDeriver
+from regcache.flow.facts import decode_facts
 from regcache.routes import RegistryOptions, Source
 
 OPTIONS = RegistryOptions(name="pypi", type="pypi", url="http://index.test/simple/")

@@ -3,14 +3,8 @@
 from __future__ import annotations
 
 import errno
-import hashlib
 import os
-import random
-import signal
 import sqlite3
-import subprocess
-import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -18,25 +12,12 @@ import pytest
 from twisted.internet.defer import Deferred, maybeDeferred
 
 from regcache.errors import CannotStore, ConfigError
-from regcache.store import disk
-from regcache.store.blobs import Partial, blob_path
-from regcache.store.disk import DiskStore
-from regcache.store.index import FORMAT
+from regcache.store import directory, disk
+from regcache.store.blobs import Partial
+from regcache.store.files import Files
+from regcache.store.index import FORMAT, connect
 from regcache.store.space import Space
-
-
-def opened(directory: Path, **more: Any) -> DiskStore:
-    """A store that has taken its directory."""
-    store = DiskStore(directory, reactor=None, **more)
-    store.open_directory()
-    return store
-
-
-def let_go(store: DiskStore) -> None:
-    """As a process that ends would."""
-    store._reader.close()
-    store._writer.index.connection.close()
-    os.close(store._lock)
+from tests.stores import entry, let_go, logged, opened, put
 
 
 def test_a_directory_in_use_is_refused(tmp_path: Path) -> None:
@@ -48,17 +29,27 @@ def test_a_directory_in_use_is_refused(tmp_path: Path) -> None:
     let_go(opened(tmp_path))
 
 
-def test_a_newer_format_is_refused(tmp_path: Path) -> None:
-    """An older program does not touch what it does not understand."""
-    let_go(opened(tmp_path))
+def test_a_newer_format_is_left_alone(tmp_path: Path) -> None:
+    """An older program does not touch what it does not understand; it serves without it, and says so once."""
+    store = opened(tmp_path)
+    put(store, "npm/a", b"a")
+    let_go(store)
     with sqlite3.connect(tmp_path / "index.sqlite3") as connection:
         connection.execute(f"PRAGMA user_version={FORMAT + 1}")
     connection.close()
-    with pytest.raises(ConfigError, match="newer"):
-        opened(tmp_path)
-    with sqlite3.connect(tmp_path / "index.sqlite3") as connection:
-        assert connection.execute("PRAGMA user_version").fetchone()[0] == FORMAT + 1
-    connection.close()
+    (tmp_path / "partial" / "1-1").write_text("what a newer one keeps there")
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file() and path.name != "lock"}
+    with logged() as lines:
+        store = opened(tmp_path)
+    assert (store.peek("npm/a"), store.usage()) == (None, (0, 0))
+    with pytest.raises(CannotStore, match="newer regcache"):
+        store.create()
+    assert len(lines) == 1
+    assert "NOTHING CAN BE STORED" in lines[0]
+    assert "written by a newer regcache. Its format is 2, this one knows 1: upgrade" in lines[0]
+    let_go(store)
+    after = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file() and path.name != "lock"}
+    assert after == before
 
 
 def test_a_directory_that_cannot_be_made(tmp_path: Path) -> None:
@@ -69,41 +60,58 @@ def test_a_directory_that_cannot_be_made(tmp_path: Path) -> None:
 
 
 def test_a_disk_that_is_full_at_the_start_costs_no_index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It says nothing about the index, which stays where it is for a start with room."""
-    let_go(opened(tmp_path))
+    """It says nothing about the index, which stays where it is for a start with room; what is stored is found."""
+    store = opened(tmp_path)
+    put(store, "npm/a", b"a")
+    let_go(store)
     before = (tmp_path / "index.sqlite3").read_bytes()
 
-    def full(_path: Path, **_more: Any) -> sqlite3.Connection:
+    def full(path: Path, *, readonly: bool = False, immutable: bool = False) -> sqlite3.Connection:
+        if readonly:
+            return connect(path, readonly=True, immutable=immutable)
         error = sqlite3.OperationalError("disk I/O error")
         error.sqlite_errorcode = sqlite3.SQLITE_IOERR_SHMSIZE
         raise error
 
-    with monkeypatch.context() as patched:
-        patched.setattr(disk, "connect", full)
-        with pytest.raises(ConfigError, match=r"disk I/O error.*--cache-dir"):
-            opened(tmp_path)
+    with monkeypatch.context() as patched, logged() as lines:
+        patched.setattr(directory, "connect", full)
+        store = opened(tmp_path)
+    assert len(lines) == 1
+    assert "NOTHING CAN BE STORED" in lines[0]
+    assert "disk I/O error" in lines[0]
+    store._running = True
+    assert store.peek("npm/a") == entry("npm/a", b"a")
+    with pytest.raises(CannotStore, match="disk I/O error"):
+        store.create()
+    let_go(store)
     assert (tmp_path / "index.sqlite3").read_bytes() == before
     assert list(tmp_path.glob("index.damaged*")) == []
 
 
-def test_a_backup_for_which_there_is_no_room_is_not_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_rebuilt_index_for_which_there_is_no_room_is_not_lost(tmp_path: Path) -> None:
     """The damaged index is replaced by all of its backup or not yet: the next start goes on with it."""
-    let_go(opened(tmp_path))
+    store = opened(tmp_path)
+    put(store, "npm/a", b"a")
+    let_go(store)
     (tmp_path / "index.sqlite3").rename(tmp_path / "index.backup.sqlite3")
     backup = (tmp_path / "index.backup.sqlite3").read_bytes()
     (tmp_path / "index.sqlite3").write_text("no index")
 
-    def half(source: Path, target: Path) -> None:
-        target.write_bytes(source.read_bytes()[:100])
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    class Full(Files):
+        def replace(self, source: Path, target: Path) -> None:
+            del source, target
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    with monkeypatch.context() as patched:
-        patched.setattr("shutil.copy", half)
-        with pytest.raises(ConfigError, match=r"No space left.*--cache-dir"):
-            opened(tmp_path)
-    assert (tmp_path / "index.sqlite3").read_text() == "no index"
-    store = opened(tmp_path)
+    with logged() as lines:
+        store = opened(tmp_path, files=Full())
+    assert store.usage() == (0, 0)
+    assert [line for line in lines if "No space left" in line] == lines
     let_go(store)
+    with logged() as lines:
+        store = opened(tmp_path)
+    assert store.usage()[1] == 1
+    let_go(store)
+    assert [line for line in lines if "index.damaged" in line] == lines
     assert (tmp_path / "index.backup.sqlite3").read_bytes() == backup
     assert [path.read_text() for path in tmp_path.glob("index.damaged*")] == ["no index"]
     assert sorted(path.name for path in tmp_path.glob("index.[ns]*")) == ["index.sqlite3"]
@@ -117,21 +125,19 @@ def test_what_was_under_way_is_swept(tmp_path: Path) -> None:
     assert list((tmp_path / "partial").iterdir()) == []
 
 
-def test_a_disk_that_fills_up_costs_the_copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_disk_that_fills_up_costs_the_copy(tmp_path: Path) -> None:
     """The bytes that were written stay readable, the rest is refused, and the file goes."""
 
     def in_thread(work: Any, *args: Any) -> Deferred[Any]:
         return maybeDeferred(work, *args)
 
-    written = os.pwrite
+    class Full(Files):
+        def write(self, fd: int, data: Any, at: int) -> int:
+            if at >= 1000:
+                raise OSError(errno.ENOSPC, "No space left on device")
+            return super().write(fd, data[: 1000 - at], at)
 
-    def full(fd: int, data: Any, at: int) -> int:
-        if at >= 1000:
-            raise OSError(errno.ENOSPC, "No space left on device")
-        return written(fd, data[: 1000 - at], at)
-
-    monkeypatch.setattr(os, "pwrite", full)
-    partial = Partial(tmp_path / "1", bool, in_thread, Space(0, 0, int, bool))
+    partial = Partial(tmp_path / "1", bool, in_thread, Space(0, 0, int, bool), files=Full())
     failures: list[Any] = []
     partial.retain()
     partial.write(b"x" * 3000).addBoth(failures.append)
@@ -174,93 +180,6 @@ def test_a_start_does_not_look_at_every_entry(tmp_path: Path) -> None:
     store = opened(tmp_path)
     assert store.usage() == (77, 3_000_000)
     let_go(store)
-
-
-COMMITTER = """
-import hashlib, os, random, signal, sys
-from twisted.internet import reactor
-from twisted.internet.defer import Deferred
-from regcache.http.messages import Kind, Stored
-from regcache.store.disk import DiskStore
-
-directory, seed, fatal = sys.argv[1], int(sys.argv[2]), sys.argv[3]
-chance = random.Random(seed)
-commits = 0
-
-def step(name):
-    if fatal and commits >= 3 and name == fatal:
-        os.kill(os.getpid(), signal.SIGKILL)
-
-store = DiskStore(directory, reactor=reactor, min_free=0, max_size=1 << 20, steps=step)
-store.open_directory()
-store.start()
-
-async def commit(number):
-    global commits
-    body = chance.randbytes(chance.randrange(1, 60000))
-    key = f"npm/{chance.randrange(40)}"
-    entry = Stored(key=key, registry="npm", kind=Kind.ARTIFACT, digest=hashlib.sha256(body).hexdigest(),
-                   size=len(body), stored_at=1.0, validated_at=1.0)
-    partial = store.create(expected=len(body))
-    for at in range(0, len(body), 16384):
-        await partial.write(body[at:at + 16384])
-    await store.commit(partial, entry)
-    commits += 1
-    if commits == 3:
-        print("committing", flush=True)
-
-async def for_ever():
-    while True:
-        await commit(0)
-
-for _ in range(4):
-    Deferred.fromCoroutine(for_ever())
-reactor.run()
-"""
-
-
-def survivors(directory: Path) -> int:
-    """The number of entries after a kill; each must name a body that is right."""
-    began = time.monotonic()
-    store = opened(directory)
-    assert time.monotonic() - began < 1, "a start takes under a second"
-    assert list((directory / "partial").iterdir()) == []
-    rows = store._reader.execute("SELECT digest, size FROM entries").fetchall()
-    for digest, size in rows:
-        body = blob_path(directory / "blobs", digest).read_bytes()
-        assert (hashlib.sha256(body).hexdigest(), len(body)) == (digest, size)
-    assert store.usage()[1] == len(rows)
-    let_go(store)
-    return len(rows)
-
-
-def commit_until_killed(directory: Path, seed: int, fatal: str = "", after: float = 0) -> None:
-    """A process that commits as fast as it can, killed at a step or after a while."""
-    command = [sys.executable, "-c", COMMITTER, str(directory), str(seed), fatal]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE)
-    assert process.stdout is not None
-    process.stdout.readline()
-    if not fatal:
-        time.sleep(after)
-        process.kill()
-    assert process.wait(timeout=30) == -signal.SIGKILL
-    process.stdout.close()
-
-
-@pytest.mark.parametrize("step", ["written", "synced", "renamed", "directory-synced", "inserted"])
-def test_a_kill_at_each_step_of_a_commit(tmp_path: Path, step: str) -> None:
-    """Whatever the last step was, every entry names a whole and right body."""
-    commit_until_killed(tmp_path, 1, fatal=step)
-    assert survivors(tmp_path) >= 1
-
-
-@pytest.mark.parametrize("rounds", [8, pytest.param(50, marks=pytest.mark.soak)])
-def test_kills_at_random(tmp_path: Path, rounds: int) -> None:
-    """Again and again on the same directory, at moments that nobody chose."""
-    chance = random.Random(11)
-    for seed in range(rounds):
-        commit_until_killed(tmp_path, seed, after=chance.uniform(0, 0.3))
-        assert survivors(tmp_path) >= 1
 
 
 def test_the_module_waits_for_no_wall_clock() -> None:

@@ -8,6 +8,7 @@ import random
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -25,8 +26,10 @@ def ask_quietly(service: Running, path: str) -> None:
         return
 
 
-@pytest.mark.parametrize("rounds", [5, pytest.param(50, marks=pytest.mark.soak)])
-def test_no_wrong_byte_survives_a_kill(origin: Origin, start: Callable[..., Running], rounds: int) -> None:
+@pytest.mark.parametrize("rounds", [5, pytest.param(200, marks=pytest.mark.soak)])
+def test_no_wrong_byte_survives_a_kill(
+    origin: Origin, start: Callable[..., Running], tmp_path: Path, rounds: int
+) -> None:
     """After each kill the next start serves every file whole and right, from the store or from the registry."""
     chance = random.Random(7)
     bodies = {f"/{number}.bin": chance.randbytes(chance.randrange(1, 400_000)) for number in range(FILES)}
@@ -46,6 +49,8 @@ def test_no_wrong_byte_survives_a_kill(origin: Origin, start: Callable[..., Runn
         service.kill()
         origin.rate = 0
         service = start(*registries)
+        assert service.url, service.said
+        assert list((tmp_path / "cache" / "partial").iterdir()) == []
         for path, body in bodies.items():
             status, headers, got = service.get(f"files{path}")
             assert (status, got) == (200, body), f"{path}: {headers['X-Cache']}"

@@ -10,8 +10,9 @@ from urllib.parse import urlsplit
 import pytest
 
 from regcache.http.messages import RequestHead
-from regcache.registries import factory, make, names
+from regcache.registries import factory, make
 from regcache.routes import Artifact, RegistryOptions
+from tests.own import own_names
 
 ROOT = Path(__file__).parent.parent
 #: The level of each part; what is not named has the level of the package it is in.
@@ -148,7 +149,7 @@ def test_the_flow_knows_no_registry_and_no_disk() -> None:
 
 def public_hosts() -> set[str]:
     """The hosts of the public registries."""
-    found = {urlsplit(factory(kind).default_url).hostname for kind in names()}
+    found = {urlsplit(factory(kind).default_url).hostname for kind in own_names()}
     file = make(RegistryOptions(name="pypi", type="pypi")).route(RequestHead(method="GET", path="/packages/x"))
     assert isinstance(file, Artifact)
     return {host for host in {*found, urlsplit(file.url).hostname} if host}
@@ -164,7 +165,7 @@ def test_public_hosts_are_named_once() -> None:
         if inside.parts[:2] == ("regcache", "registries") or inside.parts[0].startswith((".", "build", "dist")):
             continue
         lines = path.read_text("utf-8").splitlines()
-        if inside.parts[:2] == ("docs", "registries") and path.stem in names():
+        if inside.parts[:2] == ("docs", "registries") and path.stem in own_names():
             # Some clients have to be told of which index this is the mirror; another test holds these lines.
             made = make(RegistryOptions(name=path.stem, type=path.stem, url="http://index.example/"))
             told = {f"    {line}" for line in made.client_lines(f"http://127.0.0.1:8650/{path.stem}/")}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import json
 from typing import Any
@@ -11,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from regcache.config import load
-from regcache.errors import BadRequest, NotFound, UpstreamError
+from regcache.errors import BadRequest, NotFound, PayloadTooLarge, UpstreamError
 from regcache.http.messages import Headers, RequestHead
 from regcache.ownership import matches
 from regcache.registries import factory, make
@@ -19,7 +20,7 @@ from regcache.registries.audits import searched
 from regcache.routes import RegistryOptions, Relay
 from regcache.testing import Kit, Page, make_cache
 
-ELSEWHERE = ("@corp/*", "corp-*")
+ELSEWHERE = ("@corp/*", "corp-*", "my-2x")
 
 
 def public(kind: str) -> Kit:
@@ -55,6 +56,7 @@ TELLING = {
         *("/@corp/tool/-/tool-1.0.0.tgz", "/corp-tool/-/corp-tool-1.0.0.tgz", "/corp-tool?write=true"),
         *("/-/package/@corp%2ftool/dist-tags", "/-/npm/v1/attestations/@corp%2ftool@1.0.0"),
         *("/-/v1/search?text=corp-tool", "/-/v1/search?text=x%20scope:corp", "/-/v1/search?text=@corp"),
+        *("/-/v1/search?text=%22my-2x%22", "/-/v1/search?text=keywords:my-2x", "/-/v1/search?q=x+(my-2x)"),
     ],
     "pypi": [
         *("/simple/corp-tool/", "/pypi/corp-tool/json", "/pypi/Corp_Tool/1.0/json"),
@@ -62,6 +64,7 @@ TELLING = {
         *("/packages/ab/corp_tool-1.0-py3-none-any.whl.metadata", "/integrity/corp-tool/1.0/x.whl/provenance"),
     ],
     "maven": [
+        *("/corp/tool/lib/1.0/more/deep/x.bin", "/corp/tool/maven-metadata.xml.sha1"),
         *(f"/corp/tool/lib/1.0/lib-1.0.{end}" for end in ("jar", "pom", "jar.asc", "jar.sha1", "jar.asc.md5")),
         *("/corp/tool/maven-metadata.xml", "/corp/tool/lib/maven-metadata.xml.sha1", "/corp/tool/lib/x.xml"),
         *("/corp/tool/lib/1-SNAPSHOT/maven-metadata.xml", "/corp/tool/lib/1-SNAPSHOT/lib-1-20240101.000000-1.jar"),
@@ -69,6 +72,29 @@ TELLING = {
     "cargo": [
         *("/co/rp/corp-tool", "/co/rp/corp_tool", f"/dl/{'ab' * 32}/http/cargo.test/corp-tool/corp-tool-1.0.crate"),
         *(f"/dl/{'ab' * 32}/http/cargo.test/x/corp-tool-1.0.0.crate", "/api/http/cargo.test/api/v1/crates?q=corp-tool"),
+        *(f"/dl/{'ab' * 32}/http/cargo.test/{end}" for end in ("dl?crate=corp-tool&v=1", "my-2x-1.0.crate", "my-2x@1")),
+        *(f"/api/http/cargo.test/api/v1/crates?{end}" for end in ("q=%22my-2x%22", "ids%5B%5D=corp-tool", "corp-tool")),
+    ],
+    "go": [
+        *(
+            "/my-2x/@v/list",
+            "/my-2x/sub/@v/v1.0.0.zip",
+            "/sumdb/sum.golang.org/lookup/my-2x/y@v1.0.0",
+            "/my-2x/@latest",
+        ),
+    ],
+    "nuget": [
+        *("/query/find.json?q=corp-tool", "/query?q=(my-2x)", "/query?q=my-2x,y", "/query?my-2x", "/query/my-2x/y"),
+        *("/v3-flatcontainer/my-2x/index.json", "/v3/catalog0/data/2024/my-2x.1.0.0.json"),
+    ],
+    "rubygems": [
+        *(
+            "/info/my-2x",
+            "/gems/my-2x-1.0.gem",
+            "/gems/my-2x-1.0-x86-linux.gem",
+            "/quick/Marshal.4.8/my-2x-1.gemspec.rz",
+        ),
+        *("/api/v1/versions/my-2x/latest.json", "/api/v2/rubygems/corp-tool/versions/1.0.json"),
     ],
 }
 
@@ -101,6 +127,55 @@ def test_other_names_are_asked_for(kind: str, target: str) -> None:
     assert len(kit.upstream.asked) == 1
 
 
+@pytest.mark.parametrize(
+    ("kind", "pattern", "path"),
+    [
+        ("nuget", "corp", "/v3-flatcontainer/corp.tool/index.json"),
+        ("nuget", "corp", "/v3-flatcontainer/corp.2tool/1.0.0/corp.2tool.1.0.0.nupkg"),
+        ("maven", "org.fx:*", "/org/fx/sub/lib/1-SNAPSHOT/lib-1-20240101.000000-1.jar"),
+        ("npm", "@corp/*", "/-/v1/search?text=corp"),
+    ],
+)
+def test_names_that_only_begin_like_ours(kind: str, pattern: str, path: str) -> None:
+    """Where an address tells a name exactly, no other is read into it."""
+    kit = make_cache(make(RegistryOptions(name=kind, type=kind, url=f"http://{kind}.test/", elsewhere=(pattern,))))
+    path, _, query = path.partition("?")
+    with pytest.raises(NotFound, match="answered 404"):
+        kit.get_head(RequestHead(method="GET", path=path, query=query))
+    assert kit.upstream.asked
+
+
+@pytest.mark.parametrize(
+    ("kind", "target"),
+    [
+        *(("go", f"{begin}{'a/' * 4000}{end}") for begin, end in [("/", "@v/list"), ("/sumdb/x/lookup/", "a@v1.0.0")]),
+        *(("nuget", f"/{begin}{'1.' * 4000}json") for begin in ("x/", "query?q=")),
+        *(("cargo", f"/{begin}{'a-1' * 2600}") for begin in (f"dl/{'ab' * 32}/http/cargo.test/", "api/x?q=")),
+        *(("maven", f"/{'a/' * 4000}x.jar"), ("rubygems", f"/gems/a{'-1' * 4000}.gem")),
+        ("npm", f"/-/v1/search?text={'a-1' * 2600}"),
+    ],
+)
+def test_few_names_are_read_into_a_long_address(kind: str, target: str) -> None:
+    """Each takes time of the one thread that serves everybody."""
+    path, _, query = target.partition("?")
+    names: tuple[str, ...] = ()
+    with contextlib.suppress(NotFound):
+        names = getattr(public(kind).registry.route(RequestHead(method="GET", path=path, query=query)), "packages", ())
+    assert sum(map(len, names)) < 1 << 18
+
+
+def test_our_names_are_not_told_to_the_public_checksum_database() -> None:
+    """Not by way of their own upstream either, which may pass it on."""
+    kit = make_cache(make(RegistryOptions(name="go", type="go", url="http://go.test/", names=("corp.example/*",))))
+    with pytest.raises(NotFound, match="GONOSUMDB"):
+        kit.get("/sumdb/sum.golang.org/lookup/corp.example/x@v1.0.0")
+    assert kit.upstream.asked == []
+    for lookup in ("sum.golang.org/lookup/go.example/x@v1.0.0", "sums.corp.example/lookup/corp.example/x@v1.0.0"):
+        with pytest.raises(NotFound, match="answered 404"):
+            kit.get(f"/sumdb/{lookup}")
+    assert len(kit.upstream.asked) == 2
+
+
 AUDITS: dict[str, tuple[Any, Any]] = {
     "bulk": ({"left": ["1.0.0"], "@corp/tool": ["1.0.0"], "corp-x": ["2.0.0"]}, {"left": ["1.0.0"]}),
     "quick": (
@@ -111,6 +186,9 @@ AUDITS: dict[str, tuple[Any, Any]] = {
                 "left": {"version": "1.0.0", "requires": {"corp-x": "1"}},
                 "@corp/tool": {"version": "1.0.0", "dependencies": {}},
                 "alias": {"version": "npm:corp-x@2.0.0", "resolved": "https://c.test/@corp/tool/-/tool-1.tgz"},
+                "other": {"version": "1.0.0(my-2x@1.0.0)", "resolved": "https://c.test/@corp%2ftool/-/tool-1.tgz"},
+                "patch:my-2x@npm%3A1.0": {"version": "my-2x@1"},
+                "last": {"version": "https://c.test/-/my-2x-1.0.0.tgz", "resolved": "https://c.test/my-2x.git#main"},
             },
             "packages": {
                 "node_modules/left": {},
@@ -121,7 +199,10 @@ AUDITS: dict[str, tuple[Any, Any]] = {
         {
             "name": "",
             "requires": {"left": "^1.0.0"},
-            "dependencies": {"left": {"version": "1.0.0", "requires": {}}, "alias": {"version": "", "resolved": ""}},
+            "dependencies": {
+                "left": {"version": "1.0.0", "requires": {}},
+                **{name: {"version": "", "resolved": ""} for name in ("alias", "other", "last")},
+            },
             "packages": {"node_modules/left": {}},
         },
     ),
@@ -134,24 +215,44 @@ def test_audits_do_not_name_them(form: str, coding: str) -> None:
     """Whatever form the audit has, and whether it is packed: what goes upstream holds none of our names."""
     told, left = AUDITS[form]
     body = json.dumps(told).encode()
-    registry = public("npm").registry
-    head = RequestHead(
-        method="POST",
-        path="/-/npm/v1/security/advisories/bulk" if form == "bulk" else "/-/npm/v1/security/audits/quick",
-        headers=Headers.of({"content-encoding": coding}) if coding else Headers(),
-        body=gzip.compress(body) if coding else body,
+    kit, there = public("npm"), "-/npm/v1/security/advisories/bulk"
+    kit.upstream.pages[f"http://npm.test/{there}"] = Page(body=b"{}")
+    fields = Headers.of({"content-encoding": coding} if coding else {})
+    kit.get_head(
+        RequestHead(method="POST", path=f"/{there}", headers=fields, body=gzip.compress(body) if coding else body)
     )
-    found = registry.route(head)
-    assert isinstance(found, Relay)
-    assert json.loads(found.body or b"") == left
+    assert list(map(json.loads, kit.upstream.bodies)) == [left]
 
 
 @pytest.mark.parametrize("body", [b"", b"not JSON", b'{"corp-x"', b"\xff", b"[" * 100_000])
 def test_an_audit_that_nobody_can_read_is_not_passed_on(body: bytes) -> None:
     """It might name anything."""
-    head = RequestHead(method="POST", path="/-/npm/v1/security/advisories/bulk", body=body)
-    with pytest.raises(BadRequest):
-        public("npm").registry.route(head)
+    kit = public("npm")
+    for fields in ({}, {"content-encoding": "gzip"}, {"content-encoding": "br"}):
+        head = RequestHead(
+            method="POST", path="/-/npm/v1/security/advisories/bulk", body=body, headers=Headers.of(fields)
+        )
+        with pytest.raises(BadRequest):
+            kit.get_head(head)
+    assert kit.upstream.asked == []
+
+
+def test_an_audit_that_unpacks_to_too_much() -> None:
+    """Reading it takes time, which a few bytes could take a lot of."""
+    head = RequestHead(
+        method="POST",
+        path="/-/npm/v1/security/advisories/bulk",
+        headers=Headers.of({"content-encoding": "gzip"}),
+        body=gzip.compress(b"[" + b"0," * (4 << 20) + b"0]"),
+    )
+    with pytest.raises(PayloadTooLarge):
+        public("npm").get_head(head)
+
+
+def test_an_audit_is_read_where_it_delays_nobody() -> None:
+    """What it means is known before it has been read, whatever it holds."""
+    head = RequestHead(method="POST", path="/-/npm/v1/security/advisories/bulk", body=b"not read")
+    assert isinstance(public("npm").registry.route(head), Relay)
 
 
 def test_a_packed_audit_is_sent_plain() -> None:
@@ -170,7 +271,7 @@ def test_an_audit_is_untouched_where_nothing_is_ours() -> None:
     registry = make(RegistryOptions(name="npm", type="npm"))
     found = registry.route(RequestHead(method="POST", path="/-/npm/v1/security/advisories/bulk", body=b"odd"))
     assert isinstance(found, Relay)
-    assert found.body is None
+    assert not found.document
 
 
 @given(st.text())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import gzip
 import hashlib
 import io
@@ -18,7 +19,15 @@ from xml.sax.saxutils import quoteattr
 import pytest
 from attrs import field, frozen
 
-from regcache.errors import BadDocument, ConfigError, MethodNotAllowed, NotFound
+from regcache.errors import (
+    BadDocument,
+    ConfigError,
+    DigestMismatch,
+    LinksLeave,
+    MethodNotAllowed,
+    NotFound,
+    UpstreamError,
+)
 from regcache.http.messages import Digest, RequestHead
 from regcache.registries import make
 from regcache.registries.nuget import NuGet
@@ -456,11 +465,32 @@ def test_a_package(path: str) -> None:
 def test_a_package_that_is_proven_elsewhere() -> None:
     """The address says where its registration is, on whichever host either of them is."""
     found = artifact("/at/https/files.example/reg/~/flat/a/1.0.0/a.1.0.0.nupkg")
-    assert (found.key, found.url) == ("package/a/1.0.0", f"{UPSTREAM}flat/a/1.0.0/a.1.0.0.nupkg")
+    assert (found.named, found.url) == ("package/a/1.0.0", f"{UPSTREAM}flat/a/1.0.0/a.1.0.0.nupkg")
     assert found.indexes[0].url == "https://files.example/reg/a/index.json"
     found = artifact("/reg/~/at/https/files.example/flat/a/1.0.0/a.1.0.0.nupkg")
     assert found.url == "https://files.example/flat/a/1.0.0/a.1.0.0.nupkg"
     assert found.indexes[0].url == f"{UPSTREAM}reg/a/index.json"
+
+
+def test_another_tenant_of_the_host() -> None:
+    """What came from a place that one client named is not the package of those who ask at another."""
+    release, good, evil = RELEASES[1], "https://shared.example/good/", "https://shared.example/evil/"
+    there, forged = Layout(url=good), b"PK forged"
+    told = base64.b64encode(hashlib.sha512(forged).digest()).decode()
+    entry = {"id": release.id, "version": release.version, "packageHash": told, "packageHashAlgorithm": "SHA512"}
+    leaf = {"packageContent": f"{evil}flat/{release.file}", "catalogEntry": entry}
+    kit = make_cache(make(RegistryOptions(name="nuget", type="nuget", url=good)))
+    kit.upstream.pages = pages(there) | {
+        f"{evil}flat/{release.file}": Page(body=forged),
+        f"{evil}reg/{release.place}.json": Page(body=json.dumps(leaf).encode()),
+    }
+    at = "at/https/shared.example/evil"
+    with pytest.raises(DigestMismatch):
+        kit.get(f"/{at}/flat/{release.file}")
+    for place in (f"{at}/reg/~/{at}/flat", f"none/~/{at}/flat", f"{at}/none/~/{at}/flat"):
+        assert kit.get(f"/{place}/{release.file}")[1] == forged
+        assert kit.get(f"/{there.flat}{release.file}")[1] == release.body
+        kit.advance(3600)
 
 
 @pytest.mark.parametrize(
@@ -582,6 +612,59 @@ def test_another_host_that_is_not_named() -> None:
     """An address on it is asked of the upstream, which may be a cache that knows it."""
     assert document("/at/https/evil.test/a.json").url == f"{UPSTREAM}at/https/evil.test/a.json"
     assert document("/at/https/files.example/a.json").url == "https://files.example/a.json"
+
+
+def test_a_leaf_in_trouble_is_no_absence() -> None:
+    """Where a package is somewhere else, and its registration is in parts, the leaf alone tells: it may come later."""
+    release, layout = RELEASES[1], Layout(paged=("Fx.Lib",))
+    kit = make_cache(source_of())
+    kit.upstream.pages = pages(layout)
+    there, leaf = f"{UPSTREAM}download/{release.place}", layout.leaf(release)
+    moved = {**leaf, "packageContent": there, "catalogEntry": layout.entry(release)}
+    kit.upstream.pages |= {leaf["@id"]: Page(status=503), there: Page(body=release.body)}
+    del kit.upstream.pages[UPSTREAM + layout.flat + release.file]
+    with pytest.raises(UpstreamError):
+        kit.get(f"/{USUAL}{release.file}")
+    kit.upstream.pages[leaf["@id"]] = Page(body=json.dumps(moved).encode())
+    kit.advance(30)
+    assert kit.get(f"/{USUAL}{release.file}")[1] == release.body
+
+
+OTHER = "https://other.example/"
+
+
+@pytest.mark.parametrize(
+    ("path", "found", "links"),
+    [
+        (f"{USUAL}a/index.json", {"items": [{"@id": f"{OTHER}page.json", "count": 1}]}, 1),
+        (f"{USUAL}a/index.json", {"items": [{"@id": f"{OTHER}page.json", "items": []}]}, 0),
+        (f"{USUAL}a/page/1/2.json", {"items": [{"packageContent": f"{OTHER}a", "catalogEntry": {"id": "?"}}]}, 1),
+        (f"{USUAL}a/page/1/2.json", {"items": [{"catalogEntry": {"packageContent": f"{OTHER}a"}}]}, 1),
+        (f"{USUAL}a/1.0.0.json", {"@id": f"{OTHER}leaf.json", "packageContent": f"{OTHER}a"}, 1),
+        ("v3/vulnerabilities/index.json", [{"@name": "base", "@id": f"{OTHER}base.json"}], 1),
+        ("v3/catalog0/index.json", {"items": [{"@id": f"{OTHER}page0.json"}, {"@id": f"{UPSTREAM}page1.json"}]}, 1),
+        ("search/query", {"data": [{"registration": f"{OTHER}a.json", "versions": [{"@id": f"{OTHER}1.json"}]}]}, 2),
+        (f"{USUAL}a/index.json", {"items": [{"@id": "page/1.json"}, {"@id": 1}, None, [[{}]]], "data": ["x"]}, 0),
+    ],
+)
+def test_links_by_which_clients_would_go_on_past_the_cache(path: str, found: Any, links: int) -> None:
+    """Each is known, so that it can be told of, and refused where that is wanted."""
+    document = path if path.startswith("search/") else f"json/{path}"
+    source = Source(body=json.dumps(found).encode(), content_type="application/json", url=UPSTREAM + path)
+    foreign = source_of().facts(document, source).foreign
+    assert sum(number for number, _ in foreign.values()) == links
+    kit = make_cache(make(RegistryOptions(name="nuget", type="nuget", url=UPSTREAM, strict_links=True)))
+    kit.upstream.pages[UPSTREAM + path.removeprefix("search/")] = Page(body=source.body)
+    with pytest.raises(LinksLeave) if links else contextlib.nullcontext():
+        kit.get(f"/{path.removeprefix('search/')}")
+
+
+def test_a_size_that_is_none() -> None:
+    """Some sources publish 0 bytes for whatever they have."""
+    entry = {"id": "a", "version": "1.0.0", "packageSize": 0}
+    found = {"packageContent": f"{UPSTREAM}a", "catalogEntry": entry}
+    source = Source(body=json.dumps(found).encode(), content_type="application/json", url=UPSTREAM)
+    assert source_of().facts(f"json/{USUAL}a/1.0.0.json", source)["package/a/1.0.0"].size is None
 
 
 @pytest.mark.parametrize("method", ["PUT", "DELETE", "POST"])

@@ -323,6 +323,24 @@ def test_an_index_that_may_not_be_of_the_file() -> None:
     assert kit.get("/files/b")[1] == b"b"
 
 
+@pytest.mark.parametrize("restart", [False, True])
+def test_a_gem_whose_name_can_be_read_in_two_ways(restart: bool) -> None:
+    """Whoever publishes a gem of the likelier name at a later upstream is not asked first for the other."""
+    options = RegistryOptions(name="rubygems", type="rubygems", url=ONE).followed_by(TWO)
+    kit = make_cache(make(options))
+    kit.upstream.pages |= {
+        f"{TWO}info/foo": Page(body=b"---\n1-2 |ruby:>= 1\n1-3 |ruby:>= 1\n"),
+        f"{TWO}gems/foo-1-2.gem": Page(body=b"another's"),
+        f"{TWO}gems/foo-1-3.gem": Page(body=b"another's"),
+        f"{ONE}info/foo-1": Page(body=b"---\n2 |ruby:>= 1\n"),
+        f"{ONE}gems/foo-1-2.gem": Page(body=b"ours"),
+    }
+    kit.get("/info/foo")
+    assert kit.get("/gems/foo-1-3.gem")[1] == b"another's"
+    kit = restarted(kit) if restart else kit
+    assert kit.get("/gems/foo-1-2.gem")[1] == b"ours"
+
+
 def test_a_file_before_its_index() -> None:
     """With a lock file only, the first upstream that has the file gives it."""
     kit = shops()

@@ -9,7 +9,8 @@ import pytest
 
 from regcache.errors import DigestMismatch
 from regcache.flow import representations
-from regcache.flow.derive import SMALL, decode_facts
+from regcache.flow.derive import SMALL
+from regcache.flow.facts import decode_facts
 from regcache.flow.reply import How
 from regcache.http.messages import Digest
 from regcache.routes import Document, Fact, Facts, RegistryOptions, Source

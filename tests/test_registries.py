@@ -7,14 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from regcache.registries import make, names
+from regcache.registries import make
 from regcache.routes import RegistryOptions
 from regcache.testing import RegistryContract
+from tests.own import own_names
 
 ROOT = Path(__file__).parent.parent
 
 
-@pytest.mark.parametrize("name", names())
+@pytest.mark.parametrize("name", own_names())
 def test_every_type_has_a_page_with_its_lines(name: str) -> None:
     """The documentation says of every type how its clients are pointed here, as the service does."""
     made = make(RegistryOptions(name=name, type=name, url="" if name != "generic" else "http://tree.example/"))
@@ -24,8 +25,8 @@ def test_every_type_has_a_page_with_its_lines(name: str) -> None:
 
 
 def test_every_type_keeps_the_contract() -> None:
-    """Every type that is installed runs the contract in the test module of its name."""
-    for name in names():
+    """Every type of ours runs the contract in the test module of its name."""
+    for name in own_names():
         module = importlib.import_module(f"tests.test_{name}")
         held = [one for one in vars(module).values() if isinstance(one, type) and issubclass(one, RegistryContract)]
         assert [one for one in held if getattr(one, "type", "") == name], name

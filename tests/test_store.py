@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
 import os
@@ -14,14 +15,20 @@ import pytest
 from attrs import evolve
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.task import deferLater
 from twisted.trial.unittest import TestCase
 
 from regcache.errors import BadDocument, BlobDamaged, CannotStore, TooBusy
 from regcache.flow.reading import read_all
 from regcache.http.messages import Digest, Headers, Kind, Stored
 from regcache.interfaces import IStore
+from regcache.store import disk, writer
 from regcache.store.disk import DiskStore
+from regcache.store.files import Files
+from regcache.store.index import connect
+from regcache.store.writer import Writer
 from regcache.testing import MemoryStore
+from tests.stores import logged
 
 BODY = b"the body of a package" * 1000
 
@@ -144,6 +151,23 @@ class Contract:
         """Put in one go."""
         await self.store.put(entry_for(BODY, kind=Kind.DERIVED), BODY)
         self.assertEqual(await read_all(self.store, entry_for(BODY)), BODY)
+
+    async def test_a_body_that_stands_there_is_adopted(self) -> None:
+        """Under another name, once it was read and found right; to give it up takes nothing from who has it."""
+        entry = entry_for(BODY)
+        await keep(self.store, BODY, entry)
+        seen: list[bytes] = []
+        partial = await self.store.adopt(Digest("sha256", entry.digest), seen.append)
+        assert partial is not None
+        self.assertEqual((b"".join(seen), partial.written), (BODY, len(BODY)))
+        await self.store.commit(partial, entry_for(BODY, "npm/b"))
+        self.assertEqual(await read_all(self.store, entry_for(BODY, "npm/b")), BODY)
+        again = await self.store.adopt(Digest("sha256", entry.digest))
+        assert again is not None
+        again.abort()
+        self.assertEqual(await read_all(self.store, entry), BODY)
+        self.assertEqual(self.store.usage()[1], 2)
+        self.assertIsNone(await self.store.adopt(Digest("sha256", "0" * 64)))
 
     async def test_readers_of_a_growing_body(self) -> None:
         """What is written can be read while more is written, and after an abort by those who hold it."""
@@ -289,12 +313,30 @@ class OnDisk(Contract, TestCase):
         store = self.started()
         self.assertEqual(store.peek("npm/7"), entry_for(BODY, "npm/7"))
 
+    async def test_damage_that_is_found_at_the_stop(self) -> None:
+        """The stop is clean, and the next start rebuilds the index without being asked for anything."""
+        await gatherResults([self.store.put(entry_for(BODY, f"npm/{number}"), BODY) for number in range(300)])
+        store = await self.restarted()
+        await store.stop()
+        with open(self.directory / "index.sqlite3", "r+b") as file:
+            file.seek(4096 * 5)
+            file.write(bytes(4096 * 3))
+        store = self.started()
+        with logged() as lines:
+            await store.stop()
+        self.assertEqual("the next start rebuilds it" in lines[-1], True)
+        with logged() as lines:
+            store = self.started()
+        self.assertEqual(["it is set aside as" in line for line in lines], [True])
+        self.assertEqual(store.usage()[1], 300)
+
     async def test_what_is_looked_up_next_comes_with_it(self) -> None:
         """One statement for an entry and what is wanted beside it, and none for either later."""
         await keep(self.store, BODY, entry_for(BODY, "npm/b"))
         store = await self.restarted()
         statements: list[str] = []
-        store._reader.set_trace_callback(statements.append)
+        assert store._hold.reader is not None
+        store._hold.reader.set_trace_callback(statements.append)
         self.assertIsNone(await store.find("npm/a", ["npm/b", "npm/c"]))
         self.assertEqual(len(statements), 1)
         self.assertEqual(list(await store.find_all(["npm/b", "npm/c"])), ["npm/b"])
@@ -345,16 +387,183 @@ class OnDisk(Contract, TestCase):
         self.assertEqual(self.store.usage()[1], 1)
         self.assertEqual(len(list((self.directory / "blobs").rglob("*/*"))), 1)
 
+    async def test_bodies_without_a_name_are_found_by_other_digests(self) -> None:
+        """After an index is lost, all bodies are looked at soon; what is changed, or has a name, is not found so."""
+        bodies = {f"npm/{n}": bytes([n]) * 5000 for n in range(5)}
+        for key, body in bodies.items():
+            await self.store.put(entry_for(body, key), body)
+        assert isinstance(self.store, DiskStore)
+        await self.store.stop()
+        for path in self.directory.glob("index.*"):
+            path.unlink()
+        changed = entry_for(bodies["npm/3"]).digest
+        (self.directory / "blobs" / changed[:2] / changed[2:]).write_bytes(b"!" + bodies["npm/3"][1:])
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr(disk, "_PAUSE", 0)
+            store = self.started()
+            while store._sweeps < 256:
+                await deferLater(reactor, 0.01)
+        for algorithm in ("sha512", "sha1"):
+            partial = await store.adopt(Digest(algorithm, hashlib.new(algorithm, bodies["npm/1"]).hexdigest()))
+            assert partial is not None
+            self.assertEqual(partial.written, 5000)
+            partial.abort()
+            self.assertIsNone(await store.adopt(Digest(algorithm, hashlib.new(algorithm, bodies["npm/3"]).hexdigest())))
+        await keep(store, bodies["npm/1"], entry_for(bodies["npm/1"]))
+        digest = entry_for(bodies["npm/1"]).digest
+        await store._write(Writer.sweep, digest[:2])
+        self.assertIsNone(await store.adopt(Digest("sha1", hashlib.sha1(bodies["npm/1"]).hexdigest())))
+        self.assertEqual(await read_all(store, entry_for(bodies["npm/1"])), bodies["npm/1"])
+
+    async def test_a_large_directory_is_looked_at_in_parts(self) -> None:
+        """The writer has other work as well."""
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr(writer, "_MOST_HASHED", 1)
+            for n in range(3):
+                (self.directory / "blobs" / "ab" / f"{n:062x}").write_bytes(b"x")
+            assert isinstance(self.store, DiskStore)
+            whole = [await self.store._write(Writer.sweep, "ab") for _ in range(4)]
+        self.assertEqual(whole, [False, False, True, True])
+
+    async def test_a_body_that_goes_meanwhile_is_not_adopted(self) -> None:
+        """Between the reading and the commit its last entry may go: that commit fails, and leaves nothing."""
+        await keep(self.store, BODY, entry_for(BODY))
+        partial = await self.store.adopt(Digest("sha256", entry_for(BODY).digest))
+        assert partial is not None
+        await self.store.drop("npm/a")
+        with pytest.raises(CannotStore, match="gone"):
+            await self.store.commit(partial, entry_for(BODY, "npm/b"))
+        self.assertIsNone(self.store.peek("npm/b"))
+        self.assertEqual(list((self.directory / "partial").iterdir()), [])
+
+    async def test_a_changed_body_is_not_adopted(self) -> None:
+        """Its size is right, its bytes are not."""
+        await keep(self.store, BODY, entry_for(BODY))
+        digest = entry_for(BODY).digest
+        (self.directory / "blobs" / digest[:2] / digest[2:]).write_bytes(b"!" + BODY[1:])
+        self.assertIsNone(await self.store.adopt(Digest("sha256", digest)))
+
+    async def test_a_body_that_the_disk_has_changed_is_found(self) -> None:
+        """It is no entry any more, whoever reads it sees a failed transfer, and all others stay."""
+        bodies = {f"npm/{n}": bytes([n]) * 300_000 for n in range(4)}
+        for key, body in bodies.items():
+            await keep(self.store, body, entry_for(body, key))
+        store = await self.restarted(scrub=0.1)
+        victim = entry_for(bodies["npm/2"], "npm/2")
+        reader = store.open(victim)
+        path = self.directory / "blobs" / victim.digest[:2] / victim.digest[2:]
+        with open(path, "r+b") as file:
+            file.write(b"!")
+        with logged() as lines:
+            while store.peek("npm/2") is not None:
+                await deferLater(reactor, 0.01)
+        self.assertEqual([line for line in lines if "npm/2: the stored body is damaged" in line], lines[:1])
+        piece = reader.read(0, 1000)
+        self.assertEqual(piece if isinstance(piece, bytes) else await piece, b"")
+        reader.close()
+        self.assertEqual(path.exists(), False)
+        for key in ("npm/0", "npm/1", "npm/3"):
+            self.assertEqual(await read_all(store, entry_for(bodies[key], key)), bodies[key])
+        self.assertEqual(store.usage()[1], 3)
+
+    async def test_a_disk_that_refuses_is_asked_again(self) -> None:
+        """Nothing is stored meanwhile, which is said once; then everything is as it was, without a restart."""
+        await keep(self.store, BODY, entry_for(BODY, parent="npm/index"))
+        assert isinstance(self.store, DiskStore)
+        await self.store.stop()
+        refusing, asked = [True], []
+
+        class Refusing(Files):
+            def sync_path(self, path: Path) -> None:
+                asked.append(path)
+                if refusing[0]:
+                    raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+                super().sync_path(path)
+
+        with pytest.MonkeyPatch.context() as patched, logged() as lines:
+            patched.setattr(disk, "RETRY_EVERY", 0.01)
+            store = self.started(files=Refusing())
+            self.assertEqual(store.peek("npm/a"), entry_for(BODY, parent="npm/index"))
+            self.assertEqual(await read_all(store, entry_for(BODY)), BODY)
+            with pytest.raises(CannotStore, match="Read-only file system"):
+                store.create()
+            store.update(entry_for(BODY, validated_at=2000.0))
+            self.assertEqual(store.peek("npm/a"), entry_for(BODY, validated_at=2000.0))
+            await store.drop("npm/none")
+            self.assertEqual(await store.children("npm/index"), [entry_for(BODY, parent="npm/index")])
+            with pytest.raises(CannotStore):
+                await store.put(entry_for(BODY, "npm/b"), BODY)
+            while len(asked) < 4:
+                await deferLater(reactor, 0.01)
+            refusing[0] = False
+            while store._hold.writer is None:
+                await deferLater(reactor, 0.01)
+        self.assertEqual(["NOTHING CAN BE STORED" in line for line in lines], [True, False])
+        self.assertEqual("is in use again" in lines[1], True)
+        await keep(store, b"new", entry_for(b"new", "npm/new"))
+        self.assertEqual(await read_all(store, entry_for(b"new", "npm/new")), b"new")
+        self.assertEqual(store.peek("npm/a"), entry_for(BODY, parent="npm/index"))
+
+    async def test_a_stop_while_the_disk_refuses(self) -> None:
+        """Whether it is being asked again or not; another can take the directory at once."""
+        assert isinstance(self.store, DiskStore)
+        await self.store.stop()
+
+        class Refusing(Files):
+            def sync_path(self, path: Path) -> None:
+                del path
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+        for asking in (False, True):
+            store = self.started(files=Refusing())
+            if asking:
+                store._hold.retry()
+            await store.stop()
+        store = self.started()
+        await keep(store, BODY, entry_for(BODY))
+
+    async def test_an_index_that_breaks_while_it_is_used(self) -> None:
+        """What can be read of it is there again in a moment; until then nothing is found, and nothing fails."""
+        entries = [entry_for(BODY, f"npm/{n:02}", url="u" * 300) for n in range(60)]
+        await gatherResults([self.store.put(entry, BODY) for entry in entries])
+        store = await self.restarted()
+        self.assertEqual(store.peek("npm/00"), entry_for(BODY, "npm/00", url="u" * 300))
+        writer = store._hold.writer
+        assert writer is not None
+        writer.index.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        with open(self.directory / "index.sqlite3", "r+b") as file:
+            for at in range(4096 * 8, 4096 * 12, 4096):
+                file.seek(at)
+                file.write(bytes(4096))
+        with logged() as lines:
+            # Both connections keep pages; what is asked for next may be among them.
+            store._hold.reader = connect(self.directory / "index.sqlite3", readonly=True)
+            for n in range(60):
+                store.peek(f"npm/{n:02}")
+            with contextlib.suppress(CannotStore):
+                store.create()
+            while store._hold.writer is None:
+                await deferLater(reactor, 0.01)
+        self.assertEqual(sum("The index is damaged" in line and "is rebuilt" in line for line in lines), 1)
+        self.assertEqual(sum("it is set aside as index.damaged-" in line for line in lines), 1)
+        self.assertEqual(sum("is in use again" in line for line in lines), 1)
+        self.assertEqual(len(lines), 3, lines)
+        while store.usage()[1] < 60:
+            await deferLater(reactor, 0.01)
+        self.assertEqual(await read_all(store, entry_for(BODY, "npm/59")), BODY)
+        await keep(store, b"new", entry_for(b"new", "npm/new"))
+        self.assertEqual(await read_all(store, entry_for(b"new", "npm/new")), b"new")
+
     async def test_orphans_are_swept_when_they_are_old(self) -> None:
-        """A body that no entry names goes after two days; one that is named stays."""
+        """A body that no entry names goes a week after it was found so; one that is named stays."""
         await keep(self.store, BODY, entry_for(BODY))
         digest = entry_for(BODY).digest
         orphan = self.directory / "blobs" / digest[:2] / ("0" * 62)
         orphan.write_bytes(b"lost")
         assert isinstance(self.store, DiskStore)
-        await self.store._write(self.store._writer.sweep, digest[:2])
+        await self.store._write(Writer.sweep, digest[:2])
         self.assertEqual(orphan.exists(), True)
         store = await self.restarted(now=lambda: 5_000_000_000.0)
-        await store._write(store._writer.sweep, digest[:2])
+        await store._write(Writer.sweep, digest[:2])
         self.assertEqual(orphan.exists(), False)
         self.assertEqual(await read_all(store, entry_for(BODY)), BODY)

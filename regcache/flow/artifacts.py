@@ -91,6 +91,10 @@ class Artifacts:
         if probing:
             self._filling.fill(registry, route, stored)
         if isinstance(decision, Refuse):
+            found = await self._filling.adopt(registry, route)
+            reply = None if found is None else self._from_store(route, found, How.HIT)
+            if reply is not None:
+                return reply
             raise Offline(f"{route.url} was never asked for while the cache was online.")
         if isinstance(decision, Gone):
             raise Withdrawn(f"It answered {decision.status} for {route.url}.")

@@ -7,11 +7,22 @@ from __future__ import annotations
 from attrs import evolve
 from twisted.internet.defer import Deferred, DeferredList
 
-from regcache.errors import MethodNotAllowed, NotStarted, Offline, RegCacheError, TooBusy, UpstreamError
+from regcache.errors import (
+    BadRequest,
+    MethodNotAllowed,
+    NotStarted,
+    Offline,
+    PayloadTooLarge,
+    RegCacheError,
+    TooBusy,
+    TooLarge,
+    UpstreamError,
+)
 from regcache.flow.artifacts import Artifacts
 from regcache.flow.checksums import Checksums
 from regcache.flow.collect import collect, decoded
 from regcache.flow.context import Context
+from regcache.flow.derive import Derived, Job
 from regcache.flow.documents import Documents
 from regcache.flow.ordered import Ordered
 from regcache.flow.reply import How, Reply
@@ -21,13 +32,15 @@ from regcache.http.messages import Headers, RequestHead
 from regcache.http.ranges import NotModified, Part, PreconditionFailed, Unsatisfiable, evaluate
 from regcache.interfaces import IOrdered, IRegistry
 from regcache.ownership import check
-from regcache.routes import Artifact, Checksum, Document, Local, Moved, Relay, Route
+from regcache.routes import Artifact, Checksum, Document, Local, Moved, Relay, Route, Source
 
 __all__ = ["Cache"]
 
 _RELAYED_FIELDS = ("content-type", "content-encoding", "accept", "npm-in-ci", "npm-command")
 _MOST_RELAYED = 16 << 20
 _MOST_RELAYS = 16
+#: Bytes of a body that is read and changed before it is passed on.
+_MOST_REWRITTEN = 4 << 20
 #: What an answer that is passed on may say; parts, redirects and the like mean nothing out of their place.
 _RELAYED_STATUSES = frozenset({200, 201, 202, 204})
 #: The fields that a 304 repeats (RFC 9110 section 15.4.5).
@@ -150,25 +163,45 @@ class Cache:
         self._relaying += 1
         try:
             fields = {name: request.headers.get(name) for name in _RELAYED_FIELDS if name in request.headers}
-            if route.body is not None:
+            body = request.body
+            if route.document:
                 fields.pop("content-encoding", None)
+                body = await self._rewritten(registry, route, request)
             ask = Ask(
                 method=request.method,
                 url=route.url,
                 headers=context.request_fields.replacing(fields),
                 allows=registry.allows,
                 registry=registry.options.name,
-                body=request.body if route.body is None else route.body,
+                body=body,
             )
             # It serves nobody to wait long for what is asked beside an install.
             patience = context.rules.upstream_timeout
             answer = await context.upstream.ask(ask, patience, patience)
             raw = await collect(answer, _MOST_RELAYED)
-            body = await context.in_thread(decoded, raw, answer.coding, _MOST_RELAYED)
+            said = await context.in_thread(decoded, raw, answer.coding, _MOST_RELAYED)
             if answer.status >= 400:
-                body = answer.hushed(body.decode("utf-8", "surrogateescape")).encode("utf-8", "surrogateescape")
+                said = answer.hushed(said.decode("utf-8", "surrogateescape")).encode("utf-8", "surrogateescape")
         finally:
             self._relaying -= 1
         kind = answer.headers.get("content-type") or "application/octet-stream"
         status = answer.status if answer.status in _RELAYED_STATUSES or answer.status >= 400 else 502
-        return Reply(status=status, headers=Headers.of({"content-type": kind}), body=body)
+        return Reply(status=status, headers=Headers.of({"content-type": kind}), body=said)
+
+    async def _rewritten(self, registry: IRegistry, route: Relay, request: RequestHead) -> bytes:
+        """
+        What a registry makes of a client's body before it is passed on.
+
+        :raises regcache.errors.BadRequest: if the body is not what it should be.
+        """
+        context, coding = self.context, request.headers.get("content-encoding").lower()
+        try:
+            plain = await context.in_thread(decoded, request.body, coding, _MOST_REWRITTEN)
+            source = Source(body=plain, content_type=request.headers.get("content-type"), url=route.url)
+            job = Job(options=registry.options, document=route.document, source=source, representation=route.document)
+            made: Derived = await context.deriver.derive(job)
+        except TooLarge:
+            raise PayloadTooLarge(f"It is read, and may have {_MOST_REWRITTEN} bytes, unpacked.") from None
+        except UpstreamError as error:
+            raise BadRequest(error.detail) from None
+        return made.plain

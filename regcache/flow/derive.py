@@ -13,7 +13,7 @@ import os
 import re
 import sys
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any, Protocol
 
 import msgspec
@@ -25,24 +25,20 @@ from twisted.internet.protocol import ProcessProtocol
 from twisted.python.failure import Failure
 
 from regcache.errors import BadDocument, RegCacheError, TooBusy, UpstreamError
-from regcache.http.messages import Digest
+from regcache.flow.facts import encode_facts
 from regcache.interfaces import IRegistry
 from regcache.logs import Log
 from regcache.registries import make
-from regcache.routes import Document, Fact, Facts, RegistryOptions, Source
+from regcache.routes import Facts, RegistryOptions, Source
 
 __all__ = [
-    "FACTS_FORMAT",
     "SMALL",
     "Derived",
     "Deriver",
     "InlineDeriver",
     "Job",
-    "PackedFact",
     "ProcessDeriver",
-    "decode_facts",
     "main",
-    "unpacked",
 ]
 
 _log = Log()
@@ -57,10 +53,6 @@ _JOB_SECONDS, _MEBIBYTE_SECONDS = 5.0, 3.0
 _LENGTH = 4
 #: The environment variables that a Python program needs.
 _PLAIN = re.compile(r"PATH|HOME|LANG(UAGE)?|LC_\w+|TZ|TMPDIR|(DY)?LD_LIBRARY_PATH|PYTHON\w*")
-#: A fact as it is stored: its URL, its digests, its size, and its proof's key, URL and Accept.
-PackedFact = tuple[str, list[tuple[str, str]], int | None, tuple[str, str, str] | None]
-#: Raised with every change of that form, so that what was stored in another is not misread.
-FACTS_FORMAT = 2
 
 
 @frozen(kw_only=True)
@@ -85,7 +77,7 @@ class Derived(msgspec.Struct):
     """
     What came of a job.
 
-    :ivar facts: the facts in stored form, see :func:`decode_facts`; empty if not wanted.
+    :ivar facts: the facts in stored form, see :func:`regcache.flow.facts.decode_facts`; empty if not wanted.
     :ivar foreign: with the facts, the links to hosts that may not be asked: their number and the first, by host.
     :ivar plain: the representation; empty if not wanted.
     :ivar zipped: the same, gzip-compressed.
@@ -108,27 +100,6 @@ class Deriver(Protocol):
         """Do it. Fails with BadDocument if the document is not what its registry serves."""
 
 
-def decode_facts(stored: bytes) -> Mapping[str, PackedFact]:
-    """Facts by artifact key, as stored."""
-    return msgspec.msgpack.decode(stored, type=dict[str, PackedFact])
-
-
-def packed(fact: Fact) -> PackedFact:
-    """The stored form of a fact."""
-    proof = None if fact.proof is None else (fact.proof.key, fact.proof.url, fact.proof.accept)
-    return fact.url, [(digest.algorithm, digest.value) for digest in fact.digests], fact.size, proof
-
-
-def unpacked(fact: PackedFact) -> Fact:
-    """A fact from its stored form."""
-    url, digests, size, proof = fact
-    told = None
-    if proof is not None:
-        key, there, accept = proof
-        told = Document(key=key, url=there, accept=accept, representation="", content_type="")
-    return Fact(url=url, digests=tuple(Digest(*pair) for pair in digests), size=size, proof=told)
-
-
 def perform(registry: IRegistry, job: Job) -> Derived:
     """
     Do a job, here and now.
@@ -143,7 +114,7 @@ def perform(registry: IRegistry, job: Job) -> Derived:
         made.refused = f"{job.source.url} holds {number} such links; the first is {link}"
     if job.facts:
         made.foreign = facts.foreign
-        made.facts = msgspec.msgpack.encode({key: packed(fact) for key, fact in facts.items()})
+        made.facts = encode_facts(facts)
     if job.representation and not made.refused:
         made.plain = registry.represent(job.document, job.source, job.representation, job.base)
         made.zipped = gzip.compress(made.plain, 5, mtime=0)

@@ -13,7 +13,7 @@ from twisted.internet.defer import Deferred
 from regcache.errors import BlobDamaged, NotFound, Offline, RegCacheError, UpstreamError, UpstreamTimeout, Withdrawn
 from regcache.flow.asking import weigh
 from regcache.flow.context import JUST_NOW, Bounded, Context
-from regcache.flow.derive import PackedFact
+from regcache.flow.facts import PackedFact
 from regcache.flow.fetching import Fetching, key_of
 from regcache.flow.reply import How, Reply
 from regcache.flow.representations import Ready, Representations, wants_gzip

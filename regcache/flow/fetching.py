@@ -24,7 +24,8 @@ from regcache.errors import (
 )
 from regcache.flow.asking import Unchanged, question
 from regcache.flow.context import Context
-from regcache.flow.derive import Derived, Job, PackedFact, decode_facts, unpacked
+from regcache.flow.derive import Derived, Job
+from regcache.flow.facts import PackedFact, decode_facts, unpacked
 from regcache.flow.growing import Misfit, range_after
 from regcache.flow.hashing import Hashing
 from regcache.flow.representations import Representations, wants_gzip
@@ -34,7 +35,7 @@ from regcache.flow.waiting import Outcome, spawn, within
 from regcache.http.messages import Digest, Headers, Kind, RequestHead, Stored
 from regcache.interfaces import IRegistry
 from regcache.logs import Log
-from regcache.routes import Artifact, Document, Fact, Source
+from regcache.routes import COPY, Artifact, Document, Fact, Source
 
 __all__ = ["Fetching", "Fill", "key_of"]
 
@@ -276,7 +277,8 @@ class Fetching:
         """Hold what a new index says against the artifacts stored before it: what it contradicts is fetched again."""
         store = self._context.store
         for child in await store.children(prefix + family):
-            packed = facts.get(child.key.removeprefix(prefix)) if child.kind is Kind.ARTIFACT else None
+            named = child.key.removeprefix(prefix).partition(COPY)[0]
+            packed = facts.get(named) if child.kind is Kind.ARTIFACT else None
             if packed is None:
                 continue
             fact, found = unpacked(packed), {digest.algorithm: digest for digest in child.digests}

@@ -17,6 +17,7 @@ from regcache.errors import (
     UpstreamError,
     UpstreamStatus,
 )
+from regcache.flow.adopting import adopted, entry_of
 from regcache.flow.asking import Unchanged, kept, question
 from regcache.flow.context import Context
 from regcache.flow.dirhash import WHOLE
@@ -27,7 +28,7 @@ from regcache.flow.proofs import Proofs, accept, uncomputed, verify
 from regcache.flow.transfer import Transfer
 from regcache.flow.upstream import Answer, Ask
 from regcache.flow.waiting import Outcome, spawn
-from regcache.http.messages import STRENGTH, Headers, Kind, Stored
+from regcache.http.messages import STRENGTH, Headers, Stored
 from regcache.interfaces import IPartial, IRegistry
 from regcache.logs import Log
 from regcache.routes import Artifact, Fact
@@ -91,6 +92,10 @@ class Filling:
             spawn(work.run()).wait().addErrback(self._broken, fill.transfer)
         return fill
 
+    async def adopt(self, registry: IRegistry, route: Artifact) -> Stored | None:
+        """The entry of an artifact whose body is stored, and is what the stored index says; nobody is asked."""
+        return await adopted(self._context, registry, route, await self.proofs.stored(registry, route))
+
     def _filled(self, _result: object, key: str, fill: Fill) -> None:
         self._transfers.discard(fill.transfer)
         fill.found.fail(CannotStore("Nothing that can be stored came of it."))
@@ -128,6 +133,10 @@ class _Work:
         fact = await self._proofs.stored(self._registry, route)
         if fact is None and not route.digests:
             fact = await self._proofs.asked_again(self._registry, route)
+        found = None if self._stored is not None else await adopted(self._context, self._registry, route, fact)
+        if found is not None:
+            self._holds(found)
+            return
         if route.digests or (fact is not None and fact.digests) or not route.documents:
             self._proof.succeed(fact)
         else:
@@ -138,10 +147,14 @@ class _Work:
             answer = await self._ask(fact, None)
         if isinstance(answer, Unchanged):
             latest = self._context.store.peek(answer.stored.key)
-            self._fill.unchanged.succeed(answer.stored if latest is None else latest)
-            self._transfer.fail(CutShort("The stored copy holds."))
+            self._holds(answer.stored if latest is None else latest)
         else:
             self._flow(answer)
+
+    def _holds(self, stored: Stored) -> None:
+        """There is no body to come: what is stored is what was asked for."""
+        self._fill.unchanged.succeed(stored)
+        self._transfer.fail(CutShort("The stored copy holds."))
 
     async def _ask(self, fact: Fact | None, stored: Stored | None) -> Answer | Unchanged:
         registry, route, context = self._registry, self._route, self._context
@@ -215,7 +228,17 @@ class _Work:
             return await self._accepted(answer, hashing, partial, size)
 
         async def commit(finished: IPartial, proven: bool) -> None:
-            entry = self._entry(answer, hashing, finished.written, proven)
+            size, headers = finished.written, kept(answer.headers)
+            entry = entry_of(
+                self._context,
+                self._registry,
+                self._route,
+                hashing,
+                url=answer.url,
+                headers=headers,
+                size=size,
+                proven=proven,
+            )
             self._context.missing.drop(entry.key)
             self._fill.found.succeed(entry)
             await self._context.store.commit(finished, entry)
@@ -293,22 +316,3 @@ class _Work:
             return
         if proven and not entry.verified:
             self._context.store.update(evolve(entry, verified=True))
-
-    def _entry(self, answer: Answer, hashing: Hashing, size: int, proven: bool) -> Stored:
-        """The record of a body that was accepted."""
-        now, digests, route = self._context.now(), hashing.digests(), self._route
-        options = self._registry.options
-        return Stored(
-            key=self._transfer.key,
-            registry=options.name,
-            kind=Kind.ARTIFACT,
-            parent=options.prefix + route.family if route.family else "",
-            url=answer.url,
-            headers=kept(answer.headers),
-            digest=next(digest.value for digest in digests if digest.algorithm == "sha256"),
-            size=size,
-            digests=digests,
-            verified=proven,
-            stored_at=now,
-            validated_at=now,
-        )

@@ -139,7 +139,7 @@ class Ordered:
         """The upstream that has given what is published together with this."""
         for one in tries:
             family = one.route.family if isinstance(one.route, Artifact) else ""
-            if not family:
+            if not family or _is_guessed(one.route):
                 continue
             if self._owners.get(f"{one.registry.options.name}\t{family}") == one.place:
                 return one
@@ -192,7 +192,7 @@ def _about(route: Route) -> Artifact | None:
 
 def _index(one: _Try) -> Iterable[Document]:
     """The documents that name an artifact for sure, if it is there; others may be of something of a like name."""
-    if not isinstance(one.route, Artifact):
+    if not isinstance(one.route, Artifact) or _is_guessed(one.route):
         return ()
     return [document for document in one.route.documents if document.family == one.route.family]
 
@@ -200,7 +200,16 @@ def _index(one: _Try) -> Iterable[Document]:
 def _related(one: _Try) -> Iterable[Document]:
     """The documents by which an upstream shows that it has what is asked for."""
     if isinstance(one.route, Artifact):
-        return one.route.documents
+        return () if _is_guessed(one.route) else one.route.documents
     if isinstance(one.route, Document):
         return (*one.route.spares, *filter(None, [one.route.instead]))
     return ()
+
+
+def _is_guessed(route: Route) -> bool:
+    """
+    Whether an artifact may be of one of several names.
+
+    Whoever has the like of one of them would else be asked first for another's, or alone.
+    """
+    return isinstance(route, Artifact) and any(document.family != route.family for document in route.indexes)

@@ -17,14 +17,14 @@ from regcache.errors import (
     RegCacheError,
     UpstreamError,
 )
-from regcache.flow.derive import PackedFact, unpacked
 from regcache.flow.documents import Documents
+from regcache.flow.facts import PackedFact, unpacked
 from regcache.flow.upstream import Answer
 from regcache.http.messages import Digest, Headers, Stored
 from regcache.interfaces import IRegistry
 from regcache.routes import Artifact, Document, Fact
 
-__all__ = ["Proofs", "accept", "uncomputed", "verify"]
+__all__ = ["Proofs", "accept", "published", "uncomputed", "verify"]
 
 
 class Proofs:
@@ -79,16 +79,23 @@ class Proofs:
         followed = await self._followed(registry, route, known)
         if followed is not None and followed.digests:
             return followed
-        fact = None
+        fact, trouble = None, None
         if route.proof is not None:
-            with contextlib.suppress(RegCacheError, TimeoutError):
+            try:
                 fact = _named(await self._documents.glimpse(registry, route.proof), route)
                 fact = await self._followed(registry, route, fact)
+            except NotFound:
+                pass
+            except (RegCacheError, TimeoutError) as error:
+                trouble = _unasked(error)
         for document in route.indexes[:1] if route.proof else route.indexes:
             if fact is None:
                 fact = await self._from_index(registry, route, document)
         if fact is None and route.sidecars:
             fact = await self._documents.beside(registry, route, wanted)
+        if fact is None and trouble is not None:
+            # An index that is in several parts need not name all that there is.
+            raise trouble
         return known if fact is None else fact
 
     async def _from_index(self, registry: IRegistry, route: Artifact, document: Document) -> Fact | None:
@@ -98,11 +105,15 @@ class Proofs:
         except NotFound:
             return None
         except (RegCacheError, TimeoutError) as error:
-            raise UpstreamError(getattr(error, "detail", "") or "Its index does not come in time.") from None
+            raise _unasked(error) from None
+
+
+def _unasked(error: Exception) -> UpstreamError:
+    return UpstreamError(getattr(error, "detail", "") or "Its index does not come in time.")
 
 
 def _named(facts: Mapping[str, PackedFact], route: Artifact) -> Fact | None:
-    return unpacked(facts[route.key]) if route.key in facts else None
+    return unpacked(facts[route.named]) if route.named in facts else None
 
 
 def _joined(fact: Fact, further: Fact | None) -> Fact:
@@ -112,7 +123,7 @@ def _joined(fact: Fact, further: Fact | None) -> Fact:
     return evolve(fact, digests=further.digests, size=fact.size if further.size is None else further.size)
 
 
-def _published(route: Artifact, fact: Fact | None) -> list[Digest]:
+def published(route: Artifact, fact: Fact | None) -> list[Digest]:
     """The published digests of the strongest algorithm among them."""
     told = (*route.digests, *(fact.digests if fact is not None else ()))
     strongest = Digest.strongest(told)
@@ -121,8 +132,8 @@ def _published(route: Artifact, fact: Fact | None) -> list[Digest]:
 
 def uncomputed(route: Artifact, fact: Fact | None, digests: Iterable[Digest]) -> str:
     """The algorithm of the strongest published digest, if that is not among those computed; else nothing."""
-    published = _published(route, fact)
-    return published[0].algorithm if published and all(d.algorithm != published[0].algorithm for d in digests) else ""
+    told = published(route, fact)
+    return told[0].algorithm if told and all(d.algorithm != told[0].algorithm for d in digests) else ""
 
 
 def verify(route: Artifact, fact: Fact | None, size: int, digests: Iterable[Digest], url: str) -> bool:

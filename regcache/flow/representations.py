@@ -14,7 +14,8 @@ from twisted.internet.defer import Deferred
 
 from regcache.errors import BlobDamaged, LinksLeave
 from regcache.flow.context import Bounded, Context
-from regcache.flow.derive import FACTS_FORMAT, SMALL, Derived, Job, PackedFact, decode_facts
+from regcache.flow.derive import SMALL, Derived, Job
+from regcache.flow.facts import FACTS_FORMAT, PackedFact, decode_facts
 from regcache.flow.reading import read_all
 from regcache.flow.waiting import Outcome, spawn
 from regcache.http.fields import accepts_gzip
@@ -232,7 +233,7 @@ class Representations:
 
 
 def _derived_key(stored: Stored, form: str) -> str:
-    # No other key has a tab in it.
+    # No key of a document has a tab in it.
     return f"{stored.key}\t{form}"
 
 

@@ -39,15 +39,16 @@ def factory(type_name: str) -> Any:
     raise ConfigError(f"There is no registry type {type_name!r}; {nearest(type_name, names())}")
 
 
-def make(options: RegistryOptions) -> IRegistry:
+def make(options: RegistryOptions, made: Any = None) -> IRegistry:
     """
     The registry that these options describe; one that is composed of several where there are further upstreams.
 
+    :param made: the class to make it of, if not the one that is installed for its type.
     :raises regcache.errors.ConfigError: if the type is unknown or an option is wrong.
     """
     if options.further:
-        return InOrder([make(evolve(options, further=())), *map(make, options.further)])
-    made = factory(options.type)
+        return InOrder([make(one, made) for one in (evolve(options, further=()), *options.further)])
+    made = factory(options.type) if made is None else made
     url = options.url or made.default_url
     if not url:
         raise ConfigError(

@@ -3,66 +3,44 @@
 from __future__ import annotations
 
 import json
-import zlib
-from collections.abc import Iterator
+import re
 from typing import Any
 from urllib.parse import parse_qsl
 
-from regcache.errors import BadRequest
-from regcache.http.messages import RequestHead
-from regcache.ownership import admitted
-from regcache.routes import RegistryOptions
+from regcache.errors import BadDocument
+from regcache.ownership import admitted, mentioned, queried
+from regcache.routes import RegistryOptions, Source
 
-__all__ = ["audited", "searched"]
+__all__ = ["AUDIT", "audited", "searched"]
 
-_MOST = 16 << 20
+#: The key of what is no document of the registry, but one for it.
+AUDIT = "-/audit"
+_SCOPE = re.compile(r"scope:\W*([\w.-]+)")
 
 
-def audited(request: RequestHead, options: RegistryOptions) -> bytes | None:
+def audited(source: Source, options: RegistryOptions) -> bytes:
     """
     What an audit may tell an upstream: the packages that are another's are left out, at whatever depth they are named.
 
-    :returns: the body to send, plain; None for the client's as it came.
-    :raises regcache.errors.BadRequest: if nobody can see which names are in it.
+    :raises regcache.errors.BadDocument: if nobody can see which names are in it.
     """
-    if not options.elsewhere:
-        return None
     try:
-        zipped = request.headers.get("content-encoding").lower() in ("gzip", "x-gzip")
-        told = json.loads(_unzipped(request.body) if zipped else request.body)
-        return json.dumps(_without(told, options)).encode()
-    except (ValueError, RecursionError, zlib.error):
-        raise BadRequest("The audit is not JSON, so that nobody can see which names are in it.") from None
+        return json.dumps(_without(json.loads(source.body), options)).encode()
+    except (ValueError, RecursionError):
+        raise BadDocument("The audit is not JSON, so that nobody can see which names are in it.") from None
 
 
 def searched(query: str) -> tuple[str, ...]:
     """The names that a search may be for; ``scope:`` is one of its qualifiers (the registry's search document)."""
-    words = " ".join(value for name, value in parse_qsl(query) if name == "text").split()
-    scopes = [f"@{word.removeprefix('scope:').lstrip('@')}/" for word in words if word.startswith("scope:")]
-    return (*words, *(f"{word}/" for word in words if word.startswith("@")), *scopes)
-
-
-def _unzipped(body: bytes) -> bytes:
-    unpacking = zlib.decompressobj(zlib.MAX_WBITS | 16)
-    found = unpacking.decompress(body, _MOST)
-    if unpacking.unconsumed_tail or not unpacking.eof:
-        raise ValueError("too much, or not all")
-    return found
+    words = queried(query)
+    scopes = _SCOPE.findall(" ".join(sorted(value for _, value in parse_qsl(query))))
+    return (*words, *(f"@{scope}/" for scope in scopes), *(f"{word}/" for word in words if word.startswith("@")))
 
 
 def _without(told: Any, options: RegistryOptions) -> Any:
     if isinstance(told, dict):
-        return {name: _without(one, options) for name, one in told.items() if admitted(options, _named(name))}
+        return {name: _without(one, options) for name, one in told.items() if admitted(options, mentioned(name))}
     if isinstance(told, list):
-        kept = (one for one in told if not isinstance(one, str) or admitted(options, _named(one)))
+        kept = (one for one in told if not isinstance(one, str) or admitted(options, mentioned(one)))
         return [_without(one, options) for one in kept]
-    return "" if isinstance(told, str) and not admitted(options, _named(told)) else told
-
-
-def _named(text: str) -> Iterator[str]:
-    """The names of packages that a text may hold: alone, with a version, as an alias, in a path or a URL."""
-    segments = text.removeprefix("npm:").split("/")
-    for segment, following in zip(segments, [*segments[1:], ""], strict=True):
-        name = f"{segment}/{following}" if segment.startswith("@") else segment
-        yield name
-        yield name[:1] + name[1:].partition("@")[0]
+    return "" if isinstance(told, str) and not admitted(options, mentioned(told)) else told

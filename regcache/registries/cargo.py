@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import json
 import re
-from urllib.parse import parse_qsl, urlsplit
 from urllib.parse import quote as quote_any
+from urllib.parse import urlsplit
 
 import msgspec
 from attrs import evolve
@@ -22,6 +22,7 @@ from regcache.http.messages import Digest, RequestHead
 from regcache.http.origins import Origin, Origins
 from regcache.http.paths import quote, segments
 from regcache.interfaces import IRegistry
+from regcache.ownership import queried, shortened
 from regcache.registries.jsontext import read_object
 from regcache.routes import Artifact, Document, Facts, Local, RegistryOptions, Route, Source
 
@@ -33,8 +34,6 @@ _JSON = "application/json"
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}", re.ASCII)
 _CHECKSUM = "{sha256-checksum}"
 _MARKERS = ("{crate}", "{version}", "{prefix}", "{lowerprefix}", _CHECKSUM)
-#: What follows the name in a file name.
-_VERSION = re.compile(r"-\d.*$")
 _SEARCH = "api/v1/crates"
 _MINUTE = 60.0
 
@@ -77,10 +76,8 @@ class Cargo:
             return self._crate(parts[1], self._target(parts[2:], request.query))
         if parts[0] == "api" and "/".join(parts[3:]) == _SEARCH:
             url = self._target(parts[1:], request.query)
-            words = " ".join(value for field, value in parse_qsl(request.query) if field == "q").split()
-            return Document(
-                key=url, url=url, representation="search", content_type=_JSON, ttl=_MINUTE, packages=tuple(words)
-            )
+            words = tuple(queried(request.query))
+            return Document(key=url, url=url, representation="search", content_type=_JSON, ttl=_MINUTE, packages=words)
         name = parts[-1]
         if _NAME.fullmatch(name) and "/".join(parts) == _place(name):
             page = self._document(f"index/{name}", _place(name), "index", "text/plain; charset=utf-8")
@@ -98,10 +95,10 @@ class Cargo:
     def _target(self, parts: tuple[str, ...], query: str) -> str:
         """The URL upstream that an address of ours holds."""
         scheme, authority, *path = parts
-        url = f"{scheme}://{authority}/" + "/".join(map(quote, path))
-        origin = Origin.of(url)
+        origin = Origin.of(f"{scheme}://{authority}/")
         if origin is None or not self._origins.admits(origin) or not all(path) or "?" in authority or "#" in authority:
             raise NotFound(f"Crates may not come from there; artifact-hosts of {self.options.name} says from where.")
+        url = f"{origin.scheme}://{origin.authority}/" + "/".join(map(quote, path))
         return url + (f"?{query}" if query else "")
 
     @staticmethod
@@ -111,8 +108,8 @@ class Cargo:
         except ValueError:
             raise NotFound("A crate's address begins with its checksum.") from None
         # The template decides where in the address the name is.
-        segments = urlsplit(url).path.split("/")
-        names = {*segments, *(_VERSION.sub("", segment) for segment in segments)}
+        there = urlsplit(url)
+        names = {*queried(there.query), *(name for part in there.path.split("/") for name in shortened(part))}
         return Artifact(key=f"dl/{checksum}/{url}", url=url, digests=(digest,), packages=tuple(sorted(names)))
 
     # Documents.
@@ -172,7 +169,7 @@ class Cargo:
     def client_lines(self, base: str) -> list[str]:
         file = '[source.crates-io]\\nreplace-with = "regcache"\\n[source.regcache]\\nregistry = "sparse+%s"\\n'
         return [
-            f"printf '{file}' {base} >> ~/.cargo/config.toml",
+            f"mkdir -p ~/.cargo && printf '{file}' {base} >> ~/.cargo/config.toml",
             f"export CARGO_REGISTRIES_REGCACHE_INDEX=sparse+{base}   # for cargo search --registry regcache",
         ]
 

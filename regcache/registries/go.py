@@ -39,6 +39,7 @@ _TILE = re.compile(
     r"tile/(?P<height>[1-9]|[12][0-9]|30)/(?P<level>data|[0-9]{1,2})/(?:x[0-9]{3}/)*[0-9]{3}"
     r"(?:\.p/(?P<width>[1-9][0-9]{0,9}))?"
 )
+_MOST_ELEMENTS = 100
 _HASH_SIZE = 32
 _HINT = "An upper-case letter is written as an exclamation mark and its lower-case letter, as !a for A."
 
@@ -118,10 +119,13 @@ class Go:
 
     def _sums(self, module: str, version: str) -> tuple[Document, ...]:
         """What the checksum database knows of a version, if it may be asked."""
-        own = self.options.names if self._database == _PUBLIC_DATABASE else ()
-        if self._database == "off" or any(matches(pattern, name) for name in _named(module) for pattern in own):
+        if self._database == "off" or (self._database == _PUBLIC_DATABASE and self._is_own(module)):
             return ()
         return (self._lookup(self._database, module, version),)
+
+    def _is_own(self, module: str) -> bool:
+        """Whether it belongs to this upstream alone."""
+        return any(matches(pattern, name) for name in _named(module) for pattern in self.options.names)
 
     def _lookup(self, database: str, module: str, version: str) -> Document:
         key = f"sumdb/{database}/lookup/{module}@{version}"
@@ -137,7 +141,10 @@ class Go:
             module, _, version = rest.rpartition("@")
             if not _VERSION.fullmatch(version):
                 raise NotFound(f"{version!r} is no version. {_HINT}")
-            return self._lookup(database, _checked(module.split("/")), version)
+            module = _checked(module.split("/"))
+            if database == _PUBLIC_DATABASE and self._is_own(module):
+                raise NotFound(f"{module} is this upstream's alone, and is not told to {database}: set GONOSUMDB.")
+            return self._lookup(database, module, version)
         tile = _TILE.fullmatch(path)
         if tile is None:
             raise NotFound("A checksum database has supported, latest, lookup/MODULE@VERSION and tile/H/L/N.")
@@ -240,7 +247,7 @@ def is_canonical(module: str, version: str) -> bool:
 
 def _checked(parts: list[str]) -> str:
     """The escaped path of a module."""
-    if not parts or not all(map(_ELEMENT.fullmatch, parts)):
+    if not parts or len(parts) > _MOST_ELEMENTS or not all(map(_ELEMENT.fullmatch, parts)):
         raise NotFound(f"{'/'.join(parts)!r} is no path of a module as proxies are asked for it. {_HINT}")
     return "/".join(parts)
 

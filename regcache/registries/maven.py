@@ -44,6 +44,8 @@ _SERVED_FROM = {
         "https://repo1.maven.org/",
     ),
 }
+#: Directories above a file that may end the group that it is of, if its name tells nothing.
+_MOST_GROUPS = 20
 _READ_ONLY = "Deploying goes to the repository itself."
 
 
@@ -167,9 +169,12 @@ def _packages(path: str) -> tuple[str, ...]:
     *directories, file = map(unquote, path.split("/"))
     count = len(directories)
     told = count > 2 and (
-        file.startswith("-".join(directories[-2:])) or (file == _METADATA and directories[-1].endswith(_SNAPSHOT))
+        file.startswith("-".join(directories[-2:]).removesuffix(_SNAPSHOT))
+        or (file == _METADATA and directories[-1].endswith(_SNAPSHOT))
     )
-    begins = [count - 2] if told else range(max(count - 2, 1), count + 1)
+    # Metadata may be a version's, an artifact's or a group's; another file may lie at whatever depth.
+    depth = 2 if file == _METADATA else _MOST_GROUPS
+    begins = [count - 2] if told else range(max(count - depth, 1), count + 1)
     return tuple(f"{'.'.join(directories[:at])}:{''.join(directories[at : at + 1])}" for at in begins)
 
 

@@ -18,7 +18,7 @@ from regcache.http.messages import Digest, RequestHead
 from regcache.http.origins import Origin, Origins
 from regcache.http.paths import quote, segments
 from regcache.interfaces import IRegistry
-from regcache.registries.audits import audited, searched
+from regcache.registries.audits import AUDIT, audited, searched
 from regcache.registries.jsontext import read_object, write_json
 from regcache.routes import Artifact, Document, Fact, Facts, Local, RegistryOptions, Relay, Route, Source
 
@@ -176,7 +176,7 @@ class Npm:
 
     def _api(self, request: RequestHead, path: str) -> Route:
         if request.method == "POST" and path.startswith(_SECURITY) and path.removeprefix(_SECURITY) in _AUDITS:
-            return Relay(url=f"{self.options.url}-/{path}", body=audited(request, self.options))
+            return Relay(url=f"{self.options.url}-/{path}", document=AUDIT if self.options.elsewhere else "")
         if request.method not in ("GET", "HEAD"):
             raise MethodNotAllowed(_READ_ONLY)
         if path == "ping":
@@ -262,6 +262,8 @@ class Npm:
         return None
 
     def facts(self, document: str, source: Source) -> Facts:
+        if document == AUDIT:
+            return Facts()
         found = self._read(document, source)
         made: dict[str, Fact] = {}
         spelled: dict[str, Fact] = {}
@@ -279,6 +281,8 @@ class Npm:
         return Facts({**spelled, **made}, foreign)
 
     def represent(self, document: str, source: Source, representation: str, base: str) -> bytes:
+        if document == AUDIT:
+            return audited(source, self.options)
         found = self._read(document, source)
         if representation == "as-is":
             return source.body

@@ -15,9 +15,22 @@ from regcache.http.messages import RequestHead
 from regcache.http.origins import Origin, Origins
 from regcache.http.paths import quote, segments
 from regcache.interfaces import IRegistry
+from regcache.ownership import queried
 from regcache.registries.jsontext import write_json
-from regcache.registries.nugetjson import INDEX, JSON, SEARCH, SERVICE, Package, is_id, normal, packages, read, types
-from regcache.routes import Artifact, Document, Fact, Facts, RegistryOptions, Route, Source
+from regcache.registries.nugetjson import (
+    INDEX,
+    JSON,
+    SEARCH,
+    SERVICE,
+    Package,
+    followed,
+    is_id,
+    normal,
+    packages,
+    read,
+    types,
+)
+from regcache.routes import COPY, Artifact, Document, Fact, Facts, RegistryOptions, Route, Source
 
 __all__ = ["NuGet"]
 
@@ -30,6 +43,7 @@ _SERVICE = ["v3", INDEX]
 _USUAL = "v3/registration5-gz-semver2"
 #: Addresses below the mount: what goes before one on another host, and between registrations and flat container.
 _AT, _PROVEN = "at", "~"
+_USUAL_PLACE = f"{_USUAL}/{_PROVEN}/v3-flatcontainer"
 #: What is served of the resources that a service index names.
 _LINKED = frozenset({"PackageBaseAddress", "RegistrationsBaseUrl", "VulnerabilityInfo", "Catalog"})
 _SEARCHES = frozenset({"SearchQueryService", "SearchAutocompleteService"})
@@ -45,6 +59,8 @@ _LINKS = frozenset({"@id", "registration", "parent", "catalogEntry", "contentUrl
 #: Files that lie beside a package in the flat container.
 _BESIDE = frozenset({"readme", "icon", "license"})
 _CATALOG_LEAF = re.compile(r"(?:^|/)catalog\d*/data/")
+_LONGEST = 255
+_END = re.compile(r"\.\d|\.[a-z]+$", re.IGNORECASE)
 _SEARCHED = re.compile(r"query|search|autocomplete", re.IGNORECASE)
 _MINUTE = 60.0
 _READ_ONLY = "Publishing goes to the registry itself."
@@ -112,8 +128,7 @@ class NuGet:
         asked = f"?{asked}" if asked else ""
         made = self._document(f"{SEARCH}/{'/'.join(map(quote, parts))}{asked}", self._url(parts) + asked)
         # A search may name a package in a qualifier or in quotes (the registry's search syntax).
-        words = re.split(r'[\s:"]+', " ".join(value for _, value in parse_qsl(query)))
-        return evolve(made, ttl=_MINUTE, packages=tuple(filter(None, words)))
+        return evolve(made, ttl=_MINUTE, packages=(*_named(parts), *queried(query)))
 
     def _json(self, parts: list[str], query: str = "") -> Document:
         parts = _canonical(parts)
@@ -124,7 +139,7 @@ class NuGet:
             self._document(f"{JSON}/{'/'.join(map(quote, parts))}{asked}", self._url(parts) + asked),
             mutable=not _CATALOG_LEAF.search("/".join(parts)),
             family="/".join(["registration", *map(quote, family)]),
-            packages=_named(parts),
+            packages=(*_named(parts), *queried(query)),
         )
 
     def _package(self, registrations: list[str], parts: list[str]) -> Artifact:
@@ -132,8 +147,10 @@ class NuGet:
         name, number = name.lower(), normal(version)
         if not number or not is_id(name) or file.lower() != f"{name}.{version.lower()}.nupkg":
             raise NotFound("That is no address of a package: those end with ID/VERSION/ID.VERSION.nupkg.")
+        # Whoever asks says where the package is, and who proves it. It is that package only to those who ask there.
+        place = "/".join(map(quote, [*registrations, _PROVEN, *container[2:]]))
         return Artifact(
-            key=_key(name, number),
+            key=_key(name, number) + ("" if place == _USUAL_PLACE else COPY + place),
             url=self._url([*container[2:], name, number, f"{name}.{number}.nupkg"]),
             content_type="application/octet-stream",
             indexes=(self._json([*registrations, name, INDEX]),),
@@ -184,10 +201,9 @@ class NuGet:
         if document == SERVICE:
             return Facts({}, [url for _, url in _resources(found) if not self._origins.allows(url)])
         made: dict[str, Fact] = {}
-        foreign: list[str] = []
+        foreign = [url for url in followed(found) if "://" in url and not self._origins.allows(url.partition("#")[0])]
         for package in packages(document, found):
             if package.url and not self._origins.allows(package.url):
-                foreign.append(package.url)
                 continue
             made[_key(package.id, package.version)] = Fact(
                 url=package.url,
@@ -257,6 +273,9 @@ class NuGet:
             names = set(map(_name, types(resource)))
             if path is None or (_SIGNATURES in names and not base.startswith("https:")):
                 continue
+            if "?" in path and names & _LINKED:
+                # Nothing can follow such an address.
+                continue
             if names & _SEARCHES and not _is_search(path.split("/")):
                 continue
             if "PackageBaseAddress" in names and registrations != _USUAL and f"/{_PROVEN}/" not in path:
@@ -278,6 +297,7 @@ class NuGet:
             f"dotnet nuget add source {source} --name regcache{plain}   # dotnet",
             "dotnet nuget disable source nuget.org   # dotnet, beside the other line",
             f"nuget sources add -Name regcache -Source {source}   # nuget",
+            "nuget sources disable -Name nuget.org   # nuget, beside the other line",
         ]
 
 
@@ -308,9 +328,9 @@ def _canonical(parts: list[str]) -> list[str]:
 
 
 def _named(parts: list[str]) -> tuple[str, ...]:
-    """The packages that an address may name: by a whole segment, or by what is before a version or a suffix in one."""
+    """The packages that an address may name: by a segment, or by what is before a version or an ending in its last."""
     parts = parts[3:] if parts[:1] == [_AT] else parts
-    ends = {name[: end.start()] for name in parts for end in re.finditer(r"\.\d|\.[a-z]+$", name, re.IGNORECASE)}
+    ends = {file[: end.start()] for file in parts[-1:] for end in _END.finditer(file[:_LONGEST])}
     return tuple(sorted({*parts, *ends}))
 
 

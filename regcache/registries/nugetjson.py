@@ -15,7 +15,7 @@ from regcache.http.messages import STRENGTH, Digest
 from regcache.registries.jsontext import read_json
 from regcache.routes import Source
 
-__all__ = ["INDEX", "JSON", "SEARCH", "SERVICE", "Package", "is_id", "normal", "packages", "read", "types"]
+__all__ = ["INDEX", "JSON", "SEARCH", "SERVICE", "Package", "followed", "is_id", "normal", "packages", "read", "types"]
 
 #: The kinds of document: how their keys begin.
 SERVICE, SEARCH, JSON = "service", "search", "json"
@@ -52,7 +52,7 @@ class Package:
     def size(self) -> int | None:
         """In bytes, if the document tells."""
         size = self.entry.get("packageSize")
-        return size if type(size) is int else None
+        return size if type(size) is int and size > 0 else None
 
     @property
     def digests(self) -> tuple[Digest, ...]:
@@ -117,6 +117,25 @@ def _leaves(found: Any) -> Iterator[dict[str, Any]]:
             yield node
         elif isinstance(node.get("items"), list):
             waiting += reversed(node["items"])
+
+
+def followed(found: Any) -> Iterator[str]:
+    """The links by which clients go on from a document: to its parts, to what it lists, and to packages."""
+    waiting = [found]
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, list):
+            waiting += reversed(node)
+        if not isinstance(node, dict):
+            continue
+        entry, names = node.get("catalogEntry"), ["packageContent"]
+        if entry is None and node is not found:
+            # A page that is there already is not asked for.
+            names += ["registration"] if isinstance(node.get("items"), list) else ["registration", "@id"]
+        yield from (node[name] for name in names if isinstance(node.get(name), str))
+        waiting += [node.get("versions"), node.get("data"), node.get("items")]
+        if isinstance(entry, dict):
+            waiting.append({"packageContent": entry.get("packageContent"), "catalogEntry": ""})
 
 
 def is_id(name: str) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import io
 import os
 from collections.abc import Callable
@@ -14,11 +15,13 @@ from zope.interface import implementer
 
 from regcache.errors import BlobDamaged, CannotStore
 from regcache.interfaces import IBody, IPartial
+from regcache.store.files import Files
 from regcache.store.space import Space
 
-__all__ = ["File", "FileBody", "Partial", "blob_path", "create_file", "sync_directory"]
+__all__ = ["File", "FileBody", "Partial", "blob_path", "standing"]
 
 _MOST_READ = 1 << 18
+_PIECE = 1 << 20
 _NOWAIT = getattr(os, "RWF_NOWAIT", 0)
 InThread = Callable[..., Deferred[Any]]
 T = TypeVar("T")
@@ -27,20 +30,6 @@ T = TypeVar("T")
 def blob_path(blobs: Path, digest: str) -> Path:
     """Where the body with that SHA-256 lies."""
     return blobs / digest[:2] / digest[2:]
-
-
-def create_file(path: Path) -> int:
-    """A new file that nobody else can read; its descriptor."""
-    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-
-
-def sync_directory(path: Path) -> None:
-    """Make the names in a directory durable."""
-    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
 
 
 def _look_into(fd: int, look: Callable[[BinaryIO], T]) -> T:
@@ -125,12 +114,14 @@ class Partial:
         observe: Callable[[bytes], object],
         in_thread: InThread,
         space: Space,
+        files: Files | None = None,
         *,
         room: int = 0,
         most: int = 0,
         most_held: int = 0,
     ) -> None:
         self.path = path
+        self._files = Files() if files is None else files
         self._space, self._room, self._most = space, room, most
         self.written = 0
         self.held = b""
@@ -231,9 +222,9 @@ class Partial:
         view = memoryview(self.held + data if self._file is None else data)
         try:
             if self._file is None:
-                self._file = File(create_file(self.path))
+                self._file = File(self._files.create(self.path))
             while view:
-                done = os.pwrite(self._file.fd, view, at)
+                done = self._files.write(self._file.fd, view, at)
                 at += done
                 view = view[done:]
         except OSError as error:
@@ -241,4 +232,47 @@ class Partial:
         return at, None
 
     def _unlink(self) -> None:
-        self.path.unlink(missing_ok=True)
+        self._files.remove(self.path)
+
+
+class _Standing(Partial):
+    """
+    A body that stands in its place already, as good as one just written: what gives it up leaves it there.
+
+    :param fd: of the open file; closed with the last reader.
+    """
+
+    def __init__(self, path: Path, fd: int, in_thread: InThread, space: Space) -> None:
+        super().__init__(path, bool, in_thread, space)
+        self._file = File(fd)
+        self.written = os.fstat(fd).st_size
+
+    def _unlink(self) -> None:
+        """Nothing: it may be another entry's by now."""
+
+
+def standing(
+    blobs: Path, digest: str, observe: Callable[[bytes], object], in_thread: InThread, space: Space
+) -> Partial | None:
+    """
+    The body with that SHA-256 if it stands there, read whole and found right; for a thread.
+
+    :param observe: given each piece of it in turn.
+    """
+    path = blob_path(blobs, digest)
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return None
+    made, at = hashlib.sha256(), 0
+    try:
+        while piece := os.pread(fd, _PIECE, at):
+            made.update(piece)
+            observe(piece)
+            at += len(piece)
+    except OSError:
+        made = hashlib.sha256(b"unreadable")
+    if made.hexdigest() == digest:
+        return _Standing(path, fd, in_thread, space)
+    os.close(fd)
+    return None

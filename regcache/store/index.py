@@ -3,18 +3,32 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from regcache.errors import ConfigError
+from regcache.errors import CannotStore
 from regcache.http.messages import Digest, Headers, Kind, Stored
 
-__all__ = ["FORMAT", "Index", "Row", "connect", "is_sound", "read_entry"]
+__all__ = [
+    "COLUMNS",
+    "FAILURES",
+    "FORMAT",
+    "Index",
+    "NewerIndex",
+    "Row",
+    "alias_of",
+    "children",
+    "connect",
+    "is_damage",
+    "is_sound",
+    "marks",
+    "read_entry",
+]
 
-#: The version of the store's layout. An older program refuses a newer store.
+#: The version of the store's layout. An older program leaves a newer store alone.
 FORMAT = 1
 
 _SCHEMA = """
@@ -25,11 +39,14 @@ CREATE TABLE IF NOT EXISTS entries (
     verified INTEGER NOT NULL, stored_at REAL NOT NULL, validated_at REAL NOT NULL, withdrawn INTEGER NOT NULL,
     allocated INTEGER NOT NULL, used_at REAL NOT NULL, hits INTEGER NOT NULL DEFAULT 0
 ) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS loose (digest TEXT PRIMARY KEY, since REAL NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS aliases (alias TEXT PRIMARY KEY, digest TEXT NOT NULL) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS aliases_by_digest ON aliases (digest);
 CREATE INDEX IF NOT EXISTS by_digest ON entries (digest);
 CREATE INDEX IF NOT EXISTS by_parent ON entries (parent) WHERE parent != '';
 CREATE INDEX IF NOT EXISTS by_use ON entries (kind, used_at);
 """
-_COLUMNS = (
+COLUMNS = (
     "key, registry, kind, parent, source, url, headers, digest, size, digests, verified, stored_at, validated_at,"
     " withdrawn"
 )
@@ -38,19 +55,43 @@ Row = tuple[Any, ...]
 _ROWS = 64
 
 
-def _marks(rows: int, columns: int) -> str:
+#: What SQLite says of a file that is no index, or no longer one; all else may pass.
+_DAMAGE = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
+
+
+#: What working with an index raises. SQLite quotes what it has found, and Python wants that to be text.
+FAILURES = (sqlite3.Error, UnicodeDecodeError)
+
+
+class NewerIndex(CannotStore):
+    """The index was written by a newer regcache."""
+
+
+def is_damage(error: BaseException) -> bool:
+    """Whether SQLite says by this error that the file itself is damaged."""
+    code = getattr(error, "sqlite_errorcode", None)
+    if isinstance(error, sqlite3.DatabaseError) and not isinstance(error, sqlite3.ProgrammingError):
+        # What has no code does not come from SQLite: a value that no index of ours holds.
+        return code is None or code & 0xFF in _DAMAGE
+    return isinstance(error, UnicodeDecodeError)
+
+
+def marks(rows: int, columns: int) -> str:
+    """Placeholders for so many rows of so many values."""
     row = f"({', '.join('?' * columns)})"
     return ", ".join([row] * rows)
 
 
-def connect(path: Path, *, readonly: bool = False) -> sqlite3.Connection:
+def connect(path: Path, *, readonly: bool = False, immutable: bool = False) -> sqlite3.Connection:
     """
     A connection to an index.
 
+    :param immutable: nobody writes to it, and nothing may be written beside it.
     :raises sqlite3.Error: if it is no such thing.
     """
     if readonly:
-        return sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=0, check_same_thread=False)
+        mode = "mode=ro&immutable=1" if immutable else "mode=ro"
+        return sqlite3.connect(f"{path.absolute().as_uri()}?{mode}", uri=True, timeout=0, check_same_thread=False)
     connection = sqlite3.connect(path, timeout=10, check_same_thread=False, isolation_level=None)
     connection.execute("PRAGMA journal_mode=WAL")
     connection.execute("PRAGMA synchronous=NORMAL")
@@ -82,8 +123,30 @@ def _row(entry: Stored) -> Row:
     )
 
 
+def alias_of(digest: Digest) -> str:
+    """How a body is found by another digest than that which names it."""
+    return f"{digest.algorithm}:{digest.value}"
+
+
+def children(connection: sqlite3.Connection, parent: str) -> list[Stored]:
+    """The entries with that parent."""
+    rows = connection.execute(f"SELECT {COLUMNS} FROM entries WHERE parent = ?", (parent,))
+    return [read_entry(row) for row in rows]
+
+
 def read_entry(row: Row) -> Stored:
-    """The entry that a row of the index's columns says."""
+    """
+    The entry that a row of the index's columns says.
+
+    :raises sqlite3.DatabaseError: if it makes no sense.
+    """
+    try:
+        return _entry(row)
+    except (ValueError, TypeError, msgspec.MsgspecError) as error:
+        raise sqlite3.DatabaseError(f"a row makes no sense: {error}") from None
+
+
+def _entry(row: Row) -> Stored:
     key, registry, kind, parent, source, url, headers, digest, size, digests, verified, stored, validated, gone = row
     return Stored(
         key=str(key),
@@ -115,24 +178,20 @@ class Index:
         self._prepare()
         self.allocated = self._meta("allocated")
         self.entries = self._meta("entries")
+        #: The beginning of the digest of the body that was read again last, as a number.
+        self.scrubbed = self._meta("scrubbed")
 
     def _prepare(self) -> None:
         version = self.connection.execute("PRAGMA user_version").fetchone()[0]
         if version > FORMAT:
-            raise ConfigError(
-                f"The cache directory was written by a newer regcache (format {version}; this one knows {FORMAT}): "
-                "upgrade, or use another --cache-dir."
-            )
-        self.connection.executescript(_SCHEMA)
-        self.connection.execute(f"PRAGMA user_version={FORMAT}")
+            raise NewerIndex(f"Its format is {version}, this one knows {FORMAT}: upgrade, or use another --cache-dir.")
+        version = f"PRAGMA user_version={FORMAT};" if version < FORMAT else ""
+        # All or nothing: half an index would be taken for a whole one.
+        self.connection.executescript(f"BEGIN; {_SCHEMA} {version} COMMIT;")
 
     def _meta(self, name: str) -> int:
         row = self.connection.execute("SELECT value FROM meta WHERE name = ?", (name,)).fetchone()
         return int(row[0]) if row else 0
-
-    def set_meta(self, name: str, value: int) -> None:
-        """Note a number."""
-        self.connection.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (name, value))
 
     def begin(self) -> None:
         """Open a transaction."""
@@ -140,13 +199,15 @@ class Index:
 
     def commit(self) -> None:
         """Close it, totals included."""
-        self.set_meta("allocated", self.allocated)
-        self.set_meta("entries", self.entries)
+        totals = ("allocated", self.allocated, "entries", self.entries, "scrubbed", self.scrubbed)
+        self.connection.execute(f"INSERT OR REPLACE INTO meta VALUES {marks(3, 2)}", totals)
         self.connection.execute("COMMIT")
 
     def rollback(self) -> None:
         """Undo it."""
-        self.connection.execute("ROLLBACK")
+        # A disk that is full may have made SQLite do so by itself.
+        if self.connection.in_transaction:
+            self.connection.execute("ROLLBACK")
         self.allocated, self.entries = self._meta("allocated"), self._meta("entries")
 
     def insert(self, entries: Sequence[tuple[Stored, int]], now: float) -> set[str]:
@@ -161,7 +222,7 @@ class Index:
         for at in range(0, len(rows), _ROWS):
             some = rows[at : at + _ROWS]
             self.connection.execute(
-                f"INSERT INTO entries ({_COLUMNS}, allocated, used_at) VALUES {_marks(len(some), 16)}",
+                f"INSERT INTO entries ({COLUMNS}, allocated, used_at) VALUES {marks(len(some), 16)}",
                 [value for row in some for value in row],
             )
         self.entries += len(rows)
@@ -174,16 +235,39 @@ class Index:
         for at in range(0, len(keys), _ROWS):
             some = keys[at : at + _ROWS]
             rows = self.connection.execute(
-                f"DELETE FROM entries WHERE key IN {_marks(1, len(some))} RETURNING digest, allocated", some
+                f"DELETE FROM entries WHERE key IN {marks(1, len(some))} RETURNING digest, allocated", some
             ).fetchall()
             self.entries -= len(rows)
             self.allocated -= sum(int(row[1]) for row in rows)
             gone.update(str(row[0]) for row in rows)
         return gone
 
+    def restore(self, table: str, seen: Sequence[tuple[str, int]], good: Sequence[tuple[str, int]]) -> list[str]:
+        """
+        Move rows from a table of candidates to the entries, unless there is one of that key, and delete all that were
+        seen; the table goes with its last row.
+
+        :returns: the keys of those that are entries now.
+        """
+        restored = []
+        columns = f"{COLUMNS}, allocated, used_at, hits"
+        for one in good:
+            rows = self.connection.execute(
+                f"INSERT OR IGNORE INTO entries ({columns}) SELECT {columns} FROM {table} WHERE key = ? AND rank = ?"
+                " RETURNING key, allocated",
+                one,
+            ).fetchall()
+            self.entries += len(rows)
+            self.allocated += sum(int(allocated) for _, allocated in rows)
+            restored += [str(key) for key, _ in rows]
+        self.connection.executemany(f"DELETE FROM {table} WHERE key = ? AND rank = ?", seen)
+        if self.connection.execute(f"SELECT 1 FROM {table} LIMIT 1").fetchone() is None:
+            self.connection.execute(f"DROP TABLE {table}")
+        return restored
+
     def update(self, entry: Stored) -> None:
         """Replace the record of an entry, if its body is still the same."""
-        names = [name.strip() for name in _COLUMNS.split(",")]
+        names = [name.strip() for name in COLUMNS.split(",")]
         pairs = ", ".join(f"{name} = ?" for name in names[1:])
         self.connection.execute(
             f"UPDATE entries SET {pairs} WHERE key = ? AND digest = ?", (*_row(entry)[1:], entry.key, entry.digest)
@@ -197,13 +281,37 @@ class Index:
 
     def children(self, parent: str) -> list[Stored]:
         """The entries with that parent."""
-        rows = self.connection.execute(f"SELECT {_COLUMNS} FROM entries WHERE parent = ?", (parent,))
-        return [read_entry(row) for row in rows]
+        return children(self.connection, parent)
 
     def named(self, digest: str) -> bool:
         """Whether an entry names that body."""
         row = self.connection.execute("SELECT 1 FROM entries WHERE digest = ? LIMIT 1", (digest,)).fetchone()
         return row is not None
+
+    def loose(self, prefix: str) -> dict[str, float]:
+        """The bodies that no entry named when they were looked at, by the beginning of their digest, and since when."""
+        rows = self.connection.execute("SELECT digest, since FROM loose WHERE digest GLOB ?", (f"{prefix}*",))
+        return {str(digest): float(since) for digest, since in rows}
+
+    def note_loose(self, new: Mapping[str, Iterable[Digest]], gone: Iterable[str], now: float) -> None:
+        """Note bodies that no entry names, with their further digests, and forget others."""
+        run = self.connection.executemany
+        run("INSERT OR IGNORE INTO loose VALUES (?, ?)", ((digest, now) for digest in new))
+        aliases = [(alias_of(one), digest) for digest, further in new.items() for one in further]
+        run("INSERT OR REPLACE INTO aliases VALUES (?, ?)", aliases)
+        for table in ("loose", "aliases"):
+            run(f"DELETE FROM {table} WHERE digest = ?", [(digest,) for digest in gone])
+
+    def keys_of(self, digest: str) -> list[str]:
+        """The keys of the entries that name that body."""
+        return [str(key) for (key,) in self.connection.execute("SELECT key FROM entries WHERE digest = ?", (digest,))]
+
+    def body_after(self, digest: str) -> tuple[str, int] | None:
+        """The digest and size of the body whose digest comes next, or None."""
+        row = self.connection.execute(
+            "SELECT digest, size FROM entries WHERE digest > ? ORDER BY digest LIMIT 1", (digest,)
+        ).fetchone()
+        return None if row is None else (str(row[0]), int(row[1]))
 
     def oldest(self, kind: Kind, most: int) -> list[tuple[str, int]]:
         """Keys and allocated bytes of the least recently used entries of a kind."""

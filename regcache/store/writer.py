@@ -5,8 +5,8 @@ What happens in the writer thread: names on disk and rows in the index, in the o
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
-import shutil
 import sqlite3
 from collections.abc import Callable
 from pathlib import Path
@@ -14,19 +14,29 @@ from pathlib import Path
 from attrs import frozen
 
 from regcache.errors import CannotStore
-from regcache.http.messages import Kind, Stored
+from regcache.http.messages import Digest, Kind, Stored
 from regcache.logs import Log
-from regcache.store.blobs import blob_path, create_file, sync_directory
+from regcache.store.blobs import blob_path
 from regcache.store.evict import plan
-from regcache.store.index import Index, is_sound
+from regcache.store.files import Files
+from regcache.store.index import FAILURES, Index, is_damage, is_sound
+from regcache.store.rebuild import CANDIDATES, has_candidates
+from regcache.store.scrub import Reading
 
-__all__ = ["SUSPECT", "Commit", "Outcome", "Writer"]
+__all__ = ["Commit", "IndexDamaged", "Outcome", "Writer"]
 
 _log = Log()
-#: The name of a file that says that the index was found damaged.
-SUSPECT = "index.suspect"
-#: Seconds after which a body that no entry names is taken for an orphan.
-_ORPHAN_AGE = 2 * 86400.0
+#: Seconds for which a body that no entry names stays, to be adopted.
+_ORPHAN_AGE = 7 * 86400.0
+#: Of the rows of a damaged index, how many are looked at in one go, and up to how many bytes of their bodies.
+_MOST_RESTORED, _MOST_HASHED = 64, 32 << 20
+_PIECE = 1 << 20
+#: The algorithms of the digests that registries state, beside that which names bodies.
+_FURTHER = ("sha512", "sha1")
+
+
+class IndexDamaged(CannotStore):
+    """The index is damaged."""
 
 
 @frozen
@@ -77,8 +87,10 @@ class Writer:
         min_free: int,
         now: Callable[[], float],
         steps: Callable[[str], None],
+        files: Files,
     ) -> None:
         self.index = index
+        self._files = files
         self._directory = directory
         self._blobs = directory / "blobs"
         self._max_size = max_size
@@ -97,13 +109,21 @@ class Writer:
         placed = [commit for commit, error in zip(commits, failed, strict=True) if error is None]
         try:
             for name in {commit.entry.digest[:2] for commit in placed if _lasts(commit)}:
-                sync_directory(self._blobs / name)
+                self._files.sync_path(self._blobs / name)
         except OSError as error:
+            self._unlink({commit.entry.digest for commit in placed})
             raise CannotStore(f"{error.strerror}: {self._blobs}") from None
         self._steps("directory-synced")
         entries = [(commit.entry, self._allocated(commit.entry.size)) for commit in placed]
         loose: set[str] = set()
-        self._transact(lambda: loose.update(self.index.insert(entries, self._now())))
+        try:
+            self._transact(lambda: loose.update(self.index.insert(entries, self._now())))
+        except IndexDamaged:
+            # They are adopted once there is an index again.
+            raise
+        except CannotStore:
+            self._unlink({commit.entry.digest for commit in placed})
+            raise
         self._steps("inserted")
         self._unlink(loose)
         return Outcome(failed, self.evict(0))
@@ -113,27 +133,36 @@ class Writer:
 
     def _place(self, commit: Commit) -> CannotStore | None:
         """Give the file its name; nobody is told of it yet."""
+        target = blob_path(self._blobs, commit.entry.digest)
         try:
             if commit.body is not None:
-                self._write(commit.path, commit.body, durable=_lasts(commit))
+                # One that takes the place of a body that lasts has to last as well.
+                durable = _lasts(commit) or target.exists()
+                self._write(commit.path, commit.body, durable=durable)
             # In place of one that is there already: what was just written and checked is surely whole.
-            os.replace(commit.path, blob_path(self._blobs, commit.entry.digest))
+            if commit.path != target:
+                self._files.replace(commit.path, target)
+            elif not target.exists():
+                return CannotStore("The body that stood there is gone.")
         except OSError as error:
             with contextlib.suppress(OSError):
-                commit.path.unlink(missing_ok=True)
+                if commit.path != target:
+                    self._files.remove(commit.path)
             return CannotStore(f"{error.strerror}: {commit.path.parent}")
         self._steps("renamed")
         return None
 
     def _write(self, path: Path, body: bytes, *, durable: bool) -> None:
         # Every call to the system costs the reactor's thread its turn: no buffered file here.
-        fd = create_file(path)
+        fd = self._files.create(path)
+        self._steps("created")
         try:
-            while body:
-                body = body[os.write(fd, body) :]
+            at = 0
+            while at < len(body):
+                at += self._files.write(fd, memoryview(body)[at:], at)
             self._steps("written")
             if durable:
-                os.fsync(fd)
+                self._files.sync(fd)
             self._steps("synced")
         finally:
             os.close(fd)
@@ -143,17 +172,26 @@ class Writer:
             self.index.begin()
             try:
                 work()
+                self._steps("rows-written")
                 self.index.commit()
             except BaseException:
                 self.index.rollback()
                 raise
-        except sqlite3.Error as error:
-            raise CannotStore(f"The index cannot be written: {error}.") from None
+        except FAILURES as error:
+            kind = IndexDamaged if is_damage(error) else CannotStore
+            raise kind(f"The index cannot be written: {error}.") from None
 
     def _unlink(self, digests: set[str]) -> None:
-        for digest in digests:
-            if not self.index.named(digest):
-                blob_path(self._blobs, digest).unlink(missing_ok=True)
+        """Bodies that an entry has just ceased to name go, if no other names them."""
+        with contextlib.suppress(OSError, *FAILURES):
+            gone = [digest for digest in digests if not self.index.named(digest)]
+            if gone:
+                # Until the rows are on disk, a power cut would bring back those that name these bodies.
+                self._files.sync_path(self._directory / "index.sqlite3-wal")
+                self._steps("log-synced")
+            for digest in gone:
+                self._files.remove(blob_path(self._blobs, digest))
+                self._steps("unlinked")
 
     def update(self, entry: Stored) -> None:
         """Replace the record of an entry."""
@@ -162,6 +200,10 @@ class Writer:
     def touch(self, uses: list[tuple[str, float, int]]) -> None:
         """Note uses."""
         self._transact(lambda: self.index.touch(uses))
+
+    def children(self, parent: str) -> list[Stored]:
+        """The entries with that parent."""
+        return self.index.children(parent)
 
     def drop(self, key: str) -> None:
         """Forget an entry."""
@@ -180,7 +222,7 @@ class Writer:
         """
         gone: list[str] = []
         while True:
-            free = shutil.disk_usage(self._directory).free
+            free = self._files.free(self._directory)
             batch = plan(
                 self.index.oldest,
                 allocated=self.index.allocated,
@@ -197,31 +239,144 @@ class Writer:
             _log.info("{n} entries were evicted.", n=len(gone))
         return gone
 
-    def sweep(self, name: str) -> None:
+    def sweep(self, name: str) -> bool:
         """
-        Remove the bodies of one directory that no entry names.
+        Remove the bodies of one directory that no entry has named for a week, since they were first found so.
 
-        Young ones stay: after a damaged index was replaced by its backup, what was stored since is adopted when it is
-        asked for again.
+        Until then they stay: after a damaged index was rebuilt, what it had lost is adopted when it is asked for again.
+        For that, their further digests are noted.
+
+        :returns: whether all were looked at; if not, this wants to be repeated.
         """
+        found: set[str] = set()
+        with contextlib.suppress(FileNotFoundError):
+            found = {name + file for file in os.listdir(self._blobs / name)}
+        nameless = {digest for digest in found if not self.index.named(digest)}
+        known = self.index.loose(name)
+        old = {digest for digest in nameless & known.keys() if self._now() - known[digest] > _ORPHAN_AGE}
+        for digest in old:
+            self._files.remove(blob_path(self._blobs, digest))
+        gone, unknown = (known.keys() - nameless) | old, sorted(nameless - known.keys())
+        new: dict[str, list[Digest]] = {}
+        left = _MOST_HASHED
+        while unknown and left > 0:
+            digest = unknown.pop()
+            new[digest], size = self._further(digest)
+            left -= size
+        if gone or new:
+            self._transact(lambda: self.index.note_loose(new, gone, self._now()))
+        if old:
+            _log.info("{n} bodies that no entry had named for a week were removed.", n=len(old))
+        return not unknown
+
+    def _further(self, digest: str) -> tuple[list[Digest], int]:
+        """Digests of a body by which an index may state it, unless it is damaged; and its size."""
+        made = {name: hashlib.new(name) for name in ("sha256", *_FURTHER)}
+        size = 0
+        with contextlib.suppress(OSError), open(blob_path(self._blobs, digest), "rb") as file:
+            while piece := file.read(_PIECE):
+                size += len(piece)
+                for one in made.values():
+                    one.update(piece)
+        if made["sha256"].hexdigest() != digest:
+            return [], size
+        return [Digest(name, made[name].hexdigest()) for name in _FURTHER], size
+
+    # Bodies that turn out wrong, and entries that turn out right.
+
+    def next_body(self, last: str) -> Reading | None:
+        """
+        The body to be read again after that with the digest ``last``; None at the end of all.
+
+        :param last: empty to go on where that was left, by whatever process.
+        """
+        index = self.index
+        # No digit comes after g: a body whose digest begins like that was the last.
+        found = index.body_after(last or f"{index.scrubbed:015x}g")
+        # It is written with whatever is written next.
+        index.scrubbed = int(last[:15], 16) if last and found is not None else 0 if found is None else index.scrubbed
+        return None if found is None else Reading(blob_path(self._blobs, found[0]), *found)
+
+    def condemn(self, digest: str, inode: int) -> list[str]:
+        """
+        A body is not what its name says: its entries go, and whoever is reading it gets no more of it.
+
+        :param inode: of the file that was read; 0 if there was none. One that has taken its place since is left alone.
+        :returns: the keys of the entries that named it; where the disk refuses, they are only to be forgotten.
+        """
+        path = blob_path(self._blobs, digest)
+        there = path.stat().st_ino if path.exists() else 0
+        if there != inode:
+            return []
+        keys = self.index.keys_of(digest)
+        with contextlib.suppress(OSError):
+            # Whoever has it open sees its end, before the length that was announced.
+            os.truncate(path, 0)
         try:
-            found = list(os.scandir(self._blobs / name))
-        except FileNotFoundError:
-            return
-        for file in found:
-            if self._now() - file.stat().st_mtime > _ORPHAN_AGE and not self.index.named(name + file.name):
-                os.unlink(file.path)
+            self._transact(lambda: self.index.remove(keys))
+            self._files.remove(path)
+        except (OSError, CannotStore) as error:
+            _log.warn("A damaged body cannot be removed: {why}", why=str(error))
+        return keys
+
+    def restore(self) -> tuple[list[str], bool]:
+        """
+        Make entries of some rows of a damaged index, the last used first: those whose bodies are right.
+
+        :returns: their keys, and whether there are more rows.
+        """
+        connection = self.index.connection
+        if not has_candidates(connection):
+            return [], False
+        rows = connection.execute(
+            f"SELECT key, rank, digest, size FROM {CANDIDATES} ORDER BY used_at DESC, rank LIMIT {_MOST_RESTORED}"
+        ).fetchall()
+        seen: list[tuple[str, int]] = []
+        good: list[tuple[str, int]] = []
+        hashed = 0
+        right: dict[tuple[str, int], bool] = {}
+        for key, rank, digest, size in rows:
+            if (digest, size) not in right:
+                if hashed + size > _MOST_HASHED and seen:
+                    break
+                right[digest, size] = self._is_right(digest, size)
+                hashed += size
+            seen.append((key, rank))
+            if right[digest, size]:
+                good.append((key, rank))
+        restored: list[str] = []
+        self._transact(lambda: restored.extend(self.index.restore(CANDIDATES, seen, good)))
+        return restored, bool(rows)
+
+    def _is_right(self, digest: str, size: int) -> bool:
+        """Whether a body is there, and is what its name says."""
+        try:
+            with open(blob_path(self._blobs, digest), "rb") as file:
+                if os.fstat(file.fileno()).st_size != size:
+                    return False
+                made = hashlib.sha256()
+                while piece := file.read(_PIECE):
+                    made.update(piece)
+        except OSError:
+            return False
+        return made.hexdigest() == digest
+
+    # The index as a whole.
 
     def close(self) -> None:
         """Back the index up and close it."""
-        self.back_up()
-        self.index.connection.close()
+        try:
+            self.back_up()
+        finally:
+            self.index.connection.close()
 
     def back_up(self) -> None:
         """
         Write a copy of the index, whole or not at all.
 
-        A copy of an index that is damaged takes the place of nothing; the next start begins with the one before.
+        A copy of an index that is damaged takes the place of nothing.
+
+        :raises IndexDamaged: if it is.
         """
         backup = self._directory / "index.backup.sqlite3"
         fresh = backup.with_suffix(".new")
@@ -232,15 +387,11 @@ class Writer:
                 sound = is_sound(target)
             if sound:
                 fresh.chmod(0o600)
-                os.replace(fresh, backup)
+                self._files.replace(fresh, backup)
             else:
                 fresh.unlink()
-        except sqlite3.DatabaseError as error:
-            sound = isinstance(error, sqlite3.OperationalError)
-            _log.warn("The index could not be backed up: {why}", why=str(error))
-        except OSError as error:
-            sound = True
+        except (OSError, *FAILURES) as error:
+            sound = not is_damage(error)
             _log.warn("The index could not be backed up: {why}", why=str(error))
         if not sound:
-            _log.error("The index is damaged; the next start replaces it by its last good copy.")
-            (self._directory / SUSPECT).touch(mode=0o600)
+            raise IndexDamaged("Its copy is not sound.")

@@ -17,7 +17,7 @@ from zope.interface.verify import verifyObject
 from regcache.errors import BadDocument
 from regcache.flow.reply import How
 from regcache.interfaces import IRegistry
-from regcache.routes import Document, Local, Moved, Source
+from regcache.routes import Artifact, Document, Local, Moved, Source
 from regcache.testing.kit import BASE, Page
 from regcache.testing.samples import Ask, Sampled
 
@@ -43,14 +43,18 @@ _RUBBISH = (
     b'{"name": 1, "versions": 2, "files": 3, "items": 4, "resources": 5}',
     b"[" * 100_000,
 )
+#: A character that is percent-encoded, one that may be (RFC 3986 section 2.3), or another.
+_SPELT = re.compile("(%[0-9A-Fa-f]{2})|([A-Za-z0-9._~-])|(.)")
 _TRANSIENT = (500, 502, 503, 504, 429, 401, 403, 407)
 
 
 class RegistryContract(Sampled):
     """
-    The contract. A subclass gives :attr:`type`, :meth:`sample` and :meth:`links`; ``test_…`` methods are the promises.
+    The contract. A subclass gives :attr:`type` and :meth:`sample`, and :meth:`links` if its documents hold any;
+    ``test_…`` methods are the promises.
 
     :cvar type: the entry point's name.
+    :cvar factory: the class, for as long as no entry point leads to it.
     """
 
     def test_it_provides_the_interface(self) -> None:
@@ -89,6 +93,18 @@ class RegistryContract(Sampled):
                 assert found.netloc in hosts, f"{path[:80]} leads to {url[:200]}"
                 assert not {"..", "."} & set(found.path.split("/")), path
                 assert not re.search(r"[\x00-\x20\x7f-\uffff\\]", url), path
+
+    def test_every_spelling_is_one(self) -> None:
+        """A path means the same, or leads to it, however much of it is encoded: nothing is fetched or kept twice."""
+        sample = self.sample()
+        registry = self.registry(sample)
+        for ask in self._asks(sample):
+            path, mark, query = ask.path.partition("?")
+            for encoded in (str.lower, str.upper):
+                pieces = [other or encoded(old or f"%{ord(new):x}") for old, new, other in _SPELT.findall(path)]
+                other = "".join(pieces)
+                found = registry.route(Ask(other + mark + query, ask.fields).head())
+                assert found in (registry.route(ask.head()), Moved(ask.path)), other
 
     def test_documents_lead_back_through_the_proxy(self) -> None:
         """No link that a client would follow leaves the proxy, under whatever address the client knows it."""
@@ -208,6 +224,11 @@ class RegistryContract(Sampled):
             assert (same.status, nothing) == (304, b""), ask.path
             other, whole = self._get(kit, ask, If_None_Match='"another"')
             assert (other.status, whole) == (200, body), ask.path
+            modified = reply.headers.get("last-modified")
+            assert modified or not isinstance(kit.registry.route(ask.head()), Artifact | Document), ask.path
+            if modified:
+                since, nothing = self._get(kit, ask, If_Modified_Since=modified)
+                assert (since.status, nothing) == (304, b""), ask.path
 
     def test_ranges(self) -> None:
         """A part of an artifact is that part of its bytes; a part beyond its end is refused."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 from collections.abc import Callable, Sequence
 from typing import BinaryIO, TypeVar
@@ -10,7 +11,7 @@ from twisted.internet.defer import Deferred, fail, maybeDeferred, succeed
 from zope.interface import implementer
 
 from regcache.errors import BlobDamaged, CannotStore
-from regcache.http.messages import Stored
+from regcache.http.messages import Digest, Stored
 from regcache.interfaces import IBody, IPartial, IStore
 
 __all__ = ["MemoryStore"]
@@ -116,6 +117,16 @@ class MemoryStore:
             raise CannotStore("It has more bytes than it may.")
         return _MemoryPartial(observe, most)
 
+    def adopt(self, digest: Digest, observe: Callable[[bytes], object] = bool) -> Deferred[IPartial | None]:
+        named = {entry.digest for entry in self.entries.values()} if digest.algorithm != "sha256" else set()
+        for name, body in self.blobs.items():
+            told = digest.algorithm in hashlib.algorithms_available and name not in named and not self.refuses
+            if told and hashlib.new(digest.algorithm, body).hexdigest() == digest.value:
+                partial = _MemoryPartial(observe, 0)
+                partial.write(body)
+                return succeed(partial)
+        return succeed(None)
+
     def commit(self, partial: IPartial, entry: Stored) -> Deferred[None]:
         assert isinstance(partial, _MemoryPartial)
         return self.put(entry, bytes(partial.data))
@@ -136,7 +147,9 @@ class MemoryStore:
             self.entries[entry.key] = entry
 
     def drop(self, key: str) -> Deferred[None]:
-        self.entries.pop(key, None)
+        gone = self.entries.pop(key, None)
+        if gone is not None and all(entry.digest != gone.digest for entry in self.entries.values()):
+            self.blobs.pop(gone.digest, None)
         return succeed(None)
 
     def used(self, key: str, now: float) -> None:

@@ -66,17 +66,20 @@ class Sampled:
     A registry in front of a sample.
 
     :cvar type: the entry point's name.
+    :cvar factory: the class, for as long as no entry point leads to it.
     """
 
     type: str
+    factory: Any = None
 
     def sample(self) -> Sample:
         """The upstream that the promises are tried with."""
         raise NotImplementedError
 
     def links(self, ask: Ask, body: bytes) -> Iterable[str]:
-        """The links in an answered document that a client would follow, as they stand there."""
-        raise NotImplementedError
+        """The links in an answered document that a client would follow, as they stand there; none unless overridden."""
+        del ask, body
+        return ()
 
     def behind(self, sample: Sample) -> IRegistry:
         """The registry of another cache, whose upstream is this one's mount at ``BASE``."""
@@ -86,7 +89,8 @@ class Sampled:
 
     def registry(self, sample: Sample, url: str = "") -> IRegistry:
         """The registry in front of the sample."""
-        return make(RegistryOptions(name=self.type, type=self.type, url=url or sample.url, **sample.options))
+        options = RegistryOptions(name=self.type, type=self.type, url=url or sample.url, **sample.options)
+        return make(options, self.factory)
 
     def kit(self, sample: Sample) -> Kit:
         """A cache, empty, and the sample behind it."""
@@ -133,6 +137,6 @@ class Sampled:
 
     def _behind_an_empty_one(self, sample: Sample) -> Kit:
         options = RegistryOptions(name=self.type, type=self.type, url="https://empty.test/", **sample.options)
-        kit = make_cache(make(options.followed_by(sample.url)))
+        kit = make_cache(make(options.followed_by(sample.url), self.factory))
         kit.upstream.pages.update(sample.pages)
         return kit

@@ -1,0 +1,102 @@
+"""
+The facts of a document in their stored form, out of which one is found without reading the others.
+
+An archive's index names sixty thousand files: to decode all of them takes the reactor half a second, to find one among
+their sorted keys some microseconds.
+"""
+
+from __future__ import annotations
+
+import struct
+from bisect import bisect_left
+from collections.abc import Iterator, Mapping
+
+import msgspec
+
+from regcache.http.messages import Digest
+from regcache.routes import Document, Fact
+
+__all__ = ["FACTS_FORMAT", "PackedFact", "decode_facts", "encode_facts", "unpacked"]
+
+#: A fact as it is stored: its URL, its digests, its size, and its proof's key, URL and Accept.
+PackedFact = tuple[str, list[tuple[str, str]], int | None, tuple[str, str, str] | None]
+#: Raised with every change of the stored form, so that what was stored in another is not misread.
+FACTS_FORMAT = 3
+
+_NUMBER = struct.Struct("<I")
+_FACT: msgspec.msgpack.Decoder[PackedFact] = msgspec.msgpack.Decoder(PackedFact)
+
+
+class _Table(Mapping[str, PackedFact]):
+    """
+    The stored form: how many there are, where each begins and the last ends, and then, in the order of the keys' bytes,
+    each as the length of its key, the key, and its MessagePack.
+    """
+
+    def __init__(self, stored: bytes) -> None:
+        self._stored = stored
+        self._number = self._at(0)
+
+    def _at(self, place: int) -> int:
+        number: int = _NUMBER.unpack_from(self._stored, place)[0]
+        return number
+
+    def _where(self, index: int) -> tuple[int, int, int]:
+        """Where the key begins, where it ends, and where its fact ends."""
+        start, stop = self._at(_NUMBER.size * (index + 1)), self._at(_NUMBER.size * (index + 2))
+        key = start + _NUMBER.size
+        return key, key + self._at(start), stop
+
+    def _key(self, index: int) -> bytes:
+        start, stop, _ = self._where(index)
+        return self._stored[start:stop]
+
+    def __getitem__(self, key: str) -> PackedFact:
+        wanted = key.encode("utf-8", "surrogatepass")
+        index = bisect_left(range(self._number), wanted, key=self._key)
+        if index == self._number or self._key(index) != wanted:
+            raise KeyError(key)
+        _, start, stop = self._where(index)
+        return _FACT.decode(self._stored[start:stop])
+
+    def __iter__(self) -> Iterator[str]:
+        return (self._key(index).decode() for index in range(self._number))
+
+    def __len__(self) -> int:
+        return self._number
+
+
+def encode_facts(facts: Mapping[str, Fact]) -> bytes:
+    """
+    Facts by artifact key, to be stored.
+
+    :raises UnicodeEncodeError: for a key that is no text.
+    """
+    found = sorted((key.encode(), msgspec.msgpack.encode(_packed(fact))) for key, fact in facts.items())
+    pieces = [_NUMBER.pack(len(key)) + key + fact for key, fact in found]
+    at = _NUMBER.size * (len(pieces) + 2)
+    numbers = [len(pieces), at]
+    for piece in pieces:
+        at += len(piece)
+        numbers.append(at)
+    return struct.pack(f"<{len(numbers)}I", *numbers) + b"".join(pieces)
+
+
+def decode_facts(stored: bytes) -> Mapping[str, PackedFact]:
+    """Facts by artifact key, as stored. Looking one up reads no other."""
+    return _Table(stored)
+
+
+def _packed(fact: Fact) -> PackedFact:
+    proof = None if fact.proof is None else (fact.proof.key, fact.proof.url, fact.proof.accept)
+    return fact.url, [(digest.algorithm, digest.value) for digest in fact.digests], fact.size, proof
+
+
+def unpacked(fact: PackedFact) -> Fact:
+    """A fact from its stored form."""
+    url, digests, size, proof = fact
+    told = None
+    if proof is not None:
+        key, there, accept = proof
+        told = Document(key=key, url=there, accept=accept, representation="", content_type="")
+    return Fact(url=url, digests=tuple(Digest(*pair) for pair in digests), size=size, proof=told)

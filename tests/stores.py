@@ -1,0 +1,93 @@
+"""Stores without a reactor: what their threads would do is done at once, in the order in which a test says."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from attrs import evolve
+from twisted.logger import ILogObserver, LogEvent, formatEvent, globalLogPublisher
+from zope.interface import implementer
+
+from regcache.http.messages import Kind, Stored
+from regcache.store.blobs import blob_path
+from regcache.store.disk import DiskStore
+from regcache.store.writer import Commit, Writer
+
+__all__ = ["blob", "entry", "let_go", "logged", "opened", "put", "rows", "writer_of"]
+
+
+def opened(directory: Path, **more: Any) -> DiskStore:
+    """A store that has taken its directory."""
+    store = DiskStore(directory, reactor=None, **more)
+    store.open_directory()
+    return store
+
+
+def let_go(store: DiskStore) -> None:
+    """As a process that ends would."""
+    hold = store._hold
+    for one in (hold.reader, hold.writer.index.connection if hold.writer is not None else None):
+        if one is not None:
+            one.close()
+    hold._directory.let_go()
+
+
+def writer_of(store: DiskStore) -> Writer:
+    """The writer; there is one."""
+    assert store._hold.writer is not None
+    return store._hold.writer
+
+
+def entry(key: str, body: bytes, **more: Any) -> Stored:
+    """An artifact that was found good."""
+    digest = hashlib.sha256(body).hexdigest()
+    made = Stored(
+        key=key,
+        registry="npm",
+        kind=Kind.ARTIFACT,
+        digest=digest,
+        size=len(body),
+        verified=True,
+        stored_at=1000.0,
+        validated_at=1000.0,
+    )
+    return evolve(made, **more)
+
+
+def put(store: DiskStore, key: str, body: bytes, **more: Any) -> Stored:
+    """Commit a body, now; its entry."""
+    made = entry(key, body, **more)
+    outcome = writer_of(store).commit([Commit(store._new_path(), made, body)])
+    assert outcome.failed == [None]
+    return made
+
+
+def blob(directory: Path, body: bytes) -> Path:
+    """Where a body lies."""
+    return blob_path(directory / "blobs", hashlib.sha256(body).hexdigest())
+
+
+def rows(store: DiskStore) -> dict[str, tuple[str, int]]:
+    """The digest and size of every entry, by key."""
+    found = writer_of(store).index.connection.execute("SELECT key, digest, size FROM entries")
+    return {key: (digest, size) for key, digest, size in found}
+
+
+@contextlib.contextmanager
+def logged() -> Iterator[list[str]]:
+    """The lines that are logged meanwhile."""
+    lines: list[str] = []
+
+    @implementer(ILogObserver)
+    def note(event: LogEvent) -> None:
+        lines.append(formatEvent(event))
+
+    globalLogPublisher.addObserver(note)
+    try:
+        yield lines
+    finally:
+        globalLogPublisher.removeObserver(note)
