@@ -66,8 +66,8 @@ class CacheService(Service):
     :ivar outward: what asks the registries.
     """
 
-    def __init__(self, reactor: Any, config: Config) -> None:
-        self._config = config
+    def __init__(self, reactor: Any, config: Config, now: Callable[[], float] = time.time) -> None:
+        self._config, self._now = config, now
         self._threads = ThreadPool(0, 4, "regcache-work")
         made = {one.name: registries.make(marked(one, config)) for one in config.registries}
         served = [one.options for one in made.values()]
@@ -80,7 +80,7 @@ class CacheService(Service):
             max_size=config.max_size,
             min_free=config.min_free,
             scrub=config.scrub,
-            now=time.time,
+            now=now,
         )
         token = f"regcache-{secrets.token_hex(6)}"
         self.house = House(
@@ -90,7 +90,7 @@ class CacheService(Service):
             access=Access(config),
             door=Door(config.auth, served, reactor, self._in_thread, secrets.token_bytes(32)),
             clock=reactor,
-            now=time.time,
+            now=now,
             running=lambda: bool(self.running),
             log=AccessLog(reactor, config.access_log, config.access_log_hits, self._in_thread),
             token=token,
@@ -106,7 +106,7 @@ class CacheService(Service):
             upstream=self.outward.upstream,
             deriver=self._deriver,
             clock=self._reactor,
-            now=time.time,
+            now=self._now,
             rules=Rules(
                 ttl=config.ttl,
                 refresh_after=config.refresh_after,
@@ -266,13 +266,14 @@ class Parts:
         return RegCacheResource(house, name or "")
 
 
-def build(reactor: Any, config: Config) -> Parts:
+def build(reactor: Any, config: Config, now: Callable[[], float] = time.time) -> Parts:
     """
     The parts of a cache; nothing is opened or started yet.
 
+    :param now: the wall clock, in seconds, by which entries age.
     :raises regcache.errors.ConfigError: if a registry's options are wrong.
     """
-    return Parts(CacheService(reactor, config))
+    return Parts(CacheService(reactor, config, now))
 
 
 def _completed(endpoint: str) -> str:

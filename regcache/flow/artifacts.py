@@ -45,6 +45,8 @@ _log = Log()
 #: A range that begins further ahead of what has arrived is fetched by a request of its own.
 _AHEAD = 8 << 20
 _MOST_SERVED = 2_000
+#: Seconds after which what could not be proven is asked for again, where there is an index that may prove it.
+_UNPROVEN = 60.0
 _FOREVER = "public, max-age=31536000, immutable"
 
 
@@ -79,7 +81,12 @@ class Artifacts:
         if stored is not None and stored.kind is not Kind.ARTIFACT:
             stored = None
         # What nothing has vouched for may be anything, and is asked for again like an index.
-        mutable = route.mutable or (stored is not None and not stored.verified)
+        unproven = stored is not None and not stored.verified
+        mutable = route.mutable or unproven
+        if unproven and (route.indexes or route.proof is not None):
+            # Its index may only have been away for a moment.
+            usual = rules.refresh_after
+            rules = evolve(rules, refresh_after=_UNPROVEN if usual is None else min(usual, _UNPROVEN))
         decision, probing = weigh(context, stored, rules, key, route.url, mutable=mutable)
         if probing:
             self._filling.fill(registry, route, stored)
@@ -278,6 +285,9 @@ class Artifacts:
             except TimeoutError:
                 if not transfer.head.known:
                     raise UpstreamTimeout(f"{origin_of(route.url)} is slow; the fetch goes on, ask again.") from None
+            if request.method != "HEAD":
+                # Before its first byte a client can still be told what went wrong.
+                await transfer.readable.wait()
             while not (request.chunked or transfer.total is not None or transfer.error is not None):
                 await transfer.moved()
             if transfer.error is not None and (transfer.mark == 0 or not request.chunked):

@@ -264,13 +264,24 @@ class _Work:
         await self._complete(answer, hashing, partial, fact)
         digests = hashing.digests()
         try:
-            return accept(self._route, fact, size, digests, answer, self._stored)
+            return self._certain(accept(self._route, fact, size, digests, answer, self._stored), answer)
         except DigestMismatch:
             # Where a file can be published anew, the index that is stored may be older than what came.
             newer = await self._proofs.asked_again(self._registry, self._route)
             if newer is None or newer == fact or not newer.digests:
                 raise
-            return accept(self._route, newer, size, digests, answer, self._stored)
+            return self._certain(accept(self._route, newer, size, digests, answer, self._stored), answer)
+
+    def _certain(self, proven: bool, answer: Answer) -> bool:
+        """
+        Whether it is proven; what is not, and may have been cut as well, is no answer where something could vouch.
+
+        :raises regcache.errors.CutShort: if there is an index, which has only to be asked again.
+        """
+        vouched = self._route.indexes or self._route.proof is not None
+        if vouched and not proven and not self._transfer.certain:
+            raise CutShort(f"{answer.url} came without a length, and with nothing that vouches for it.")
+        return proven
 
     async def _complete(self, answer: Answer, hashing: Hashing, partial: IPartial | None, fact: Fact | None) -> None:
         """

@@ -170,12 +170,14 @@ def accept(
         return True
     if answer.coding:
         raise CutShort(f"It came in the content coding {answer.coding!r}, which was not asked for.")
-    elsewhere = bool(route.content_type) or (stored is not None and not _is_html(stored.headers))
-    if elsewhere and _is_html(answer.headers):
-        # A login or an error, with 200 and in place of a package.
+    # A login or an error, with 200 and in place of a package.
+    elsewhere = bool(route.content_type) or (stored is not None and _kind(stored.headers) != "text/html")
+    if elsewhere and _kind(answer.headers) == "text/html":
         raise BadDocument(f"{answer.url} came as a web page.")
+    if route.content_type and "json" not in route.content_type and _kind(answer.headers) == "application/json":
+        raise BadDocument(f"{answer.url} came as JSON.")
     return False
 
 
-def _is_html(headers: Headers) -> bool:
-    return headers.get("content-type").partition(";")[0].strip().lower() == "text/html"
+def _kind(headers: Headers) -> str:
+    return headers.get("content-type").partition(";")[0].strip().lower()

@@ -117,6 +117,11 @@ class Transfer:
         """Whether a new reader can still have the whole body."""
         return not self.relaying and self.error is None
 
+    @property
+    def certain(self) -> bool:
+        """Whether the framing said that all has come: where a closed connection is the end, it may be a cut."""
+        return self._ended is not None and self._ended[1]
+
     # The owner's side.
 
     def begin(
