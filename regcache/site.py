@@ -133,6 +133,9 @@ class _Channel(HTTPChannel):
             super().timeoutConnection()  # type: ignore[no-untyped-call]
 
     def lineReceived(self, line: bytes) -> None:
+        if line[:1] in (b" ", b"\t"):
+            # To some it goes on with the field before, to others it is one of its own (RFC 9112 section 5.2).
+            self.refuse(BadRequest("A line of its head begins with a blank."))
         if not self.refused:
             super().lineReceived(line)  # type: ignore[no-untyped-call]
 
@@ -174,9 +177,13 @@ class _Channel(HTTPChannel):
             self.loseConnection()  # type: ignore[no-untyped-call]
 
     def headerReceived(self, line: bytes) -> bool:
-        name, _, value = line.partition(b":")
-        if name.strip().lower() == b"content-length" and len(value.strip()) > _LONGEST_LENGTH:
+        name, _, value = (part.strip().lower() for part in line.partition(b":"))
+        if name == b"content-length" and len(value) > _LONGEST_LENGTH:
             self.refuse(BadRequest("Its Content-Length is no length."))
+            return False
+        if name == b"transfer-encoding" and (value != b"chunked" or self.requests[-1].requestHeaders.hasHeader(name)):
+            # Whoever reads another end of the body sees another request behind it (RFC 9112 section 6.1).
+            self.refuse(BadRequest("Its Transfer-Encoding is not chunked, once."))
             return False
         return bool(super().headerReceived(line))  # type: ignore[no-untyped-call]
 

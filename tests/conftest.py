@@ -12,6 +12,8 @@ from tests.origin import Origin
 from tests.service import Running
 
 settings.register_profile("regcache", deadline=None, max_examples=60)
+#: For a long search, with ``--hypothesis-profile=long``.
+settings.register_profile("long", deadline=None, max_examples=4000)
 settings.load_profile("regcache")
 
 
