@@ -123,6 +123,7 @@ OPTIONS = (
         "The host names it answers under, or *. Default: loopback names, the machine's name and public-url's host.",
     ),
     Option("public-url", values.optional_url, "", "The URL by which clients reach it, if not the one they ask for."),
+    Option("max-connections", values.count, "", "Clients' connections; of one address half. Default: by descriptors."),
     Option("offline", values.truth, "no", "Never contact a registry; what is not stored is answered 504.", flag=True),
     Option("upstream-ca", values.certificates, "", "A PEM file of certificates to trust beside the system's."),
     Option(
@@ -174,6 +175,7 @@ class Config:
     trust_proxy: tuple[Network, ...] = ()
     hosts: tuple[str, ...] = ()
     public_url: str = ""
+    max_connections: int = 0
     offline: bool = False
     upstream_ca: str = ""
     strict_links: bool = False

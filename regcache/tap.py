@@ -36,8 +36,10 @@ from regcache.flow.connections import Connections
 from regcache.flow.context import Context
 from regcache.flow.derive import ProcessDeriver
 from regcache.flow.upstream import Upstream
+from regcache.gate import Gate
 from regcache.http.messages import Headers
 from regcache.http.policy import Rules
+from regcache.limits import Limits
 from regcache.logs import Log
 from regcache.options import Options, check_endpoint, stop, tell
 from regcache.site import CacheSite
@@ -51,8 +53,6 @@ _PORT = 8650
 _BACKLOG = 1024
 #: What a machine says that does not have an address.
 _ABSENT = frozenset({errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT})
-#: Descriptors for bodies, the index, the helpers and the registries.
-_RESERVED = 512
 
 
 @implementer(IService)
@@ -61,7 +61,7 @@ class CacheService(Service):
     The cache without its ports: takes the directory at start, lets it go at stop.
 
     :raises regcache.errors.ConfigError: if a registry's options are wrong; from ``startService``, if the directory
-        cannot be used.
+        cannot be used, or there are not descriptors enough.
     :ivar house: what the resources share.
     """
 
@@ -111,6 +111,7 @@ class CacheService(Service):
             max_file_size=config.max_file_size,
             revalidate_on_request=config.client_no_cache == "revalidate",
             in_thread=self._in_thread,
+            limits=Limits.of(resource.getrlimit(resource.RLIMIT_NOFILE)[0], config.max_connections),
         )
 
     def hurry(self) -> None:
@@ -152,6 +153,7 @@ class _Ports(Service):
         self._reactor, self._config, self._parts, self._say = reactor, config, parts, say
         self._ports: list[Any] = []
         self._sites: list[CacheSite] = []
+        self._gate = Gate(reactor, parts.service.house.cache.context.limits, config.trust_proxy)
 
     def listen(self) -> None:
         """
@@ -169,7 +171,7 @@ class _Ports(Service):
                 raise ConfigError(f"{told}; choose another with --listen, or end what uses it.")
 
     def _open(self, one: Listen) -> Exception | None:
-        site = CacheSite(self._parts.resource(one.registry), self._reactor, _most_connections())
+        site = CacheSite(self._parts.resource(one.registry), self._reactor, self._gate)
         outcome: list[Any] = []
         check_endpoint(one.endpoint)
         try:
@@ -297,12 +299,6 @@ def _mistaken(port: Any) -> ValueError | None:
     return ValueError(f"the socket is one of domain={found.name.removeprefix('AF_')}")
 
 
-def _most_connections() -> int:
-    """How many connections a port may hold, so that descriptors are left for bodies and for the registries."""
-    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return max(soft - _RESERVED, soft // 2)
-
-
 def _raise_descriptor_limit() -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != hard:
@@ -368,7 +364,10 @@ def makeService(options: Options) -> MultiService:
         setattr(reactor, "seconds", time.monotonic)  # noqa: B010
     config = options.config
     _raise_descriptor_limit()
-    parts = build(reactor, config)
+    try:
+        parts = build(reactor, config)
+    except ConfigError as error:
+        stop(error)
     reactor.addSystemEventTrigger("before", "shutdown", _heed_impatience, reactor, parts.service)
     return _Started(parts, _Ports(reactor, config, parts, _print))
 

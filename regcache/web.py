@@ -36,6 +36,7 @@ from regcache.flow.reply import How, Reply, cache_status
 from regcache.flow.sending import Sender, abort_client
 from regcache.flow.upstream import origin_of
 from regcache.flow.waiting import Outcome
+from regcache.gate import admit
 from regcache.http.fields import format_date
 from regcache.http.messages import Headers, RequestHead
 from regcache.interfaces import IRegistry
@@ -76,6 +77,10 @@ class House:
     def entered(self, exchange: _Exchange) -> None:
         """A request came."""
         self._exchanges.add(exchange)
+
+    def admit(self, address: str) -> None:
+        """See that one more request from there can be answered: TooBusy, if not."""
+        admit(self.cache.context.limits, [one.peer.address for one in self._exchanges], address)
 
     def left(self, exchange: _Exchange) -> None:
         """A request is over."""
@@ -185,7 +190,7 @@ class _Exchange:
         self._working: Deferred[None] | None = None
         self._sender: Sender | None = None
         self._registry: IRegistry | None = None
-        self._peer = Peer("", False)
+        self.peer = Peer("", False)
         self._head_only = request.method == b"HEAD"
 
     def start(self) -> None:
@@ -214,8 +219,8 @@ class _Exchange:
         name, rest = (self._only, path) if self._only else _split(path)
         # Whoever is refused is told so in its own format.
         self._registry = house.registries.get(name)
-        self._peer = house.access.peer(getattr(request.client, "host", None) or "", headers)
-        reached = house.access.host(headers, self._peer, request.isSecure(), _local(request), named)
+        self.peer = house.access.peer(getattr(request.client, "host", None) or "", headers)
+        reached = house.access.host(headers, self.peer, request.isSecure(), _local(request), named)
         if not house.running():
             raise NotStarted("Try again shortly.")
         if house.token in headers.get("via"):
@@ -250,6 +255,7 @@ class _Exchange:
             body=b"" if request.content is None else request.content.read(),
             chunked=request.clientproto == b"HTTP/1.1",
         )
+        house.admit(self.peer.address)
         return await house.cache.answer(registry, head)
 
     def _only_read(self) -> None:
@@ -308,7 +314,7 @@ class _Exchange:
         request = self._request
         line = Line(
             when=self._house.now(),
-            client=self._peer.address,
+            client=self.peer.address,
             method=request.method.decode("latin-1"),
             target=request.uri.decode("latin-1"),
             status=reply.status,

@@ -18,6 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.internet.testing import StringTransport
 
+from regcache.config import OPTIONS, load
 from regcache.errors import BadDocument, ConfigError, RegCacheError
 from regcache.flow.dirhash import mod_h1, zip_h1
 from regcache.flow.exchange import Connection, place_of, written
@@ -31,11 +32,50 @@ from tests.wire import nothing_logged, sample_of
 
 #: What a mutation puts into a document.
 TOKENS = (
-    *(b"", b"\0", b"\xff", b"\xed\xa0\x80", b"\n", b"\r\nX-Evil: 1", b'"', b"<", b">", b"&#0;", b"&lol;", b"]]>", b"\\u0000"),
-    *(b"null", b"true", b"-1", b"1e999", b"NaN", b"9" * 5000, b"{}", b"[]", b'""', b'"\\ud800"', b"[" * 5000, b"{" * 5000),
-    *(b"http://evil.test/x", b"//evil.test/x", b"javascript:x", b"file:///etc/passwd", b"http://[::1", b"http://a:b@c/"),
+    *(
+        b"",
+        b"\0",
+        b"\xff",
+        b"\xed\xa0\x80",
+        b"\n",
+        b"\r\nX-Evil: 1",
+        b'"',
+        b"<",
+        b">",
+        b"&#0;",
+        b"&lol;",
+        b"]]>",
+        b"\\u0000",
+    ),
+    *(
+        b"null",
+        b"true",
+        b"-1",
+        b"1e999",
+        b"NaN",
+        b"9" * 5000,
+        b"{}",
+        b"[]",
+        b'""',
+        b'"\\ud800"',
+        b"[" * 5000,
+        b"{" * 5000,
+    ),
+    *(
+        b"http://evil.test/x",
+        b"//evil.test/x",
+        b"javascript:x",
+        b"file:///etc/passwd",
+        b"http://[::1",
+        b"http://a:b@c/",
+    ),
     *(b"../../../etc/passwd", b"%2e%2e/", b"%00", b"%", b" ", b"sha256=zz", b"#", b"?", b"\x04\x08", b"\x1f\x8b"),
-    *(b'<!DOCTYPE x [<!ENTITY a "aaaaaaaaaa">]>', b'<!ENTITY b SYSTEM "file:///etc/passwd">', b"<a href=", b"<base href=//evil.test/>"),
+    *(
+        b'<!DOCTYPE x [<!ENTITY a "aaaaaaaaaa">]>',
+        b'<!ENTITY b SYSTEM "file:///etc/passwd">',
+        b"<a href=",
+        b"<base href=//evil.test/>",
+    ),
     *(b"---\n", b"---", b",", b":", b"|", b"@", b"-", b"=", b"\t", b"a" * 3000),
 )
 
@@ -104,7 +144,7 @@ def hold(registry: IRegistry, route: Document, source: Source) -> None:
         assert isinstance(made, bytes)
 
 
-@pytest.mark.parametrize(("name", "path"), documents())
+@pytest.mark.parametrize(("name", "path"), list(documents()))
 @given(st.data())
 def test_documents(name: str, path: str, data: st.DataObject) -> None:
     """A document that is spoilt anywhere is read, or refused as what it is: nothing else comes of it."""
@@ -131,6 +171,7 @@ def test_routes(name: str, data: st.DataObject) -> None:
     path, _, query = data.draw(st.one_of(mutated(path), st.binary(max_size=30))).partition(b"?")
     hosts = {urlsplit(sample.url).netloc, *sample.hosts}
     method = data.draw(st.sampled_from(["GET", "HEAD", "POST", "PUT"]))
+    refused: list[int] = []
     try:
         head = RequestHead(
             method=method,
@@ -142,7 +183,9 @@ def test_routes(name: str, data: st.DataObject) -> None:
         )
         route = registry.route(head)
     except RegCacheError as error:
-        assert 400 <= error.status < 500
+        refused.append(error.status)
+    if refused:
+        assert 400 <= refused[0] < 500
         return
     for url in contract._reached(route):
         assert urlsplit(url).netloc in hosts
@@ -155,19 +198,18 @@ def test_routes(name: str, data: st.DataObject) -> None:
 
 
 TEXT = st.text(st.characters(max_codepoint=255), max_size=60)
-FIELD = st.one_of(
-    TEXT,
-    st.lists(
-        st.sampled_from(
-            [
-                *('"', "\\", ",", ";", "=", "W/", "*", "q=", "1", "0.5", "-", "bytes", "=", "/", " ", "\t", "gzip", "max-age"),
-                *("Mon, ", "01 Jan 2024 ", "00:00:00", " GMT", "+9999", "-2400", "9" * 40, "inf", "nan", "sha-256", ":", "\xff"),
-                *("Feb", "30", "24:60:61", "0", "Sunday", "99", "text/html", "application/*", "sha256-", "AAAA", "\x00"),
-            ]
-        ),
-        max_size=9,
-    ).map("".join),
+
+
+def pieces(text: str) -> list[str]:
+    """What stands between bars."""
+    return text.split("|")
+
+
+FIELD_PIECES = pieces(
+    '"|\\|,|;|=|W/|*|q=|1|0.5|-|bytes|=|/| |\t|gzip|max-age|Mon, |01 Jan 2024 |00:00:00| GMT|+9999|-2400|inf|nan|Feb|30'
+    "|24:60:61|0|Sunday|99|text/html|application/*|sha256-|sha-256|:|\xff|AAAA|\x00|" + "9" * 40
 )
+FIELD = st.one_of(TEXT, st.lists(st.sampled_from(FIELD_PIECES), max_size=9).map("".join))
 
 
 @given(FIELD)
@@ -203,35 +245,26 @@ def test_conditions(asked: dict[str, str], size: int | None) -> None:
 # Settings.
 
 
-OPTION = st.one_of(
-    TEXT,
-    st.text(max_size=20),
-    st.lists(
-        st.sampled_from(
-            [
-                *("npm", "pypi", "=", "+", ",", "generic", "http://", "https://", "host", ":", "/", "@", "[", "]", "::1", "%"),
-                *("10.0.0.0", "/8", "/99", "tcp", "unix", "8650", "99999", "1", "d", "ms", "G", "9" * 400, "off", "-", "\0"),
-                *("~", "~nobody", "..", "\n", "*", ".", "?", "#", "\\", " ", "\ud800", "e", "ſ", "K", "systemd:", "ssl:"),
-            ]
-        ),
-        max_size=7,
-    ).map("".join),
+OPTION_PIECES = pieces(
+    "npm|pypi|=|+|,|generic|http://|https://|host|:|/|@|[|]|::1|%|10.0.0.0|/8|/99|tcp|unix|8650|99999|1|d|ms|G|off|-|\0|~"
+    "|~nobody|..|\n|*|.|?|#|\\| |\ud800|e|\u017f|\u212a|systemd:|ssl:|" + "9" * 400
 )
+OPTION = st.one_of(TEXT, st.text(max_size=20), st.lists(st.sampled_from(OPTION_PIECES), max_size=7).map("".join))
 
 
 def configured(options: dict[str, Any], environ: dict[str, str]) -> None:
     """Load it as the program does; every complaint is one line."""
-    from regcache.config import load
-
+    complaint = ""
     try:
         config = load(options, {"HOME": "/home/someone", **environ}, lambda kind: factory(kind).option_names)
         for one in config.registries:
             make(one)
     except ConfigError as error:
-        assert error.detail.isprintable()
+        complaint = error.detail
+    assert not complaint or complaint.isprintable()
 
 
-@given(st.sampled_from([option.name for option in __import__("regcache.config").config.OPTIONS]), OPTION)
+@given(st.sampled_from([option.name for option in OPTIONS]), OPTION)
 def test_options(name: str, text: str) -> None:
     """Any text for any option, on the command line or in the environment, is taken or complained of in one line."""
     configured({name: [text] if name == "listen" else text}, {})
@@ -240,10 +273,22 @@ def test_options(name: str, text: str) -> None:
         configured({}, {f"REGCACHE_{name.replace('-', '_').upper()}": text})
 
 
-TOML = b"""ttl = "1d"\nallow = ["10.0.0.0/8"]\nregistries = ["npm", "pypi"]\nlisten = ["tcp:1", "npm@unix:/x"]\noffline = false
-[registries.npm]\nurl = ["https://a/", "https://b/"]\nttl = 5\n[registries.go]\nsumdb = "off"\n[registries.maven]
-names = ["a*"]\nrefresh-after = "off"\n[registries.own]\ntype = "generic"\nurl = "http://host/"\nartifact-hosts = ["x"]\n"""
-LITERALS = (b"{a = 1}", b"[[1]]", b"1979-05-27T07:32:00Z", b"nan", b"inf", b"0x1F", b"[[registries]]", b"'''", b"\\u0000", b"true")
+TOML = b"""ttl = "1d"\nallow = ["10.0.0.0/8"]\nregistries = ["npm", "pypi"]\nlisten = ["tcp:1", "npm@unix:/x"]
+offline = false\n[registries.npm]\nurl = ["https://a/", "https://b/"]\nttl = 5\n[registries.go]\nsumdb = "off"
+[registries.maven]\nnames = ["a*"]\nrefresh-after = "off"
+[registries.own]\ntype = "generic"\nurl = "http://host/"\nartifact-hosts = ["x"]\n"""
+LITERALS = (
+    b"{a = 1}",
+    b"[[1]]",
+    b"1979-05-27T07:32:00Z",
+    b"nan",
+    b"inf",
+    b"0x1F",
+    b"[[registries]]",
+    b"'''",
+    b"\\u0000",
+    b"true",
+)
 
 
 @given(st.data())
@@ -251,8 +296,10 @@ def test_toml(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> 
     """A configuration that is spoilt anywhere is taken, or complained of in one line."""
     body = data.draw(st.one_of(mutated(TOML), st.binary(max_size=40)))
     if data.draw(st.booleans()):
-        at = data.draw(st.sampled_from([place for place in range(len(body) + 1) if body[place - 2 : place] == b"= "] or [0]))
-        body = body[:at] + data.draw(st.sampled_from(LITERALS)) + body[at:].partition(b"\n")[1] + body[at:].partition(b"\n")[2]
+        places = [place for place in range(len(body) + 1) if body[place - 2 : place] == b"= "]
+        at = data.draw(st.sampled_from(places or [0]))
+        _, newline, rest = body[at:].partition(b"\n")
+        body = body[:at] + data.draw(st.sampled_from(LITERALS)) + newline + rest
     path = tmp_path_factory.getbasetemp() / "hostile.toml"
     path.write_bytes(body)
     configured({"config": str(path)}, {})
@@ -272,7 +319,7 @@ class Owner:
 
     def keep(self, connection: Connection) -> bool:
         """It is not wanted again."""
-        return False
+        return connection is None
 
 
 class Receiver:
@@ -285,6 +332,7 @@ class Receiver:
         self.size += len(data)
 
     def ended(self, error: object, certain: bool) -> None:
+        assert error is None or not certain
         self.ends += 1
 
 
@@ -296,6 +344,9 @@ class Socket(StringTransport):
 
     def abortConnection(self) -> None:
         self.disconnecting = True
+
+
+new_socket: Any = Socket
 
 
 HEADS = (
@@ -311,7 +362,8 @@ HEADS = (
 def test_upstream_responses(data: st.DataObject, raw: bytes, method: str) -> None:
     """Any bytes from an upstream, in any pieces, are a response or an error of the upstream's, told once."""
     raw = data.draw(st.one_of(mutated(raw), st.binary(max_size=60)))
-    connection, transport = Connection(("http", "host", 80), Owner()), Socket()
+    connection: Any = Connection(("http", "host", 80), Owner())
+    transport: Any = new_socket()
     outcome: list[Any] = []
     receiver = Receiver()
     with nothing_logged():

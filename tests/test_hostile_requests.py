@@ -15,7 +15,14 @@ HOST = b"Host: localhost\r\n"
 #: What is asked for behind a request of which the end can be read in two ways.
 SMUGGLED = b"GET /generic/smuggled HTTP/1.1\r\n" + HOST + b"\r\n"
 #: What would become a field of its own if it were let through.
-EVIL = (b"\r\nX-Evil: 1", b"\nX-Evil: 1", b"\rX-Evil: 1", b"%0d%0aX-Evil:%201", b"%0aX-Evil:1", b"\xe5\x98\x8a\xe5\x98\x8dX-Evil: 1")
+EVIL = (
+    b"\r\nX-Evil: 1",
+    b"\nX-Evil: 1",
+    b"\rX-Evil: 1",
+    b"%0d%0aX-Evil:%201",
+    b"%0aX-Evil:1",
+    b"\xe5\x98\x8a\xe5\x98\x8dX-Evil: 1",
+)
 
 
 @pytest.fixture(scope="module")
@@ -170,7 +177,12 @@ def test_fields(wire: Wire, method: bytes, path: bytes, fields: list[bytes], bod
     ends(answers(wire.send(raw), method == b"HEAD"))
 
 
-@given(st.lists(st.one_of(st.binary(max_size=20), FIELDS, PIECES, st.sampled_from([b"\r\n", b"\n", b"\r", *METHODS, SMUGGLED])), max_size=8))
+@given(
+    st.lists(
+        st.one_of(st.binary(max_size=20), FIELDS, PIECES, st.sampled_from([b"\r\n", b"\n", b"\r", *METHODS, SMUGGLED])),
+        max_size=8,
+    )
+)
 def test_rubbish(wire: Wire, pieces: list[bytes]) -> None:
     """What is no request at all, in any pieces."""
     ends(answers(wire.send(*pieces)))
@@ -189,16 +201,31 @@ def test_byte_by_byte(wire: Wire, target: bytes) -> None:
     "target",
     [
         *(b"http://localhost/generic/a", b"HTTP://LOCALHOST/generic/a", b"http://localhost", b"http:///generic/a"),
-        *(b"https://localhost:8650/-/health", b"http://evil.test/generic/a", b"//evil.test/generic/a", b"evil.test:443"),
+        *(
+            b"https://localhost:8650/-/health",
+            b"http://evil.test/generic/a",
+            b"//evil.test/generic/a",
+            b"evil.test:443",
+        ),
         *(b"*", b"http://[::1/generic", b"http://localhost\\@evil.test/", b"ftp://localhost/", b"file:///etc/passwd"),
-        *(b"http://localhost#x", b"http://a:b@localhost/generic/a", b"http://localhost:0/", b"?", b"", b"x", b"/" * 8000),
+        *(
+            b"http://localhost#x",
+            b"http://a:b@localhost/generic/a",
+            b"http://localhost:0/",
+            b"?",
+            b"",
+            b"x",
+            b"/" * 8000,
+        ),
     ],
 )
 @pytest.mark.parametrize("method", [b"GET", b"CONNECT", b"OPTIONS", b"HEAD"])
 def test_forms_of_targets(wire: Wire, method: bytes, target: bytes) -> None:
     """Absolute-form, authority-form, asterisk-form and what is none of them: one answer, and nobody else is asked."""
     wire.kit.upstream.asked.clear()
-    found = answers(wire.send(method + b" " + target + b" HTTP/1.1\r\n" + HOST + b"Connection: close\r\n\r\n"), method == b"HEAD")
+    found = answers(
+        wire.send(method + b" " + target + b" HTTP/1.1\r\n" + HOST + b"Connection: close\r\n\r\n"), method == b"HEAD"
+    )
     ends(found)
     assert len(found) == 1
     assert not any("evil" in url for url in wire.asked)

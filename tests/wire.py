@@ -27,6 +27,7 @@ from regcache.flow.upstream import Upstream
 from regcache.http.messages import Headers
 from regcache.http.policy import Rules
 from regcache.interfaces import IRegistry
+from regcache.limits import Limits
 from regcache.registries import make, names
 from regcache.routes import RegistryOptions
 from regcache.site import CacheSite
@@ -171,22 +172,33 @@ class Wire:
         """Every URL that was asked for upstream."""
         return self.kit.upstream.urls()
 
-    def send(self, *pieces: bytes, address: str = "127.0.0.1") -> bytes:
+    def limit(self, limits: Limits) -> None:
+        """Let no more than that go on at the same time."""
+        self.house.cache.context.limits = limits
+        self.house.cache.context.upstream.limit(limits)
+
+    def connect(self, *pieces: bytes, address: str = "127.0.0.1") -> Any:
+        """The transport of a connection on which these pieces came."""
+        peer = IPv4Address("TCP", address, 50000)
+        channel: Any = self.site.buildProtocol(peer)
+        transport: Any = StringTransportWithDisconnection(peerAddress=peer)
+        transport.protocol = channel
+        channel.makeConnection(transport)
+        for piece in pieces:
+            if transport.connected:
+                channel.dataReceived(piece)
+        return transport
+
+    def send(self, *pieces: bytes) -> bytes:
         """
         What comes back on a connection on which these pieces come, until it is closed.
 
         One that is not closed when much more time has passed than any timer runs is a hang.
         """
-        peer = IPv4Address("TCP", address, 50000)
-        channel: Any = self.site.buildProtocol(peer)
-        transport = StringTransportWithDisconnection(peerAddress=peer)
-        setattr(transport, "protocol", channel)  # noqa: B010
-        channel.makeConnection(transport)
-        for piece in pieces:
-            if transport.connected:
-                channel.dataReceived(piece)
+        transport = self.connect(*pieces)
         for _ in range(8):
             self.kit.advance(50)
         assert not transport.connected, "the connection hangs"
         assert self.house.drained().called, "a request hangs"
-        return transport.value()
+        received: bytes = transport.value()
+        return received
