@@ -8,6 +8,7 @@ import json
 from typing import Any
 
 import pytest
+from attrs import evolve
 from hypothesis import given
 from hypothesis import strategies as st
 from twisted.internet.address import IPv4Address, UNIXAddress
@@ -190,10 +191,14 @@ def test_one_artifact_too_many() -> None:
 
 def test_who_waits_for_his_turn_too_long_is_told_so() -> None:
     """503 rather than that the registry were slow; the fetch goes on."""
-    made = kit()
-    asked = [made.ask(f"/files/{number}") for number in range(3)]
+    made = kit(evolve(FEW, transfers=9, waiting=9))
+    asked = [made.ask(f"/files/{number}") for number in range(6)]
     made.advance(15)
-    assert [error.status for error in outcomes(asked)] == [503, 503, 503]
+    assert [error.status for error in outcomes(asked)][2:5] == [503, 503, 503]
+    made.upstream.hangs = False
+    made.upstream.release()
+    made.advance(15)
+    assert made.get("/files/3")[0].how is How.HIT
 
 
 def test_what_is_stored_is_served_whatever_the_queues() -> None:
