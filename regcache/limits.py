@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from attrs import evolve, frozen
 
 from regcache.errors import ConfigError
@@ -37,6 +39,7 @@ class Limits:
     :ivar documents: index pages that come.
     :ivar waiting: requests to registries that wait for their turn.
     :ivar refusals: refused clients that are given time to read why.
+    :ivar shared: whether addresses tell clients apart, so that none may have it all.
     """
 
     connections: int = 0
@@ -46,9 +49,10 @@ class Limits:
     documents: int = 128
     waiting: int = 2048
     refusals: int = 128
+    shared: bool = True
 
     @classmethod
-    def of(cls, descriptors: int, connections: int = 0) -> Limits:
+    def of(cls, descriptors: int, connections: int = 0, shared: bool = True) -> Limits:
         """
         What a process may do that has so many descriptors.
 
@@ -56,7 +60,9 @@ class Limits:
         :raises regcache.errors.ConfigError: if there is no room for them.
         """
         spare = max(descriptors - RESERVED, 0)
-        parts = {name: min(max(spare // part, least), most) for name, (least, most, part) in _PARTS.items()}
+        parts: dict[str, Any] = {
+            name: min(max(spare // part, least), most) for name, (least, most, part) in _PARTS.items()
+        }
         room = spare - sum(parts[name] * cost for name, cost in _COSTS.items())
         if connections > room or room < _FEWEST_CONNECTIONS:
             wanted = connections or _FEWEST_CONNECTIONS
@@ -64,9 +70,9 @@ class Limits:
                 f"{wanted} connections are too many where a process may have {descriptors} descriptors, which leaves"
                 f" {max(room, 0)} for them: raise the limit (ulimit -n, LimitNOFILE=), or lower --max-connections."
             )
-        return evolve(cls(**parts), connections=connections or min(room, _MOST_CONNECTIONS))
+        most = connections or min(room, _MOST_CONNECTIONS)
+        return evolve(cls(shared=shared), connections=most, **parts)
 
-    @staticmethod
-    def share(most: int) -> int:
+    def share(self, most: int) -> int:
         """What one address may have of so many, so that nobody alone keeps all others out."""
-        return (most + 1) // 2
+        return (most + 1) // 2 if self.shared else most

@@ -51,6 +51,8 @@ __all__ = ["Options", "Parts", "build", "main", "makeService"]
 _log = Log()
 _PORT = 8650
 _BACKLOG = 1024
+#: Descriptors to reckon with where there is no limit.
+_ENOUGH = 1 << 20
 #: What a machine says that does not have an address.
 _ABSENT = frozenset({errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT})
 
@@ -111,7 +113,11 @@ class CacheService(Service):
             max_file_size=config.max_file_size,
             revalidate_on_request=config.client_no_cache == "revalidate",
             in_thread=self._in_thread,
-            limits=Limits.of(resource.getrlimit(resource.RLIMIT_NOFILE)[0], config.max_connections),
+            limits=Limits.of(
+                _descriptors(),
+                config.max_connections,
+                shared=not all(network.is_loopback for network in config.allow),
+            ),
         )
 
     def hurry(self) -> None:
@@ -297,6 +303,11 @@ def _mistaken(port: Any) -> ValueError | None:
     if found == port.socket.family:
         return None
     return ValueError(f"the socket is one of domain={found.name.removeprefix('AF_')}")
+
+
+def _descriptors() -> int:
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return _ENOUGH if soft == resource.RLIM_INFINITY else soft
 
 
 def _raise_descriptor_limit() -> None:

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import ast
 import hashlib
+import importlib
 import ipaddress
 import json
+import re
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -149,6 +155,13 @@ def test_one_request_too_many() -> None:
     assert answers(wire.connect(get % 1, address="127.0.0.3").value())[0].status == 404
 
 
+def test_where_all_clients_are_here() -> None:
+    """One address may have all that there is: it is everybody's."""
+    port = Port(evolve(FEW, shared=False))
+    taken = [port.connect("127.0.0.1") for _ in range(4)]
+    assert [one.value() for one in taken if one is not None] == [b""] * 4
+
+
 # Towards the registries.
 
 FILE = "http://registry.test/files/"
@@ -246,3 +259,62 @@ def test_queues_are_left_by_whoever_gives_up() -> None:
     second.result.release()
     assert sixth.called
     assert not queues.crowded("http://a", True)
+
+
+# The page.
+
+PAGE = Path(__file__).parent.parent / "docs" / "limits.md"
+UNITS = {"KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
+
+
+def rows() -> dict[str, float]:
+    """The page's numbers, by the name that each has in the code."""
+    found = re.findall(r"^\| [^|]+ \| ([0-9.,]+) ?(\w*) \| `([\w.]+)` \|$", PAGE.read_text("utf-8"), re.MULTILINE)
+    return {name: float(number.replace(",", "")) * UNITS.get(unit, 1) for number, unit, name in found}
+
+
+def value(name: str) -> Any:
+    """What the code says."""
+    parts = name.split(".") if name.startswith(("twisted.", "tests.")) else ["regcache", *name.split(".")]
+    found: Any = importlib.import_module(parts[0])
+    for at, part in enumerate(parts[1:], 2):
+        with suppress(ImportError):
+            importlib.import_module(".".join(parts[:at]))
+        found = getattr(found, part)
+    return found
+
+
+def bounds() -> Iterator[str]:
+    """Every number of the code whose name says that it is the most of something."""
+    package = PAGE.parent.parent / "regcache"
+    for path in sorted(package.rglob("*.py")):
+        module = ".".join(path.relative_to(package).with_suffix("").parts)
+        for node in ast.parse(path.read_text("utf-8")).body:
+            names = [one.id for one in ast.walk(node) if isinstance(one, ast.Name) and isinstance(one.ctx, ast.Store)]
+            for name in names if isinstance(node, ast.Assign) else ():
+                if re.match("_?(MOST|LONGEST)", name) and isinstance(value(f"{module}.{name}"), int | float):
+                    yield f"{module}.{name}"
+
+
+def test_the_page_has_the_numbers_of_the_code() -> None:
+    """Each as it is there."""
+    assert {name: value(name) for name in rows()} == rows()
+
+
+def test_the_page_has_every_bound() -> None:
+    """Whoever adds one adds a row."""
+    assert set(bounds()) - rows().keys() == set()
+
+
+def test_the_page_has_what_follows_from_descriptors() -> None:
+    """As the service reckons."""
+    text = PAGE.read_text("utf-8")
+    heading, *table = re.findall(r"^\| [0-9d][^`\n]*$", text, re.MULTILINE)
+    assert heading.startswith("| descriptors | connections | requests |")
+    names = ("connections", "requests", "transfers", "bodies", "documents", "refusals")
+    for row in table:
+        descriptors, *told = (int(cell.replace(",", "")) for cell in row.strip("| ").split(" | "))
+        limits = Limits.of(descriptors)
+        assert told == [getattr(limits, name) for name in names]
+    assert len(table) > 4
+    assert f"{Limits().waiting:,} requests to registries may wait" in text
