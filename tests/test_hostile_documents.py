@@ -14,6 +14,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
+from attrs import evolve
 from hypothesis import given
 from hypothesis import strategies as st
 from twisted.internet.testing import StringTransport
@@ -27,7 +28,7 @@ from regcache.http.messages import Headers, RequestHead
 from regcache.interfaces import IRegistry
 from regcache.registries import factory, make, names
 from regcache.routes import Document, Facts, Source
-from regcache.testing import BASE
+from regcache.testing import BASE, Ask
 from tests.wire import nothing_logged, sample_of
 
 #: What a mutation puts into a document.
@@ -58,6 +59,7 @@ TOKENS = (
         b"[]",
         b'""',
         b'"\\ud800"',
+        b"\\ud800",
         b"[" * 5000,
         b"{" * 5000,
     ),
@@ -159,6 +161,33 @@ def test_documents(name: str, path: str, data: st.DataObject) -> None:
     kinds = [page.headers.get("content-type", ""), route.content_type, "", "text/html", "application/json", ";;\xff"]
     source = Source(body=body, content_type=data.draw(st.sampled_from(kinds)), url=route.url)
     hold(registry, route, source)
+
+
+PAGE = b"""<!DOCTYPE html><html><head><meta name="pypi:repository-version" content="1.1"><title>Links for alpha</title>
+<base href="/x/"></head><body><!-- c --><a href="../../packages/a/alpha-1.0.tar.gz#sha256=00" data-yanked="">alpha-1.0
+.tar.gz</a><br/>&amp;<script>var x;</script></body></html>"""
+
+
+@given(mutated(PAGE), st.sampled_from(["html", "json"]))
+def test_pages(body: bytes, representation: str) -> None:
+    """The same of a simple index in HTML."""
+    contract, sample = sample_of("pypi")
+    registry = contract.registry(sample)
+    route = registry.route(Ask("/simple/alpha/").head())
+    assert isinstance(route, Document)
+    source = Source(body=body, content_type="text/html; charset=utf-8", url=route.url)
+    hold(registry, evolve(route, representation=representation), source)
+
+
+@pytest.mark.parametrize(
+    "token", [b"<!--", b"<![", b"<![a[", b"<a ", b"<a href='", b"</", b"<script>", b"<?", b"<!", b"&#"]
+)
+def test_pages_that_end_in_the_middle(token: bytes) -> None:
+    """They take no longer for being large: each would cost hours if every tag's end were looked for in all of it."""
+    contract, sample = sample_of("pypi")
+    registry = contract.registry(sample)
+    with suppress(BadDocument):
+        registry.facts("simple/alpha", Source(body=PAGE + token * 500_000, content_type="text/html", url=sample.url))
 
 
 @pytest.mark.parametrize("name", names())
