@@ -141,6 +141,7 @@ OPTIONS = (
     ),
     Option("auth", values.file, "", "A file of who may use it, NAME:HASH a line. Default: whoever --allow lets in."),
     Option("public-url", values.optional_url, "", "The URL by which clients reach it, if not the one they ask for."),
+    Option("max-connections", values.count, "", "Clients' connections; of one address half. Default: by descriptors."),
     Option("offline", values.truth, "no", "Never contact a registry; what is not stored is answered 504.", flag=True),
     Option("upstream-ca", values.certificates, "", "A PEM file of certificates to trust beside the system's."),
     Option(
@@ -203,6 +204,7 @@ class Config:
     hosts: tuple[str, ...] = ()
     auth: str = ""
     public_url: str = ""
+    max_connections: int = 0
     offline: bool = False
     upstream_ca: str = ""
     strict_links: bool = False

@@ -19,6 +19,7 @@ __all__ = [
     "CannotStore",
     "ConfigError",
     "ConnectFailed",
+    "Crowded",
     "CutShort",
     "DigestMismatch",
     "Forbidden",
@@ -238,6 +239,13 @@ class UpstreamError(RegCacheError):
     """The registry could not be used."""
 
     status = 502
+
+
+class Crowded(TooBusy, UpstreamError):
+    """The cache asks the registry as much as it may at once; try again shortly."""
+
+    # Whoever has a stored copy is served that.
+    status = 503
 
 
 class ConnectFailed(UpstreamError):

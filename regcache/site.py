@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from twisted.internet.interfaces import IAddress
-from twisted.internet.protocol import Protocol, connectionDone
+from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
 from twisted.web.http import HTTPChannel
 from twisted.web.server import Request, Site
@@ -22,8 +22,9 @@ from regcache.errors import (
     RegCacheError,
     RequestTimeout,
     TargetTooLong,
-    TooBusy,
 )
+from regcache.gate import Gate, refusal
+from regcache.limits import Limits
 from regcache.web import RegCacheResource
 
 __all__ = ["CacheSite"]
@@ -33,17 +34,6 @@ _MOST_HEADERS = 32768
 _LONGEST_LENGTH = 19
 #: Bytes and seconds for which what a refused client still sends is dropped, so that it gets to read the answer.
 _MOST_DROPPED, _LINGER_SECONDS = 64 << 20, 5
-
-
-def _refusal(error: RegCacheError) -> bytes:
-    """A whole response, for a request that is not worth reading to its end."""
-    body = error.text.encode() + b"\n"
-    head = f"HTTP/1.1 {error.status} {error.reason}\r\nServer: regcache\r\nConnection: close\r\nX-Cache: BYPASS\r\n"
-    head += (
-        "Cache-Status: regcache; fwd=bypass\r\nContent-Type: text/plain; charset=utf-8\r\nCache-Control: no-store\r\n"
-    )
-    head += "".join(f"{name.title()}: {value}\r\n" for name, value in error.fields)
-    return f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
 
 
 class _BoundedRequest(Request):
@@ -97,12 +87,20 @@ class _Channel(HTTPChannel):
     _dropped = 0
     _begun = False
 
+    @property
+    def _address(self) -> str:
+        """Whose it is; empty for a UNIX socket."""
+        return getattr(self.getPeer(), "host", None) or ""  # type: ignore[no-untyped-call]
+
     def connectionMade(self) -> None:
         super().connectionMade()  # type: ignore[no-untyped-call]
         self.site.channels.add(self)
+        self.site.gate.enter(self._address)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        self.site.channels.discard(self)
+        if self in self.site.channels:
+            self.site.channels.discard(self)
+            self.site.gate.leave(self._address)
         super().connectionLost(reason)  # type: ignore[no-untyped-call]
 
     def dataReceived(self, data: bytes) -> None:
@@ -130,6 +128,9 @@ class _Channel(HTTPChannel):
             super().timeoutConnection()  # type: ignore[no-untyped-call]
 
     def lineReceived(self, line: bytes) -> None:
+        if line[:1] in (b" ", b"\t"):
+            # To some it goes on with the field before, to others it is one of its own (RFC 9112 section 5.2).
+            self.refuse(BadRequest("A line of its head begins with a blank."))
         if not self.refused:
             super().lineReceived(line)  # type: ignore[no-untyped-call]
 
@@ -147,7 +148,7 @@ class _Channel(HTTPChannel):
         if self.refused or self.transport is None:
             return
         self.refused = True
-        self.transport.write(_refusal(error))
+        self.transport.write(refusal(error))
         self.setTimeout(_LINGER_SECONDS)  # type: ignore[no-untyped-call]
         if hasattr(self.transport, "loseWriteConnection"):
             self.transport.loseWriteConnection()
@@ -171,9 +172,13 @@ class _Channel(HTTPChannel):
             self.loseConnection()  # type: ignore[no-untyped-call]
 
     def headerReceived(self, line: bytes) -> bool:
-        name, _, value = line.partition(b":")
-        if name.strip().lower() == b"content-length" and len(value.strip()) > _LONGEST_LENGTH:
+        name, _, value = (part.strip().lower() for part in line.partition(b":"))
+        if name == b"content-length" and len(value) > _LONGEST_LENGTH:
             self.refuse(BadRequest("Its Content-Length is no length."))
+            return False
+        if name == b"transfer-encoding" and (value != b"chunked" or self.requests[-1].requestHeaders.hasHeader(name)):
+            # Whoever reads another end of the body sees another request behind it (RFC 9112 section 6.1).
+            self.refuse(BadRequest("Its Transfer-Encoding is not chunked, once."))
             return False
         return bool(super().headerReceived(line))  # type: ignore[no-untyped-call]
 
@@ -186,24 +191,12 @@ class _Channel(HTTPChannel):
         self.refuse(HeadersTooLarge("They are too many.") if too_large else BadRequest("It is not well formed."))
 
 
-class _Refusing(Protocol):
-    """A connection that is not taken: says why at once."""
-
-    def __init__(self, error: RegCacheError) -> None:
-        self._error = error
-
-    def connectionMade(self) -> None:
-        assert self.transport is not None
-        self.transport.write(_refusal(self._error))
-        self.transport.loseConnection()
-
-
 class CacheSite(Site):
     """
     What listens on a port of our own.
 
     :param resource: what is served.
-    :param most: connections that are held at the same time; 0 for any.
+    :param gate: which connections are taken, on all ports together; any, if there is none.
     :ivar channels: the connections that are open.
     """
 
@@ -212,16 +205,17 @@ class CacheSite(Site):
     displayTracebacks = False
     noisy = False
 
-    def __init__(self, resource: RegCacheResource, reactor: Any, most: int = 0) -> None:
+    def __init__(self, resource: RegCacheResource, reactor: Any, gate: Gate | None = None) -> None:
         super().__init__(resource, requestFactory=_BoundedRequest, reactor=reactor)  # type: ignore[no-untyped-call]
         self.channels: set[_Channel] = set()
         self.judge = resource.judge
-        self._most = most
+        self.gate = gate or Gate(reactor, Limits())
 
     def buildProtocol(self, address: Any) -> Any:
         """Serve a new connection; past the limit it is told to come again."""
-        if self._most and len(self.channels) >= self._most:
-            return _Refusing(TooBusy(f"{self._most} connections are open."))
+        problem = self.gate.judge(getattr(address, "host", None) or "")
+        if problem is not None:
+            return self.gate.refuse(problem)
         return super().buildProtocol(address)  # type: ignore[no-untyped-call]
 
     def acceptableProtocols(self) -> list[bytes]:

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import errno
 import os
-import resource
 import secrets
 import signal
 import socket
@@ -24,7 +23,7 @@ from twisted.internet.threads import deferToThreadPool
 from twisted.python.threadpool import ThreadPool
 from zope.interface import implementer
 
-from regcache import registries
+from regcache import descriptors, registries
 from regcache._version import __version__
 from regcache.access import Access
 from regcache.accesslog import AccessLog
@@ -35,8 +34,10 @@ from regcache.flow.cache import Cache
 from regcache.flow.context import Context
 from regcache.flow.derive import ProcessDeriver
 from regcache.garbage import collect_seldom
+from regcache.gate import Gate
 from regcache.http.messages import Headers
 from regcache.http.policy import Rules
+from regcache.limits import Limits
 from regcache.logs import Log
 from regcache.options import Options, check_endpoint, stop, tell
 from regcache.outward import Outward, marked
@@ -51,8 +52,6 @@ _PORT = 8650
 _BACKLOG = 1024
 #: What a machine says that does not have an address.
 _ABSENT = frozenset({errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT})
-#: Descriptors for bodies, the index, the helpers and the registries.
-_RESERVED = 512
 
 
 @implementer(IService)
@@ -61,7 +60,7 @@ class CacheService(Service):
     The cache without its ports: takes the directory at start, lets it go at stop.
 
     :raises regcache.errors.ConfigError: if a registry's options are wrong; from ``startService``, if the directory
-        cannot be used.
+        cannot be used, or there are not descriptors enough.
     :ivar house: what the resources share.
     :ivar outward: what asks the registries.
     """
@@ -120,6 +119,11 @@ class CacheService(Service):
             max_file_size=config.max_file_size,
             revalidate_on_request=config.client_no_cache == "revalidate",
             in_thread=self._in_thread,
+            limits=Limits.of(
+                descriptors.available(),
+                config.max_connections,
+                shared=not all(network.is_loopback for network in config.allow),
+            ),
         )
 
     def hurry(self) -> None:
@@ -162,6 +166,7 @@ class _Ports(Service):
         self._reactor, self._config, self._parts, self._say = reactor, config, parts, say
         self._ports: list[Any] = []
         self._sites: list[CacheSite] = []
+        self._gate = Gate(reactor, parts.service.house.cache.context.limits, config.trust_proxy)
 
     def listen(self) -> None:
         """
@@ -179,7 +184,7 @@ class _Ports(Service):
                 raise ConfigError(f"{told}; choose another with --listen, or end what uses it.")
 
     def _open(self, one: Listen) -> Exception | None:
-        site = CacheSite(self._parts.resource(one.registry), self._reactor, _most_connections())
+        site = CacheSite(self._parts.resource(one.registry), self._reactor, self._gate)
         outcome: list[Any] = []
         check_endpoint(one.endpoint)
         try:
@@ -311,18 +316,6 @@ def _mistaken(port: Any) -> ValueError | None:
     return ValueError(f"the socket is one of domain={found.name.removeprefix('AF_')}")
 
 
-def _most_connections() -> int:
-    """How many connections a port may hold, so that descriptors are left for bodies and for the registries."""
-    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return max(soft - _RESERVED, soft // 2)
-
-
-def _raise_descriptor_limit() -> None:
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft != hard:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-
-
 class _Started(_InOrder):
     """
     The whole service: opens what can fail before the reactor runs, where a failure can still end the program.
@@ -370,8 +363,11 @@ def makeService(options: Options) -> MultiService:
     if not reactor.getDelayedCalls():
         setattr(reactor, "seconds", time.monotonic)  # noqa: B010
     config = options.config
-    _raise_descriptor_limit()
-    parts = build(reactor, config)
+    descriptors.raise_limit()
+    try:
+        parts = build(reactor, config)
+    except ConfigError as error:
+        stop(error)
     reactor.addSystemEventTrigger("before", "shutdown", _heed_impatience, reactor, parts.service)
     return _Started(parts, _Ports(reactor, config, parts, _print))
 

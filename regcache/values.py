@@ -19,6 +19,7 @@ __all__ = [
     "absolute",
     "any_of",
     "certificates",
+    "count",
     "directory",
     "duration",
     "file",
@@ -61,6 +62,13 @@ def positive_size(text: str) -> int:
     if not found:
         raise ValueError("a size above 0, such as 256M")
     return found
+
+
+def count(text: str) -> int:
+    """A number of things, above nothing; 0 for no text."""
+    if text and not (text.strip().isascii() and text.strip().isdigit() and 0 < int(text.strip()[:12]) < 10**9):
+        raise ValueError("a whole number above 0, such as 2000")
+    return int(text or 0)
 
 
 def duration(text: str) -> float:

@@ -4,6 +4,7 @@ The Resource tree: requests in, replies out. Nothing here decides anything about
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from typing import Any
@@ -35,6 +36,7 @@ from regcache.flow.reply import How, Reply, cache_status
 from regcache.flow.sending import Sender, abort_client
 from regcache.flow.upstream import origin_of
 from regcache.flow.waiting import Outcome
+from regcache.gate import admit
 from regcache.http.fields import format_date
 from regcache.http.messages import Headers, RequestHead
 from regcache.interfaces import IRegistry
@@ -72,15 +74,28 @@ class House:
     log: AccessLog
     token: str
     _exchanges: set[_Exchange] = field(factory=set, init=False)
+    _by_address: Counter[str] = field(factory=Counter, init=False)
     _empty: Outcome[None] | None = field(default=None, init=False)
 
     def entered(self, exchange: _Exchange) -> None:
         """A request came."""
         self._exchanges.add(exchange)
 
+    def admit(self, exchange: _Exchange) -> None:
+        """See that one more request of that client can be answered: TooBusy, if not."""
+        address = exchange.peer.address
+        self._by_address[address] += 1
+        exchange.admitted = True
+        admit(self.cache.context.limits, len(self._exchanges), self._by_address[address], address)
+
     def left(self, exchange: _Exchange) -> None:
         """A request is over."""
         self._exchanges.discard(exchange)
+        if exchange.admitted:
+            address = exchange.peer.address
+            self._by_address[address] -= 1
+            if not self._by_address[address]:
+                del self._by_address[address]
         if self._empty is not None and not self._exchanges:
             self._empty.succeed(None)
 
@@ -187,7 +202,8 @@ class _Exchange:
         self._working: Deferred[None] | None = None
         self._sender: Sender | None = None
         self._registry: IRegistry | None = None
-        self._peer = Peer("", False)
+        self.peer = Peer("", False)
+        self.admitted = False
         self._who = ""
         self._head_only = request.method == b"HEAD"
 
@@ -217,15 +233,15 @@ class _Exchange:
         name, rest = (self._only, path) if self._only else split_name(path)
         # Whoever is refused is told so in its own format.
         self._registry = house.registries.get(name)
-        self._peer = house.access.peer(getattr(request.client, "host", None) or "", headers)
+        self.peer = house.access.peer(getattr(request.client, "host", None) or "", headers)
         if path == LIVE and house.running():
             self._only_read()
             return live()
-        reached = house.access.host(headers, self._peer, request.isSecure(), _local(request), named)
+        reached = house.access.host(headers, self.peer, request.isSecure(), _local(request), named)
         house.access.page(headers, reached, shows=self._registry is None or rest in ("", "/"))
         if not house.running():
             raise NotStarted("Try again shortly.")
-        self._who = await house.door.admit(headers, self._peer, self._registry.options if self._registry else None)
+        self._who = await house.door.admit(headers, self.peer, self._registry.options if self._registry else None)
         served = {name: one for name, one in house.registries.items() if house.door.may(self._who, one.options)}
         if house.token in headers.get("via"):
             raise BadRequest("It has been here before: an upstream leads back to this cache.")
@@ -252,6 +268,7 @@ class _Exchange:
             body=b"" if request.content is None else request.content.read(),
             chunked=request.clientproto == b"HTTP/1.1",
         )
+        house.admit(self)
         return await house.cache.answer(registry, head)
 
     def _own_page(self, path: str, served: Mapping[str, IRegistry], base: Callable[[str], str]) -> Reply | None:
@@ -320,7 +337,7 @@ class _Exchange:
         request = self._request
         line = Line(
             when=self._house.now(),
-            client=self._peer.address,
+            client=self.peer.address,
             method=request.method.decode("latin-1"),
             target=request.uri.decode("latin-1"),
             status=reply.status,

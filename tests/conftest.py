@@ -18,6 +18,8 @@ for _name in [name for name in os.environ if name.upper() in ("HTTPS_PROXY", "HT
     del os.environ[_name]
 
 settings.register_profile("regcache", deadline=None, max_examples=60)
+#: For a long search, with ``--hypothesis-profile=long``.
+settings.register_profile("long", deadline=None, max_examples=4000)
 settings.load_profile("regcache")
 
 

@@ -303,7 +303,7 @@ class Lab:
             *fetching._fills,
             *fetching._storing,
             *(connections._open - idle),
-            *(slot for slot in self.context.upstream._slots.values() if slot.tokens < slot.limit or slot.waiting),
+            *([] if self.context.upstream._queues.idle else ["places in the queues"]),
             *self.leftovers(),
         ]
 

@@ -93,6 +93,7 @@ class Origin:
     :ivar trouble: says of each path whether it is to ``hang`` without an answer, to be ``cut`` in mid-body, or to come
         with its length ``unannounced``.
     :ivar latency: seconds that pass before each answer.
+    :ivar lasting: whether connections are kept open after an answer.
     :ivar rate: bytes a second at which bodies are sent; 0 for as fast as it goes.
     :param tls: speak TLS, as ``localhost``.
     """
@@ -105,6 +106,7 @@ class Origin:
         self.trouble: Callable[[str], str] = lambda _path: ""
         self.latency = 0.0
         self.rate = 0
+        self.lasting = True
         self._released = threading.Event()
         self._pages: dict[str, Answer] = {}
         self._fields: dict[str, dict[str, str]] = {}
@@ -119,6 +121,7 @@ class Origin:
                 origin.asked.append(self.path)
                 origin.heads.append(dict(self.headers))
                 trouble = origin.trouble(self.path)
+                self.close_connection = self.close_connection or not origin.lasting
                 if trouble == "hang":
                     self.close_connection = True
                     origin._released.wait(120)

@@ -19,6 +19,7 @@ ROOT = Path(__file__).parent.parent
 LEVELS = {
     "regcache._version": 0,
     "regcache.errors": 0,
+    "regcache.limits": 0,
     "regcache.logs": 0,
     "regcache.values": 0,
     "regcache.http.messages": 0,  # the words that all the others speak in
@@ -38,6 +39,8 @@ LEVELS = {
     "regcache.access": 4,
     "regcache.accesslog": 4,
     "regcache.auth": 4,
+    "regcache.descriptors": 4,
+    "regcache.gate": 4,
     "regcache.pages": 4,
     "regcache.readers": 4,
     "regcache.site": 4,

@@ -62,6 +62,8 @@ def test_allowed(url: str) -> None:
         "file:///etc/passwd",
         "https:///simple/",
         "https:index.example/",
+        "https://index.example/\ud800",
+        "https://" + "\xfc." * 200 + "example/",
         "",
     ],
 )

@@ -14,6 +14,7 @@ from twisted.internet.defer import Deferred
 from regcache.errors import (
     BlobDamaged,
     CannotStore,
+    Crowded,
     NotFound,
     Offline,
     RegCacheError,
@@ -89,7 +90,8 @@ class Artifacts:
             rules = evolve(rules, refresh_after=_UNPROVEN if usual is None else min(usual, _UNPROVEN))
         decision, probing = weigh(context, stored, rules, key, route.url, mutable=mutable)
         if probing:
-            self._filling.fill(registry, route, stored)
+            with contextlib.suppress(Crowded):
+                self._filling.fill(registry, route, stored)
         if isinstance(decision, Refuse):
             found = await self._filling.adopt(registry, route)
             reply = None if found is None else self._from_store(route, found, How.HIT)
@@ -174,17 +176,17 @@ class Artifacts:
         self, registry: IRegistry, route: Artifact, request: RequestHead, stored: Stored, decision: Revalidate
     ) -> Reply | None:
         """What is answered once the upstream was asked whether the stored copy holds; None if that is damaged."""
-        context = self._context
-        fill = self._filling.fill(registry, route, stored)
-        left = decision.wait - (context.clock.seconds() - fill.began)
+        context, fill = self._context, None
         try:
+            fill = self._filling.fill(registry, route, stored)
+            left = decision.wait - (context.clock.seconds() - fill.began)
             if not await within(context.clock, max(left, 0), Deferred.fromCoroutine(self._settled(fill))):
                 return await self._join(route, fill, request)
             return self._from_store(route, await fill.unchanged.wait(), How.REVALIDATED)
         except NotFound:
             raise
         except (TimeoutError, UpstreamError) as error:
-            if isinstance(error, TimeoutError) and not fill.transfer.head.known:
+            if isinstance(error, TimeoutError) and fill is not None and not fill.transfer.head.known:
                 self._lagged(route, decision)
             if stored.withdrawn:
                 raise Withdrawn(f"It answered {stored.withdrawn} for {route.url}.") from None
@@ -283,6 +285,8 @@ class Artifacts:
             try:
                 await within(context.clock, max(left, 0), transfer.readable.wait())
             except TimeoutError:
+                if not transfer.head.known and context.upstream.crowded(route.url):
+                    raise Crowded(f"{origin_of(route.url)} is asked for others first; ask again.") from None
                 if not transfer.head.known:
                     raise UpstreamTimeout(f"{origin_of(route.url)} is slow; the fetch goes on, ask again.") from None
             if request.method != "HEAD":

@@ -32,6 +32,7 @@ __all__ = ["Certified", "Connections"]
 
 _IDLE_SECONDS = 55.0
 _MOST_IDLE = 32
+_MOST_IDLE_IN_ALL = 64
 _MOST_ENDPOINTS = 256
 #: The request's own deadline ends an attempt to connect sooner.
 _CONNECT_SECONDS = 120
@@ -255,7 +256,8 @@ class Connections:
     def keep(self, connection: Connection) -> bool:
         """One can be used again; whether it is wanted."""
         idle = self._idle.setdefault(connection.where, {})
-        if self._stopped or len(idle) >= _MOST_IDLE:
+        full = len(idle) >= _MOST_IDLE or sum(map(len, self._idle.values())) >= _MOST_IDLE_IN_ALL
+        if self._stopped or full:
             return False
         idle[connection] = self._reactor.seconds()
         if self._timer is None:

@@ -17,11 +17,13 @@ from regcache.flow.withdrawals import Withdrawals
 from regcache.http.messages import Headers, Stored
 from regcache.http.policy import Rules
 from regcache.interfaces import IStore
+from regcache.limits import Limits
 
 __all__ = ["JUST_NOW", "Bounded", "Context", "Missing"]
 
 #: Seconds for which whoever was sent something may ask for what goes with that very copy.
 JUST_NOW = 60.0
+_MOST_MISSING = 10_000
 
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
@@ -91,6 +93,7 @@ class Context:
     :ivar max_index_size: bytes of an index document, decoded.
     :ivar max_file_size: bytes of an artifact to store; 0 for any.
     :ivar in_thread: runs what releases the interpreter lock beside the reactor.
+    :ivar limits: what may go on at the same time.
     :ivar foreign: how many links were seen that lead to hosts that may not be asked, by host.
     :ivar unwritten: documents that have come and are on their way to the store, by key.
     """
@@ -106,6 +109,7 @@ class Context:
     max_file_size: int = 0
     in_thread: Callable[..., Deferred[Any]] = maybeDeferred
     revalidate_on_request: bool = False
+    limits: Limits = field(factory=Limits)
     breaker: Breaker = field(init=False)
     missing: Bounded[str, Missing] = field(init=False)
     foreign: Counter[str] = field(factory=Counter, init=False)
@@ -114,7 +118,8 @@ class Context:
 
     def __attrs_post_init__(self) -> None:
         self.breaker = Breaker(self.clock.seconds)
-        self.missing = Bounded(10_000)
+        self.missing = Bounded(_MOST_MISSING)
+        self.upstream.limit(self.limits)
         self.withdrawals = Withdrawals(self.clock.seconds)
 
     async def find(self, key: str) -> Stored | None:

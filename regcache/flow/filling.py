@@ -10,6 +10,7 @@ from attrs import evolve, field, frozen
 
 from regcache.errors import (
     CannotStore,
+    Crowded,
     CutShort,
     DigestMismatch,
     NotFound,
@@ -80,10 +81,16 @@ class Filling:
         return fill if fill is not None and fill.transfer.joinable else None
 
     def fill(self, registry: IRegistry, route: Artifact, stored: Stored | None) -> Fill:
-        """The fill under way for this artifact if it can still be joined, or a new one."""
+        """
+        The fill under way for this artifact if it can still be joined, or a new one.
+
+        :raises regcache.errors.Crowded: if too many others are under way.
+        """
         key = key_of(registry, route)
         fill = self.under_way(key)
         if fill is None:
+            if len(self._transfers) >= self._context.limits.transfers:
+                raise Crowded(f"{len(self._transfers)} artifacts are being fetched.")
             fill = Fill(Transfer(self._context.clock, key), self._context.clock.seconds())
             self._fills[key] = fill
             self._transfers.add(fill.transfer)

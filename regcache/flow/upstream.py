@@ -11,16 +11,17 @@ from functools import lru_cache
 from urllib.parse import urljoin
 
 from attrs import define, field, frozen
-from twisted.internet.defer import Deferred, DeferredSemaphore
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from zope.interface import implementer
 
-from regcache.errors import CutShort, ForbiddenOrigin, TooBusy, UpstreamError, UpstreamTimeout
+from regcache.errors import CutShort, ForbiddenOrigin, UpstreamError, UpstreamTimeout
+from regcache.flow.queues import Place, Queues
 from regcache.flow.waiting import within
 from regcache.http.fields import hop_by_hop
 from regcache.http.messages import Headers
 from regcache.http.origins import Origin
 from regcache.interfaces import IReceiver, IResponse, IUpstream
+from regcache.limits import Limits
 
 __all__ = ["Access", "Answer", "Ask", "Flow", "Upstream", "origin_of"]
 
@@ -28,7 +29,6 @@ _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 #: Redirects that keep the method and the body (RFC 9110 section 15.4).
 _REPEATING = frozenset({307, 308})
 _MOST_REDIRECTS = 5
-_MOST_AT_ONCE = 32
 #: A body slower than this many bytes over this many seconds is stalled.
 _STALL_BYTES, _STALL_SECONDS = 1024 * 60, 60.0
 #: The rest of an unwanted body that is read so that its connection can be used again.
@@ -220,7 +220,7 @@ class Answer:
     clock: IReactorTime
     idle_timeout: float
     response: IResponse
-    _slot: DeferredSemaphore
+    _slot: Place
     way: str = ""
     access: Access | None = None
     _released: bool = field(default=False, init=False)
@@ -269,7 +269,15 @@ class Upstream:
         self._idle_timeout = idle_timeout
         self._accesses = accesses or {}
         self._way = way
-        self._slots: dict[tuple[str, bool], DeferredSemaphore] = {}
+        self._queues = Queues(clock, Limits())
+
+    def limit(self, limits: Limits) -> None:
+        """Ask so much at once; to be said before anything is asked."""
+        self._queues = Queues(self._clock, limits)
+
+    def crowded(self, url: str) -> bool:
+        """Whether artifacts of that host wait for their turn."""
+        return self._queues.crowded(origin_of(url), True)
 
     async def ask(self, ask: Ask, deadline: float, patience: float | None = None) -> Answer:
         """
@@ -279,7 +287,7 @@ class Upstream:
             origin's queue lets the request through.
         :param patience: seconds to wait in the queue; None for as long as it takes.
         :raises regcache.errors.UpstreamError: if there is no answer; every status is an answer.
-        :raises regcache.errors.TooBusy: if the queue did not let it through in time.
+        :raises regcache.errors.Crowded: if the queue did not let it through in time, or is full.
         """
         url, began, access = ask.url, None, self._accesses.get(ask.registry)
         for _ in range(_MOST_REDIRECTS + 1):
@@ -290,7 +298,7 @@ class Upstream:
             if access is not None and Origin.of(url) != access.origin:
                 # Nor where another host sends us: what it makes us ask there is not the registry's own question.
                 access = None
-            slot = await self._slot(url, ask.artifact, patience)
+            slot = await self._queues.place(origin_of(url), ask.artifact, patience)
             began = self._clock.seconds() if began is None else began
             try:
                 answer = await self._once(ask, url, deadline - (self._clock.seconds() - began), slot, access)
@@ -311,19 +319,7 @@ class Upstream:
             raise ForbiddenOrigin(f"{url} redirects to {origin_of(target)}, which is not told what was asked.")
         return target
 
-    async def _slot(self, url: str, artifact: bool, patience: float | None) -> DeferredSemaphore:
-        slot = self._slots.setdefault((origin_of(url), artifact), DeferredSemaphore(_MOST_AT_ONCE))
-        waiting: Deferred[DeferredSemaphore] = slot.acquire()
-        if patience is None:
-            await waiting
-            return slot
-        try:
-            await within(self._clock, patience, waiting)
-        except TimeoutError:
-            raise TooBusy(f"{_MOST_AT_ONCE} requests to {origin_of(url)} are under way.") from None
-        return slot
-
-    async def _once(self, ask: Ask, url: str, seconds: float, slot: DeferredSemaphore, access: Access | None) -> Answer:
+    async def _once(self, ask: Ask, url: str, seconds: float, slot: Place, access: Access | None) -> Answer:
         fields, lowest = ask.headers.replacing({"accept-encoding": ask.coding}), self._lowest
         if access is not None:
             lowest = access.lowest

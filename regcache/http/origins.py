@@ -23,7 +23,9 @@ _PORTS = {"http": 80, "https": 443}
 _NAME = re.compile(r"(?!-)[a-z0-9_-]{1,63}(?:\.(?!-)[a-z0-9_-]{1,63})*")
 _ADDRESS = re.compile(r"[0-9a-f:.]*:[0-9a-f:.]*")
 #: What some parsers drop, and others keep or read as a slash.
-_AMBIGUOUS = re.compile(r"[\x00-\x20\x7f\\]")
+_AMBIGUOUS = re.compile(r"[\x00-\x20\x7f\\\ud800-\udfff]")
+#: The longest name that a host can have (RFC 1035 section 2.3.4): reading a longer one would only take time.
+_LONGEST_HOST = 255
 
 
 @frozen
@@ -72,6 +74,8 @@ def _origin_of(url: str) -> Origin | None:
 
 def _normal_host(parts: SplitResult) -> str:
     host = parts.hostname or ""
+    if len(host) > _LONGEST_HOST:
+        return ""
     if not host.isascii():
         try:
             host = idna.encode(host, uts46=True).decode("ascii")

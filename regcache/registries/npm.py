@@ -243,8 +243,9 @@ class Npm:
         """Of each version: its conventional file, ``dist``, its link, and where that may be asked for, if it may."""
         kind = document.partition("/")[0]
         base = str(found.get("name", "")).rpartition("/")[2]
-        versions = {found.get("version"): found} if kind == "manifest" else found.get("versions")
-        for number, version in versions.items() if kind != "-" and isinstance(versions, dict) else ():
+        versions = found.get("versions") if kind != "-" else None
+        listed = versions.items() if isinstance(versions, dict) else ()
+        for number, version in ((found.get("version"), found),) if kind == "manifest" else listed:
             dist = version.get("dist") if isinstance(version, dict) else None
             link = dist.get("tarball") if isinstance(dist, dict) else None
             if isinstance(number, str) and "/" not in number and isinstance(dist, dict) and isinstance(link, str):

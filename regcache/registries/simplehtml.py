@@ -16,6 +16,8 @@ __all__ = ["core_metadata", "hashes_of", "page_to_html", "read_html", "root_to_h
 
 #: Characters of a page within which its title is.
 _TITLE_WITHIN = 2000
+#: Characters at the end of a page that may be a tag without its end.
+_MOST_UNENDED = 4096
 #: Hash names that clients know, in the order in which one is picked for a link's fragment.
 _HASHES = ("sha256", "sha512", "sha384", "sha224", "sha1", "md5")
 _HASH = re.compile(rf"(?:^|&)({'|'.join(_HASHES)})=([0-9A-Fa-f]+)(?=&|$)")
@@ -54,6 +56,20 @@ class _Page(HTMLParser):
             self.links[-1][1].append(data)
 
 
+def _parsed(text: str, url: str) -> _Page:
+    page = _Page()
+    try:
+        page.feed(text)
+        if len(page.rawdata) > _MOST_UNENDED:
+            # The library would look for the end of each tag in there anew.
+            raise BadDocument(f"{url} is an HTML page that ends within a tag or a comment.")
+        page.close()
+    except AssertionError as error:
+        # By which the library says that it cannot go on.
+        raise BadDocument(f"{url} is no HTML page that can be read: {error}") from None
+    return page
+
+
 def read_html(text: str, url: str, name: str, normal: Callable[[str], str]) -> dict[str, Any]:
     """
     The JSON form of an HTML index; links are absolute, with their fragments.
@@ -64,9 +80,7 @@ def read_html(text: str, url: str, name: str, normal: Callable[[str], str]) -> d
     :param normal: gives the normalised form of a project's name, or nothing for what is none.
     :raises regcache.errors.BadDocument: if it is not an index.
     """
-    page = _Page()
-    page.feed(text)
-    page.close()
+    page = _parsed(text, url)
     base = _joined(url, page.base) or url
     if name:
         links = [(fields, _joined(base, fields["href"].strip())) for fields, _ in page.links]

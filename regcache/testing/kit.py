@@ -27,6 +27,7 @@ from regcache.http.messages import Digest, Headers, RequestHead
 from regcache.http.origins import Origins
 from regcache.http.policy import Rules
 from regcache.interfaces import IOrdered, IReceiver, IRegistry, IResponse, IUpstream
+from regcache.limits import Limits
 from regcache.routes import Artifact, Document, Fact, Facts, RegistryOptions, Route, Source
 from regcache.testing.memory import MemoryStore
 
@@ -250,13 +251,17 @@ def body_of(reply: Reply) -> bytes:
 
 
 def make_cache(
-    registry: IRegistry | None = None, rules: Rules | None = None, upstream: FakeUpstream | None = None
+    registry: IRegistry | None = None,
+    rules: Rules | None = None,
+    upstream: FakeUpstream | None = None,
+    limits: Limits | None = None,
 ) -> Kit:
     """
     A cache in memory, in front of ``registry`` or a :class:`FakeRegistry`.
 
     :param rules: the operator's; the lifetimes among them are overruled by the registry's options, as everywhere.
     :param upstream: one that answers in ways of its own.
+    :param limits: what may go on at the same time.
     """
     made = FakeRegistry(RegistryOptions(name="fake", type="fake")) if registry is None else registry
     store, world, clock = MemoryStore(), upstream or FakeUpstream(), Clock()
@@ -267,6 +272,7 @@ def make_cache(
         clock=clock,
         now=lambda: kit.wall,
         rules=Rules() if rules is None else rules,
+        limits=limits or Limits(),
     )
     kit = Kit(Cache(context), made, store, world, clock)
     return kit
