@@ -175,7 +175,7 @@ def test_a_file_that_the_stored_index_does_not_name_is_found(origin: Origin, sta
 def test_what_is_withdrawn_is_gone_and_can_come_back(origin: Origin, start: Start) -> None:
     """A 404 hides the stored index, for that is how malware is taken down; a later 200 restores it."""
     origin.add_wheel("alpha", "1.0")
-    service = start("--refresh-after", "1ms", "--negative-ttl", "1ms")
+    service = start("--refresh-after", "1ms", "--negative-ttl", "0")
     assert service.get("pypi/simple/alpha/")[0] == 200
     origin.spoil = lambda _path, _answer: (404, "text/plain", b"taken down\n")
     assert service.get("pypi/simple/alpha/")[0] == 404
