@@ -6,6 +6,7 @@ import hashlib
 import hmac
 import re
 from collections.abc import Mapping
+from importlib.util import find_spec
 
 from attrs import field, frozen
 
@@ -65,6 +66,9 @@ class Readers:
             if token is not None:
                 tokens.append((bytes.fromhex(token[1]), name))
                 continue
+            library = "argon2" if kept.startswith("$argon2") else "bcrypt" if kept.startswith("$2") else ""
+            if library and find_spec(library) is None:
+                raise ConfigError(f"{where}: {library} is not installed, which checks it: pip install 'regcache[auth]'")
             if not _can_be_checked(kept):
                 why = next(why for begin, why in _REFUSED if re.match(begin, kept))
                 raise ConfigError(f"{where}: the password of {name} is kept {why}; make it anew: htpasswd -B FILE NAME")

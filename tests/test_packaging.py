@@ -88,19 +88,25 @@ def test_the_plugin_leaves_the_reactor_to_be_chosen() -> None:
 def test_everything_used_is_required() -> None:
     """Whatever the package imports is among its requirements; what only the tests import, among theirs."""
     required = set(requirements("options", "install_requires"))
-    assert used("regcache") - required == set()
+    extra = set(requirements("options.extras_require", "auth"))
+    assert used("regcache") - required - extra == set()
     assert used("tests") - required - set(requirements("options.extras_require", "test")) == set()
 
 
 def test_everything_required_is_used() -> None:
     """Nothing is required that is not imported."""
     assert set(requirements("options", "install_requires")) - used("regcache") == set()
+    assert set(requirements("options.extras_require", "auth")) - used("regcache") == set()
     assert set(requirements("options.extras_require", "test")) - used("tests") == set()
 
 
 def test_lower_bounds() -> None:
     """Every requirement has a lower bound, and no upper one that would bind whoever embeds the package."""
-    for option, section in (("install_requires", "options"), ("test", "options.extras_require")):
+    for option, section in (
+        ("install_requires", "options"),
+        ("auth", "options.extras_require"),
+        ("test", "options.extras_require"),
+    ):
         for name, each in requirements(section, option).items():
             assert [one.operator for one in each.specifier] == [">="], name
 

@@ -112,6 +112,15 @@ def test_what_is_refused(text: str) -> None:
     assert "line" not in REFUSED[text] or ", line 2" in said
 
 
+@pytest.mark.parametrize(("kept", "library"), [(QUICK, "bcrypt"), (ARGON, "argon2")])
+def test_what_cannot_be_checked_here(monkeypatch: pytest.MonkeyPatch, kept: str, library: str) -> None:
+    """Without the library that checks a hash, the line says how to get it; tokens need none."""
+    monkeypatch.setattr("regcache.readers.find_spec", lambda _name: None)
+    with pytest.raises(ConfigError, match=rf"line 1: {library} is not installed.*pip install 'regcache\[auth\]'"):
+        Readers.of(f"alice:{kept}", "/x")
+    assert Readers.of(f"ci:sha256:{TOKEN}", "/x").names == {"ci"}
+
+
 @given(st.text(max_size=40) | st.from_regex(r"[a-z]{1,3}:(\$2[aby]\$|\$argon2id?\$|sha256:)[$=,./\w]{0,30}"))
 def test_any_file(text: str) -> None:
     """Whatever a file says, it is understood or refused."""
