@@ -18,6 +18,7 @@ ROOT = Path(__file__).parent.parent
 #: The level of each part; what is not named has the level of the package it is in.
 LEVELS = {
     "regcache._version": 0,
+    "regcache.counts": 0,
     "regcache.errors": 0,
     "regcache.limits": 0,
     "regcache.logs": 0,
@@ -41,7 +42,9 @@ LEVELS = {
     "regcache.auth": 4,
     "regcache.descriptors": 4,
     "regcache.gate": 4,
+    "regcache.metrics": 4,
     "regcache.pages": 4,
+    "regcache.pulse": 4,
     "regcache.readers": 4,
     "regcache.site": 4,
     "regcache.targets": 4,
@@ -49,6 +52,7 @@ LEVELS = {
     "regcache.garbage": 4,
     "regcache.options": 5,
     "regcache.outward": 5,
+    "regcache.ports": 5,
     "regcache.tap": 5,
     "regcache.testing": 5,
     "regcache.__main__": 6,
