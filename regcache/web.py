@@ -41,6 +41,7 @@ from regcache.http.messages import Headers, RequestHead
 from regcache.interfaces import IRegistry
 from regcache.logs import Log
 from regcache.pages import CLIENTS, FOR_BROWSERS, LIVE, METRICS, clients, health, live, metrics, overview
+from regcache.readiness import READY, ready
 from regcache.store.holding import Condition
 from regcache.targets import below_mount, headers_of, local_of, split_name, split_target
 
@@ -259,6 +260,9 @@ class _Exchange:
         own = None if self._only else self._own_page(path, served, base)
         if own is not None:
             return own
+        if path == READY and not self._only:
+            self._only_read()
+            return await ready(house.cache.context, house.config, house.condition(), served)
         if path == METRICS and not self._only:
             self._only_read()
             counts = house.cache.context.upstream.counts
@@ -282,7 +286,7 @@ class _Exchange:
 
     def _own_page(self, path: str, served: Mapping[str, IRegistry], base: Callable[[str], str]) -> Reply | None:
         """What the service says about itself, and about the registries that this client may read; None elsewhere."""
-        if path in ("", "/", "/-/health", "/-/health/ready") or path.startswith(CLIENTS):
+        if path in ("", "/", "/-/health") or path.startswith(CLIENTS):
             self._only_read()
             if path.startswith(CLIENTS):
                 return clients(served, path.removeprefix(CLIENTS), base)
