@@ -5,6 +5,7 @@ Putting the parts together: the service tree, for ``twistd``, for the console sc
 from __future__ import annotations
 
 import errno
+import os
 import secrets
 import signal
 import socket
@@ -43,6 +44,7 @@ from regcache.ports import completed, mistaken
 from regcache.pulse import Pulse
 from regcache.site import CacheSite
 from regcache.store.disk import DiskStore
+from regcache.supervised import Supervisor
 from regcache.web import House, RegCacheResource
 
 __all__ = ["Options", "Parts", "build", "main", "makeService"]
@@ -294,9 +296,9 @@ class _Started(_InOrder):
     Of that only the ports may need privileges.
     """
 
-    def __init__(self, parts: Parts, ports: _Ports) -> None:
+    def __init__(self, parts: Parts, ports: _Ports, supervisor: Supervisor) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self._parts, self._ports = parts, ports
+        self._parts, self._ports, self._supervisor = parts, ports, supervisor
         parts.service.setServiceParent(self)  # type: ignore[no-untyped-call]
         ports.setServiceParent(self)  # type: ignore[no-untyped-call]
 
@@ -314,6 +316,13 @@ class _Started(_InOrder):
         except ConfigError as error:
             stop(error)
         collect_seldom()
+        self._supervisor.start()
+
+    @inlineCallbacks
+    def stopService(self) -> Any:
+        self._supervisor.stopping()
+        yield super().stopService()
+        self._supervisor.stop()
 
 
 def _heed_impatience(reactor: Any, service: CacheService) -> None:
@@ -340,7 +349,7 @@ def makeService(options: Options) -> MultiService:
     except ConfigError as error:
         stop(error)
     reactor.addSystemEventTrigger("before", "shutdown", _heed_impatience, reactor, parts.service)
-    return _Started(parts, _Ports(reactor, config, parts, _print))
+    return _Started(parts, _Ports(reactor, config, parts, _print), Supervisor(reactor, os.environ))
 
 
 def main(arguments: list[str] | None = None) -> None:

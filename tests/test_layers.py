@@ -49,6 +49,7 @@ LEVELS = {
     "regcache.readers": 4,
     "regcache.readiness": 4,
     "regcache.site": 4,
+    "regcache.supervised": 4,
     "regcache.targets": 4,
     "regcache.web": 4,
     "regcache.garbage": 4,
