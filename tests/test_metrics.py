@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -16,7 +17,7 @@ from twisted.internet.task import Clock
 
 from regcache.counts import Histogram
 from regcache.errors import DigestMismatch, UpstreamError
-from regcache.metrics import FAMILIES
+from regcache.metrics import FAMILIES, Family
 from regcache.pulse import Pulse
 from regcache.testing import FakeRegistry, Page, make_cache
 from tests.origin import Origin
@@ -194,3 +195,44 @@ def test_the_reactor_is_seen_to_be_late() -> None:
     assert seen == [0.0, 2.5]
     pulse.stop()
     assert clock.getDelayedCalls() == []
+
+
+def test_the_documentation_tells_every_metric() -> None:
+    """The table is what the code has, and says the same of each; so are the labels and the alerts."""
+    text = (DOCS / "metrics.md").read_text("utf-8")
+    rows = re.findall(r"^\| `(regcache_\w+)` \| (\w+) \| (.+?) \| (.+) \|$", text, re.MULTILINE)
+    told = [(name, Family(kind, tuple(re.findall(r"`(\w+)`", labels)), says)) for name, kind, labels, says in rows]
+    assert told == list(FAMILIES.items())
+    labels = set(re.findall(r"^\| `([a-z]+)` \| [^|]+ \|$", text, re.MULTILINE))
+    assert labels == {label for family in FAMILIES.values() for label in family.labels}
+    assert series(text) <= SERIES
+
+
+def test_the_dashboard_asks_for_what_there_is() -> None:
+    """Every expression names metrics and labels that exist, and every metric has a place."""
+    board = json.loads((DOCS / "grafana" / "regcache.json").read_text("utf-8"))
+    asked = [target["expr"] for panel in board["panels"] for target in panel["targets"]]
+    asked += [one["definition"] for one in board["templating"]["list"] if "definition" in one]
+    used = {one for text in asked for one in series(text)}
+    assert used <= SERIES
+    assert {name for name in FAMILIES if any(one.startswith(name) for one in used)} == set(FAMILIES)
+    for text in asked:
+        for name, inside in re.findall(r"(regcache_\w+)\{([^}]*)\}", text):
+            family = FAMILIES[name.removesuffix("_bucket")]
+            assert set(re.findall(r"(\w+)(?:=~|!=|=)", inside)) <= {*family.labels, "job", "instance"}, text
+    places = [panel["gridPos"] for panel in board["panels"]]
+    assert len({(place["x"], place["y"]) for place in places}) == len(places)
+    assert all(place["x"] + place["w"] <= 24 for place in places)
+
+
+#: What can be asked for in a query: histograms as what they are made of.
+SERIES = {
+    series
+    for name, family in FAMILIES.items()
+    for series in ([f"{name}_{part}" for part in ("bucket", "sum", "count")] if family.kind == "histogram" else [name])
+}
+
+
+def series(text: str) -> set[str]:
+    """What is asked for in a text, the plain names in tables left out."""
+    return set(re.findall(r"(?<![`\w])regcache_\w+", text))
