@@ -18,7 +18,7 @@ from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
 from regcache._version import __version__
-from regcache.counts import Asked, Counts, Histogram
+from regcache.counts import OTHER, Asked, Counts, Histogram
 from regcache.flow.reply import Reply
 from regcache.http.messages import Headers
 
@@ -103,7 +103,7 @@ class _Samples(Collector):
         self._answers = {labels: one for labels, one in counts.answers.items() if labels[0] in names}
         closed = set(counts.upstreams) - {one for urls in scene.registries.values() for one in urls}
         # What several have in common is told to whoever may read all of them.
-        told = counts.upstreams if not closed - {"other"} else set(counts.upstreams) - closed
+        told = counts.upstreams if not closed - {OTHER} else set(counts.upstreams) - closed
         self._upstreams: dict[str, Asked] = {origin: counts.upstreams[origin] for origin in told}
 
     def collect(self) -> Iterator[Metric]:
@@ -132,7 +132,7 @@ class _Samples(Collector):
         yield "regcache_fetches_in_flight", [((), scene.fetching)]
         yield "regcache_upstream_errors_total", [((origin,), one.errors) for origin, one in upstreams.items()]
         yield "regcache_upstream_received_bytes_total", [((origin,), one.received) for origin, one in upstreams.items()]
-        open_now = [((origin,), int(scene.in_trouble(origin))) for origin in upstreams if origin != "other"]
+        open_now = [((origin,), int(scene.in_trouble(origin))) for origin in upstreams if origin != OTHER]
         yield "regcache_upstream_breaker_open", open_now
         yield "regcache_store_bytes", [((), scene.usage[0])]
         yield "regcache_store_limit_bytes", [((), scene.limit)]

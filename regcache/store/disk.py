@@ -262,10 +262,12 @@ class DiskStore:
                 raise TooBusy(f"{error.strerror}.") from None
             if error.errno == errno.ENOENT:
                 self.drop(entry.key)
+            self._counts.damaged += 1
             raise BlobDamaged(f"{entry.key}: {error.strerror}.") from None
         if os.fstat(fd).st_size != entry.size:
             os.close(fd)
             self.drop(entry.key)
+            self._counts.damaged += 1
             raise BlobDamaged(f"{entry.key}: it does not have the size it was stored with.")
         return FileBody(File(fd), entry.size, self._in_thread)
 
