@@ -168,6 +168,16 @@ PAGE = b"""<!DOCTYPE html><html><head><meta name="pypi:repository-version" conte
 .tar.gz</a><br/>&amp;<script>var x;</script></body></html>"""
 
 
+def test_half_a_character_in_an_index() -> None:
+    """What JavaScript writes and UTF-8 has no form for: the document is read, and written, as it came."""
+    contract, sample = sample_of("pypi")
+    registry = contract.registry(sample)
+    body = b'{"meta": {"\\ud800": 1, "api-version": "1.4"}, "projects": [{"name": "demo"}]}'
+    source = Source(body=body, content_type="application/vnd.pypi.simple.v1+json", url=sample.url)
+    assert b'"\\ud800"' in registry.represent("simple", source, "json", "")
+    assert b"demo" in registry.represent("simple", source, "html", "")
+
+
 @given(mutated(PAGE), st.sampled_from(["html", "json"]))
 def test_pages(body: bytes, representation: str) -> None:
     """The same of a simple index in HTML."""

@@ -7,10 +7,12 @@ Every figure is printed, for the record: ``pytest -m soak -s tests/test_soak.py`
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import random
 import threading
 import time
+import urllib.request
 from collections import Counter
 from collections.abc import Callable
 
@@ -243,6 +245,42 @@ def mixed(
                 raise AssertionError(f"{path} hangs ({kind})") from None
             finally:
                 client.close()
+
+
+@pytest.mark.parametrize("whole", SIZES)
+def test_large_bodies(origin: Origin, start: Start, whole: bool) -> None:
+    """One that is far larger than any memory that it may take comes whole, to several at once and from the disk."""
+    body = random.Random(0).randbytes(1 << 20) * (1024 if whole else 48)
+    digest = hashlib.blake2b(body, digest_size=32).hexdigest()
+    path = f"packages/{digest[:2]}/{digest[2:4]}/{digest[4:]}/big-1.0.tar.gz"
+    origin.add(f"/{path}", body)
+    service = start()
+    service.get("pypi/simple/none/")
+    usage = Usage(service)
+    results: list[str] = []
+
+    def ask() -> None:
+        found = hashlib.blake2b(digest_size=32)
+        with urllib.request.urlopen(f"{service.url}pypi/{path}", timeout=120) as answer:
+            while piece := answer.read(1 << 18):
+                found.update(piece)
+        results.append(found.hexdigest())
+
+    most = 0
+    for number in (3, 1):
+        clients = [threading.Thread(target=ask) for _ in range(number)]
+        for client in clients:
+            client.start()
+        while any(client.is_alive() for client in clients):
+            most = max(most, usage.more()[0])
+            clients[0].join(0.05)
+        for client in clients:
+            client.join()
+    assert results == [digest] * 4
+    assert origin.asked.count(f"/{path}") == 1
+    say(f"a body of {len(body) >> 20} MiB: {most / (1 << 20):.1f} MiB of memory more at most")
+    assert most < 32 << 20
+    service.stop()
 
 
 @pytest.mark.parametrize("whole", SIZES)

@@ -13,7 +13,6 @@ What must hold:
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -25,6 +24,7 @@ from regcache.errors import CannotStore, CutShort, RegCacheError, UpstreamError
 from regcache.flow.hashing import Hashing
 from regcache.flow.upstream import Answer
 from regcache.flow.waiting import Outcome, spawn
+from regcache.flow.window import Window
 from regcache.interfaces import IBody, IPartial, IReceiver
 from regcache.logs import Log
 
@@ -35,8 +35,6 @@ _log = Log()
 #: Bytes kept from readers until the body is found good.
 HOLD_BACK = 8192
 _MOST_PENDING = 1 << 20
-_WINDOW = 1 << 20
-_PIECE = 1 << 16
 _STALLED_SECONDS = 10.0
 _ORPHAN_SECONDS = 60.0
 
@@ -108,8 +106,7 @@ class Transfer:
         self._ended: tuple[UpstreamError | None, bool] | None = None
         self._flow: Any = None
         self._timer: IDelayedCall | None = None
-        self._window: deque[bytes] = deque()
-        self._window_start = self._window_end = 0
+        self._window = Window()
         self._held = 0
 
     @property
@@ -194,7 +191,8 @@ class Transfer:
             length = min(length, self.mark - offset)
             if self._partial is not None and offset < self._partial.written:
                 return self._partial.read(offset, min(length, self._partial.written - offset))
-            return self._read_window(reader, offset, length)
+            # One that was left behind has missed what is forgotten.
+            return self._window.read(-1 if reader.lost else offset, length)
         if self.complete:
             return b""
         if self.error is not None:
@@ -263,14 +261,14 @@ class Transfer:
         self._regulate()
 
     def _step(self) -> None:
-        if self._pending and not (self.relaying and self._window_full()):
+        if self._pending and not (self.relaying and self._window.full):
             data = b"".join(self._pending)
             self._pending.clear()
             self._pending_size = 0
             self._busy = True
             if self.relaying:
                 self._hashing.feed(data)
-                self._let_through(data)
+                self._window.append(data)
                 self._written(None)
             else:
                 assert self._partial is not None
@@ -295,12 +293,12 @@ class Transfer:
             return
         _log.warn("{key}: cannot be stored: {why}", key=self.key, why=error.detail)
         self._relay(self._partial.written)
-        self._let_through(data[self._partial.written - before :])
+        self._window.append(data[self._partial.written - before :])
         self._written(None)
 
     def _advance(self) -> None:
         stored = self._partial.written if self._partial is not None else 0
-        end = self._window_end if self.relaying else stored
+        end = self._window.end if self.relaying else stored
         mark = max(end - self._held, self.mark)
         if mark != self.mark:
             self.mark = mark
@@ -341,38 +339,18 @@ class Transfer:
 
     def _relay(self, offset: int) -> None:
         self.relaying = True
-        self._window_start = self._window_end = offset
-
-    def _let_through(self, data: bytes) -> None:
-        # In pieces, so that one that all have read makes room, however much came at once.
-        self._window.extend(data[at : at + _PIECE] for at in range(0, len(data), _PIECE))
-        self._window_end += len(data)
-
-    def _window_full(self) -> bool:
-        return self._window_end - self._window_start >= _WINDOW
-
-    def _read_window(self, reader: _Reader, offset: int, length: int) -> bytes | Deferred[bytes]:
-        if reader.lost or offset < self._window_start:
-            raise CutShort("This reader was too slow for a body that could not be stored.")
-        start = self._window_start
-        for chunk in self._window:
-            if offset < start + len(chunk):
-                return chunk[offset - start : offset - start + length]
-            start += len(chunk)
-        return b""
+        self._window = Window(offset)
 
     def _trim(self) -> None:
         """Forget what every reader has read, and let more in."""
         moving = [reader.position for reader in self._readers if not reader.lost]
-        lowest = min(moving, default=self._window_start)
-        while self._window and self._window_start + len(self._window[0]) <= lowest:
-            self._window_start += len(self._window.popleft())
+        self._window.forget(min(moving, default=0))
         self._go_on()
 
     def _drop_stalled(self) -> None:
         """The window has been full for a while: whoever took nothing meanwhile is left behind, if others wait."""
         self._timer = None
-        if not self._window_full() or self.complete:
+        if not self._window.full or self.complete:
             return
         there = [reader for reader in self._readers if not reader.lost]
         stalled = [reader for reader in there if reader.position < self.mark and reader.position == reader.before]
@@ -384,7 +362,7 @@ class Transfer:
 
     def _regulate(self) -> None:
         """Pause the upstream while the disk or the window is behind."""
-        full = self._pending_size >= _MOST_PENDING or (self.relaying and self._window_full())
+        full = self._pending_size >= _MOST_PENDING or (self.relaying and self._window.full)
         if self.relaying and full and self._timer is None:
             for reader in self._readers:
                 reader.before = reader.position

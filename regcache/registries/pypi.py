@@ -17,7 +17,7 @@ from regcache.http.messages import STRENGTH, Digest, RequestHead
 from regcache.http.origins import Origin, Origins
 from regcache.http.paths import quote, segments
 from regcache.interfaces import IRegistry
-from regcache.registries.jsontext import read_object
+from regcache.registries.jsontext import read_object, write_json
 from regcache.registries.pynames import SIDECARS, is_archive, normal, projects_of
 from regcache.registries.simplehtml import (
     core_metadata,
@@ -242,12 +242,12 @@ class PyPI:
             # Later versions promise what an HTML page does not tell: sizes and versions (PEP 700).
             found["meta"]["api-version"] = "1.0"
         if document == "simple":
-            return root_to_html(found, normal) if html else msgspec.json.encode(found)
+            return root_to_html(found, normal) if html else write_json(found)
         for file in found["files"]:
             file["url"] = self._link(file["url"], "../../")
             if isinstance(file.get("provenance"), str):
                 file["provenance"] = self._provenance(source.url, file["provenance"], base)
-        return page_to_html(found) if html else msgspec.json.encode(found)
+        return page_to_html(found) if html else write_json(found)
 
     def _api(self, found: dict[str, Any], base: str) -> bytes:
         releases = found.get("releases")
@@ -256,7 +256,7 @@ class PyPI:
             for file in files if isinstance(files, list) else ():
                 if isinstance(file, dict) and isinstance(file.get("url"), str):
                     file["url"] = self._link(file["url"], base)
-        return msgspec.json.encode(found)
+        return write_json(found)
 
     def _key(self, url: str) -> str | None:
         """The path of a file below the mount; None for one that may not be fetched, or not be asked for."""
@@ -334,7 +334,7 @@ def _is_foreign(found: Mapping[str, Any]) -> bool:
 def _empty(document: str, version: str, html: bool) -> bytes:
     """An index with nothing in it, of a version that cannot be read here, so that the client can say the same."""
     made = {"meta": {"api-version": version}, "name": document.partition("/")[2], "files": [], "projects": []}
-    return page_to_html(made) if html else msgspec.json.encode(made)
+    return page_to_html(made) if html else write_json(made)
 
 
 def _absolute(page: str, link: str) -> str:
