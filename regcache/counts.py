@@ -17,7 +17,7 @@ __all__ = ["OTHER", "Answers", "Asked", "Counts", "Histogram"]
 #: What takes the place of an upstream that is not configured: a host of artifacts, or one that a redirect led to.
 OTHER = "other"
 #: Upper bounds in seconds: of what comes from memory up to what waits for the whole of a cold timeout.
-_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+_SECONDS = (0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0, 60.0)
 _LAGS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
 
