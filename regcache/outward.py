@@ -14,9 +14,10 @@ from twisted.internet.defer import Deferred, DeferredList
 from regcache import credentials
 from regcache.auth import is_closed
 from regcache.config import Config
+from regcache.counts import Counts
 from regcache.errors import ConfigError
 from regcache.flow.connections import Certified, Connections
-from regcache.flow.upstream import Access, Upstream
+from regcache.flow.upstream import Access, Upstream, origins_of
 from regcache.http.origins import Origin
 from regcache.interfaces import IRegistry
 from regcache.routes import RegistryOptions
@@ -46,7 +47,8 @@ class Outward:
         self._all = [self._common]
         self._urls = {name: registry.options.url for name, registry in made.items()}
         accesses = {name: self._access(reactor, config, name) for name in made if name in config.credentials}
-        self.upstream = Upstream(reactor, self._common, config.idle_timeout, accesses, self._common.way)
+        counts = Counts(origin for one in made.values() for origin in origins_of(one))
+        self.upstream = Upstream(reactor, self._common, config.idle_timeout, accesses, self._common.way, counts)
 
     def _access(self, reactor: Any, config: Config, name: str) -> Access:
         said = config.credentials[name]

@@ -7,17 +7,20 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from regcache._version import __version__
+from regcache.counts import Counts
 from regcache.errors import NotFound
 from regcache.flow.reply import Reply
 from regcache.http.messages import Headers
 from regcache.interfaces import IRegistry
 
-__all__ = ["CLIENTS", "FOR_BROWSERS", "LIVE", "clients", "health", "live", "overview"]
+__all__ = ["CLIENTS", "FOR_BROWSERS", "LIVE", "METRICS", "clients", "health", "live", "metrics", "overview"]
 
 #: Where the lines of one registry are, by its name.
 CLIENTS = "/-/clients/"
 #: Where a probe asks whether the service lives, under whatever name it reaches it by.
 LIVE = "/-/health/live"
+#: What Prometheus scrapes.
+METRICS = "/-/metrics"
 
 #: What a registry's pages may not do in a browser: be taken for another type, run as ours, be part of others' pages.
 FOR_BROWSERS = (
@@ -60,6 +63,23 @@ def health(state: Mapping[str, Any]) -> Reply:
 def live() -> Reply:
     """That the service lives, and nothing that not everybody may know."""
     return _text(["ok"])
+
+
+def metrics(counts: Counts, scene: Callable[[], Mapping[str, Any]], own: str, accept: str) -> Reply:
+    """
+    The numbers, for Prometheus.
+
+    :param scene: what :class:`regcache.metrics.Scene` is made of.
+    :raises regcache.errors.NotFound: if the library for it is not installed.
+    """
+    try:
+        # Who does not ask for it need not have it, nor its memory.
+        from regcache.metrics import Scene, rendered
+    except ImportError as error:
+        if error.name is None or not error.name.startswith("prometheus_client"):
+            raise
+        raise NotFound("Metrics need one more library: pip install 'regcache[metrics]'") from None
+    return rendered(counts, Scene(**scene()), own, accept)
 
 
 def _text(lines: list[str]) -> Reply:

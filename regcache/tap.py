@@ -12,7 +12,6 @@ import socket
 import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from attrs import frozen
@@ -41,15 +40,19 @@ from regcache.limits import Limits
 from regcache.logs import Log
 from regcache.options import Options, check_endpoint, stop, tell
 from regcache.outward import Outward, marked
+from regcache.ports import completed, mistaken
+from regcache.pulse import Pulse
 from regcache.site import CacheSite
 from regcache.store.disk import DiskStore
+from regcache.supervised import Supervisor
 from regcache.web import House, RegCacheResource
 
 __all__ = ["Options", "Parts", "build", "main", "makeService"]
 
 _log = Log()
 _PORT = 8650
-_BACKLOG = 1024
+#: Seconds between two looks at how late the reactor is.
+_LAG_EVERY = 1.0
 #: What a machine says that does not have an address.
 _ABSENT = frozenset({errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT})
 
@@ -80,7 +83,9 @@ class CacheService(Service):
             min_free=config.min_free,
             scrub=config.scrub,
             now=now,
+            counts=self.outward.upstream.counts,
         )
+        self._lag = Pulse(reactor, _LAG_EVERY, self.outward.upstream.counts.lag.observe)
         token = f"regcache-{secrets.token_hex(6)}"
         self.house = House(
             cache=Cache(self._context(token)),
@@ -93,6 +98,7 @@ class CacheService(Service):
             running=lambda: bool(self.running),
             log=AccessLog(reactor, config.access_log, config.access_log_hits, self._in_thread),
             token=token,
+            condition=self.store.condition,
         )
 
     def _in_thread(self, work: Callable[..., Any], *args: Any) -> Deferred[Any]:
@@ -142,6 +148,7 @@ class CacheService(Service):
         self.store.start()
         self._threads.start()
         self.outward.start()
+        self._lag.start()
         super().startService()  # type: ignore[no-untyped-call]
 
     @inlineCallbacks
@@ -152,6 +159,7 @@ class CacheService(Service):
         yield DeferredList([self.house.drained(), self.house.cache.stop()])
         if overdue.active():
             overdue.cancel()
+        self._lag.stop()
         self._deriver.stop()
         yield self.outward.stop()
         yield Deferred.fromCoroutine(self.house.log.stop())
@@ -188,7 +196,7 @@ class _Ports(Service):
         outcome: list[Any] = []
         check_endpoint(one.endpoint)
         try:
-            endpoint = endpoints.serverFromString(self._reactor, _completed(one.endpoint))
+            endpoint = endpoints.serverFromString(self._reactor, completed(one.endpoint))
             endpoint.listen(site).addBoth(outcome.append)
         except (ValueError, OSError) as error:
             return error
@@ -197,7 +205,7 @@ class _Ports(Service):
             value = getattr(result, "value", result)
             cause = getattr(value, "socketError", value)
             return cause if isinstance(cause, Exception) else ValueError(cause)
-        problem = _mistaken(result)
+        problem = mistaken(result)
         if problem is not None:
             return problem
         self._ports.append((one, result))
@@ -281,41 +289,6 @@ def build(reactor: Any, config: Config, now: Callable[[], float] = time.time) ->
     return Parts(CacheService(reactor, config, now))
 
 
-def _completed(endpoint: str) -> str:
-    """
-    An endpoint with our own defaults in place of Twisted's: a queue of connections that holds a whole build farm, and
-    UNIX sockets for their owner alone. A UNIX socket that nobody listens on makes room.
-    """
-    kind, _, rest = endpoint.partition(":")
-    if kind in ("tcp", "tcp6", "ssl", "unix") and "backlog=" not in rest:
-        endpoint = f"{endpoint}:backlog={_BACKLOG}"
-    if kind != "unix":
-        return endpoint
-    path = rest.partition(":")[0].removeprefix("address=")
-    with socket.socket(socket.AF_UNIX) as probe:
-        # So is a file refused that is none.
-        if Path(path).is_socket() and probe.connect_ex(path) == errno.ECONNREFUSED:
-            Path(path).unlink(missing_ok=True)
-            # Its number may be that of another process by now: in a container it always is.
-            Path(f"{path}.lock").unlink(missing_ok=True)
-    return endpoint if "mode=" in rest else f"{endpoint}:mode=600"
-
-
-def _mistaken(port: Any) -> ValueError | None:
-    """
-    What is wrong with a socket that was handed over, if it is not what the endpoint says.
-
-    Twisted would take one kind of address for another, and nobody would be known by his own.
-    """
-    if not isinstance(getattr(port, "socket", None), socket.socket):
-        return None
-    with socket.socket(fileno=os.dup(port.fileno())) as handed:
-        found = handed.family
-    if found == port.socket.family:
-        return None
-    return ValueError(f"the socket is one of domain={found.name.removeprefix('AF_')}")
-
-
 class _Started(_InOrder):
     """
     The whole service: opens what can fail before the reactor runs, where a failure can still end the program.
@@ -323,9 +296,9 @@ class _Started(_InOrder):
     Of that only the ports may need privileges.
     """
 
-    def __init__(self, parts: Parts, ports: _Ports) -> None:
+    def __init__(self, parts: Parts, ports: _Ports, supervisor: Supervisor) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self._parts, self._ports = parts, ports
+        self._parts, self._ports, self._supervisor = parts, ports, supervisor
         parts.service.setServiceParent(self)  # type: ignore[no-untyped-call]
         ports.setServiceParent(self)  # type: ignore[no-untyped-call]
 
@@ -343,6 +316,13 @@ class _Started(_InOrder):
         except ConfigError as error:
             stop(error)
         collect_seldom()
+        self._supervisor.start()
+
+    @inlineCallbacks
+    def stopService(self) -> Any:
+        self._supervisor.stopping()
+        yield super().stopService()
+        self._supervisor.stop()
 
 
 def _heed_impatience(reactor: Any, service: CacheService) -> None:
@@ -369,7 +349,7 @@ def makeService(options: Options) -> MultiService:
     except ConfigError as error:
         stop(error)
     reactor.addSystemEventTrigger("before", "shutdown", _heed_impatience, reactor, parts.service)
-    return _Started(parts, _Ports(reactor, config, parts, _print))
+    return _Started(parts, _Ports(reactor, config, parts, _print), Supervisor(reactor, os.environ))
 
 
 def main(arguments: list[str] | None = None) -> None:

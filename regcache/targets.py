@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 
+from twisted.web.http import Request as WireRequest
 from twisted.web.server import Request
 
 from regcache.errors import BadRequest
+from regcache.http.messages import Headers
 
-__all__ = ["below_mount", "split_name", "split_target"]
+__all__ = ["below_mount", "headers_of", "local_of", "split_name", "split_target"]
 
 
 def split_target(target: str, method: bytes) -> tuple[str, str]:
@@ -45,3 +47,21 @@ def split_name(path: str) -> tuple[str, str]:
     """The registry's name that a path below the mount begins with, and the rest of the path."""
     name, _, rest = path.lstrip("/").partition("/")
     return name, "/" + rest
+
+
+def headers_of(request: WireRequest) -> Headers:
+    """The fields of a request."""
+    return Headers(
+        tuple(
+            (name.decode("latin-1").lower(), value.decode("latin-1"))
+            for name, values in request.requestHeaders.getAllRawHeaders()
+            for value in values
+        )
+    )
+
+
+def local_of(request: WireRequest) -> str:
+    """The address and port that a request came to."""
+    host = request.getHost()
+    name, port = getattr(host, "host", "localhost"), getattr(host, "port", 80)
+    return f"[{name}]:{port}" if ":" in name else f"{name}:{port}"

@@ -13,7 +13,6 @@ from attrs import define, field
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
-from twisted.web.http import Request as WireRequest
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Request
 
@@ -34,20 +33,24 @@ from regcache.errors import (
 from regcache.flow.cache import Cache
 from regcache.flow.reply import How, Reply, cache_status
 from regcache.flow.sending import Sender, abort_client
-from regcache.flow.upstream import origin_of
+from regcache.flow.upstream import origins_of
 from regcache.flow.waiting import Outcome
 from regcache.gate import admit
 from regcache.http.fields import format_date
 from regcache.http.messages import Headers, RequestHead
 from regcache.interfaces import IRegistry
 from regcache.logs import Log
-from regcache.pages import CLIENTS, FOR_BROWSERS, LIVE, clients, health, live, overview
-from regcache.targets import below_mount, split_name, split_target
+from regcache.pages import CLIENTS, FOR_BROWSERS, LIVE, METRICS, clients, health, live, metrics, overview
+from regcache.readiness import READY, ready
+from regcache.store.holding import Condition
+from regcache.targets import below_mount, headers_of, local_of, split_name, split_target
 
 __all__ = ["House", "RegCacheResource"]
 
 _log = Log()
 _MOST_TARGET = 8192
+#: Stands in the metrics where no registry is asked.
+_OWN = "-"
 #: Twisted does not know all of them.
 _PHRASES = {status.value: status.phrase.encode() for status in HTTPStatus}
 
@@ -60,6 +63,7 @@ class House:
     :ivar registries: by name.
     :ivar running: says whether the service has started and not stopped.
     :ivar now: the wall clock.
+    :ivar condition: of the store.
     :ivar token: names this service in ``Via``, by which it knows a request that has come round to it.
     """
 
@@ -73,6 +77,7 @@ class House:
     running: Callable[[], bool]
     log: AccessLog
     token: str
+    condition: Callable[[], Condition]
     _exchanges: set[_Exchange] = field(factory=set, init=False)
     _by_address: Counter[str] = field(factory=Counter, init=False)
     _empty: Outcome[None] | None = field(default=None, init=False)
@@ -131,8 +136,7 @@ class House:
         def upstream(registry: IRegistry) -> str:
             if self.config.offline:
                 return "not asked"
-            urls = [options.url for options in (registry.options, *registry.options.further)]
-            return "in trouble" if any(breaker.is_open(origin_of(url)) for url in urls) else "ok"
+            return "in trouble" if any(map(breaker.is_open, origins_of(registry))) else "ok"
 
         return {
             "status": "ok" if self.running() else "stopped",
@@ -145,15 +149,17 @@ class House:
             "foreign_links": dict(self.cache.context.foreign),
         }
 
-
-def _headers(request: WireRequest) -> Headers:
-    return Headers(
-        tuple(
-            (name.decode("latin-1").lower(), value.decode("latin-1"))
-            for name, values in request.requestHeaders.getAllRawHeaders()
-            for value in values
-        )
-    )
+    def scene(self, served: Mapping[str, IRegistry]) -> dict[str, Any]:
+        """How the service is now, for the metrics of the registries that somebody may read."""
+        return {
+            "registries": {name: origins_of(registry) for name, registry in served.items()},
+            "usage": self.cache.context.store.usage(),
+            "limit": self.config.max_size,
+            "writable": self.condition().writable,
+            "answering": len(self._exchanges),
+            "fetching": self.cache.fetching,
+            "in_trouble": self.cache.context.breaker.is_open,
+        }
 
 
 class RegCacheResource(Resource):
@@ -174,10 +180,10 @@ class RegCacheResource(Resource):
 
     def judge(self, request: Request) -> RegCacheError | None:
         """Why whoever sends this may not; None if they may. Known before the body of the request is read."""
-        access, headers = self._house.access, _headers(request)
+        access, headers = self._house.access, headers_of(request)
         try:
             peer = access.peer(getattr(request.getClientAddress(), "host", None) or "", headers)
-            access.page(headers, access.host(headers, peer, request.isSecure(), _local(request)), shows=False)
+            access.page(headers, access.host(headers, peer, request.isSecure(), local_of(request)), shows=False)
             self._house.door.judge(headers)
         except RegCacheError as error:
             return error
@@ -227,7 +233,7 @@ class _Exchange:
 
     async def _reply(self) -> Reply:
         house, request = self._house, self._request
-        headers, target = _headers(request), request.uri.decode("latin-1")
+        headers, target = headers_of(request), request.uri.decode("latin-1")
         named, target = split_target(target, request.method)
         prefix, path, query = below_mount(request, target)
         name, rest = (self._only, path) if self._only else split_name(path)
@@ -237,7 +243,7 @@ class _Exchange:
         if path == LIVE and house.running():
             self._only_read()
             return live()
-        reached = house.access.host(headers, self.peer, request.isSecure(), _local(request), named)
+        reached = house.access.host(headers, self.peer, request.isSecure(), local_of(request), named)
         house.access.page(headers, reached, shows=self._registry is None or rest in ("", "/"))
         if not house.running():
             raise NotStarted("Try again shortly.")
@@ -254,6 +260,13 @@ class _Exchange:
         own = None if self._only else self._own_page(path, served, base)
         if own is not None:
             return own
+        if path == READY and not self._only:
+            self._only_read()
+            return await ready(house.cache.context, house.config, house.condition(), served)
+        if path == METRICS and not self._only:
+            self._only_read()
+            counts = house.cache.context.upstream.counts
+            return metrics(counts, lambda: house.scene(served), _OWN, headers.get("accept"))
         registry = self._registry
         if registry is None:
             raise NotFound(f"No registry {name!r} is served here; there are: {', '.join(served)}.")
@@ -273,7 +286,7 @@ class _Exchange:
 
     def _own_page(self, path: str, served: Mapping[str, IRegistry], base: Callable[[str], str]) -> Reply | None:
         """What the service says about itself, and about the registries that this client may read; None elsewhere."""
-        if path in ("", "/", "/-/health", "/-/health/ready") or path.startswith(CLIENTS):
+        if path in ("", "/", "/-/health") or path.startswith(CLIENTS):
             self._only_read()
             if path.startswith(CLIENTS):
                 return clients(served, path.removeprefix(CLIENTS), base)
@@ -347,6 +360,9 @@ class _Exchange:
             seconds=seconds,
         )
         self._house.log.note(line)
+        name = _OWN if self._registry is None else self._registry.options.name
+        outcome = "error" if reply.status >= 500 else reply.how.name.lower()
+        self._house.cache.context.upstream.counts.answered(name, outcome, seconds, sent)
 
     def client_left(self, reason: Failure) -> None:
         """The connection is gone: nobody waits here any more; what was begun goes on."""
@@ -374,9 +390,3 @@ class _Exchange:
         request.setResponseCode(500)
         request.write(b"regcache failed at this request; its log says why.\n")
         request.finish()
-
-
-def _local(request: Request) -> str:
-    host = request.getHost()
-    name, port = getattr(host, "host", "localhost"), getattr(host, "port", 80)
-    return f"[{name}]:{port}" if ":" in name else f"{name}:{port}"

@@ -89,7 +89,7 @@ def service(registry: Origin, tmp_path_factory: pytest.TempPathFactory) -> Itera
 # Who asks.
 
 PAGES = ["/", "/-/health", "/-/health/ready", "/-/clients/npm", "/npm/", "/npm/left", "/npm/left/-/left-1.0.0.tgz"]
-PAGES += ["/pypi/simple/alpha/", "/corp/left", "/none/such", "/npm/-/v1/search?text=x", "/npm/%2e%2e/x"]
+PAGES += ["/-/metrics", "/pypi/simple/alpha/", "/corp/left", "/none/such", "/npm/-/v1/search?text=x", "/npm/%2e%2e/x"]
 
 
 @pytest.mark.parametrize("path", PAGES)
@@ -223,11 +223,20 @@ FOREIGN = {
 }
 
 
+@pytest.mark.parametrize("path", ["/-/metrics", "/-/health/ready"])
+def test_numbers_are_told_of_what_one_may_read(guarded: Running, path: str) -> None:
+    """The registry of alice alone is no concern of the token's."""
+    assert send(guarded, get("/corp/left", f"Authorization: {ALICE}"))[0] == 200
+    for who, sees in ((ALICE, True), (f"Bearer {TOKEN}", False)):
+        status, _, body = send(guarded, get(path, f"Authorization: {who}"))
+        assert (status, b"npm" in body, b"corp" in body) == (200, True, sees)
+
+
 @pytest.mark.parametrize("case", FOREIGN)
 def test_foreign_pages_are_refused(service: Running, registry: Origin, case: str) -> None:
     """What a browser says it asks for another site's page is refused, and nothing goes upstream."""
     registry.asked.clear()
-    for path in ("/", "/-/health", "/npm/left", "/pypi/simple/alpha/"):
+    for path in ("/", "/-/health", "/-/metrics", "/npm/left", "/pypi/simple/alpha/"):
         status, fields, body = send(service, get(path, *FOREIGN[case]))
         assert status == 403
         assert b"web page" in body

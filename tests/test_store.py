@@ -18,6 +18,7 @@ from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.task import deferLater
 from twisted.trial.unittest import TestCase
 
+from regcache.counts import Counts
 from regcache.errors import BadDocument, BlobDamaged, CannotStore, TooBusy
 from regcache.flow.reading import read_all
 from regcache.http.messages import Digest, Headers, Kind, Stored
@@ -227,6 +228,8 @@ class OnDisk(Contract, TestCase):
 
     async def test_a_body_that_is_damaged_is_no_entry(self) -> None:
         """Missing or of another size: it is dropped, and said so."""
+        counts = Counts()
+        self.store = await self.restarted(counts=counts)
         for damage in ("missing", "short"):
             await keep(self.store, BODY, entry_for(BODY))
             digest = entry_for(BODY).digest
@@ -235,10 +238,12 @@ class OnDisk(Contract, TestCase):
             with pytest.raises(BlobDamaged):
                 self.store.open(entry_for(BODY))
             self.assertIsNone(self.store.peek("npm/a"))
+        self.assertEqual(counts.damaged, 2)
 
     async def test_eviction_takes_what_can_be_made_again_first(self) -> None:
         """Then artifacts, the least recently used first, and the documents that name them last."""
-        store = await self.restarted(max_size=10 * 65536)
+        counts = Counts()
+        store = await self.restarted(max_size=10 * 65536, counts=counts)
         bodies = {name: name.encode() * 20_000 for name in "abcdefgh"}
         await keep(store, bodies["a"], entry_for(bodies["a"], "npm/document", kind=Kind.DOCUMENT))
         await store.put(entry_for(bodies["b"], "npm/derived", kind=Kind.DERIVED), bodies["b"])
@@ -255,6 +260,7 @@ class OnDisk(Contract, TestCase):
         self.assertEqual(store.peek("npm/document"), entry_for(bodies["a"], "npm/document", kind=Kind.DOCUMENT))
         self.assertEqual(store.peek("npm/c"), entry_for(bodies["c"], "npm/c"))
         self.assertEqual(store.usage()[0] <= 10 * 65536, True)
+        self.assertEqual(counts.evicted, 8 + 20 - store.usage()[1])
 
     async def test_evicted_bodies_stay_for_who_reads_them(self) -> None:
         """The name goes, the bytes stay until they are closed."""

@@ -32,6 +32,7 @@ from regcache.limits import Limits
 from regcache.registries import make, names
 from regcache.routes import RegistryOptions
 from regcache.site import CacheSite
+from regcache.store.holding import Condition
 from regcache.testing import FakeUpstream, Kit, MemoryStore, RegistryContract, Sample, make_cache
 from regcache.web import House, RegCacheResource
 
@@ -165,6 +166,7 @@ class Wire:
             running=lambda: True,
             log=AccessLog(clock, "off", False, maybeDeferred),
             token="regcache-test",
+            condition=lambda: Condition(True, "sound", ""),
             **house,
         )
         self.site = CacheSite(RegCacheResource(self.house), clock)

@@ -232,6 +232,7 @@ class Artifacts:
             if head is not None:
                 return head
         joined = self._filling.under_way(key) is not None
+        self._context.upstream.counts.coalesced[registry.options.name] += joined
         fill = self._filling.fill(registry, route, None)
         try:
             reply = await self._join(route, fill, request)

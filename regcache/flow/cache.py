@@ -105,6 +105,11 @@ class Cache:
         DeferredList(ends).addCallback(lambda _: None if waiting.called else waiting.callback(None))
         return waiting
 
+    @property
+    def fetching(self) -> int:
+        """How many artifacts are being fetched."""
+        return len(self._artifacts.transfers)
+
     def abandon(self) -> None:
         """End the bodies that are still under way; their clients see a failed transfer."""
         for transfer in self._artifacts.transfers:

@@ -91,7 +91,9 @@ class Fetching:
         """
         key = key_of(registry, route)
         fill = self._fills.get(key)
-        if fill is None:
+        if fill is not None:
+            self._context.upstream.counts.coalesced[registry.options.name] += 1
+        else:
             fill = self._fills[key] = Fill(self._context.clock.seconds(), Outcome())
             outcome = fill.outcome
             asking = spawn(self._ask(registry, route, key, stored, deadline, request)).wait()

@@ -94,7 +94,7 @@ class Filling:
             fill = Fill(Transfer(self._context.clock, key), self._context.clock.seconds())
             self._fills[key] = fill
             self._transfers.add(fill.transfer)
-            fill.transfer.done.wait().addErrback(lambda _: None).addCallback(self._filled, key, fill)
+            fill.transfer.done.wait().addErrback(self._failed).addCallback(self._filled, key, fill)
             work = _Work(self._context, self.proofs, registry, route, fill, stored)
             spawn(work.run()).wait().addErrback(self._broken, fill.transfer)
         return fill
@@ -102,6 +102,10 @@ class Filling:
     async def adopt(self, registry: IRegistry, route: Artifact) -> Stored | None:
         """The entry of an artifact whose body is stored, and is what the stored index says; nobody is asked."""
         return await adopted(self._context, registry, route, await self.proofs.stored(registry, route))
+
+    def _failed(self, failure: Any) -> None:
+        if failure.check(DigestMismatch):
+            self._context.upstream.counts.unverified += 1
 
     def _filled(self, _result: object, key: str, fill: Fill) -> None:
         self._transfers.discard(fill.transfer)

@@ -14,16 +14,17 @@ from attrs import define, field, frozen
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from zope.interface import implementer
 
+from regcache.counts import Asked, Counts
 from regcache.errors import CutShort, ForbiddenOrigin, UpstreamError, UpstreamTimeout
 from regcache.flow.queues import Place, Queues
 from regcache.flow.waiting import within
 from regcache.http.fields import hop_by_hop
 from regcache.http.messages import Headers
 from regcache.http.origins import Origin
-from regcache.interfaces import IReceiver, IResponse, IUpstream
+from regcache.interfaces import IReceiver, IRegistry, IResponse, IUpstream
 from regcache.limits import Limits
 
-__all__ = ["Access", "Answer", "Ask", "Flow", "Upstream", "origin_of"]
+__all__ = ["Access", "Answer", "Ask", "Flow", "Upstream", "origin_of", "origins_of"]
 
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 #: Redirects that keep the method and the body (RFC 9110 section 15.4).
@@ -40,6 +41,12 @@ def origin_of(url: str) -> str:
     """The scheme, host and port of a URL, as one name."""
     origin = Origin.of(url)
     return "a host that cannot be named" if origin is None else f"{origin.scheme}://{origin.authority}"
+
+
+def origins_of(registry: IRegistry) -> list[str]:
+    """The origins of the upstreams that a registry is configured with."""
+    options = registry.options
+    return list(dict.fromkeys(origin_of(one.url) for one in (options, *options.further)))
 
 
 def _resolved(url: str, location: str) -> str:
@@ -124,6 +131,7 @@ class Flow:
         if self._over:
             return
         self._window_bytes += len(data)
+        self._answer.asked.received += len(data)
         if self._timer is not None:
             self._watch()
         if not self._over:
@@ -210,6 +218,7 @@ class Answer:
     :ivar coding: the body's content coding; empty for none.
     :ivar way: through what it came, for a person: the end of a sentence, or empty.
     :ivar access: that with which it was asked for.
+    :ivar asked: where its bytes are counted.
     """
 
     status: int
@@ -223,6 +232,7 @@ class Answer:
     _slot: Place
     way: str = ""
     access: Access | None = None
+    asked: Asked = field(factory=Asked)
     _released: bool = field(default=False, init=False)
 
     def flow(self, receiver: IReceiver) -> Flow:
@@ -254,6 +264,7 @@ class Upstream:
     :param idle_timeout: seconds a body may pause.
     :param accesses: the registries that have an access of their own, by name.
     :param way: through what a URL is asked, for a person: the end of a sentence, or empty.
+    :ivar counts: the numbers of the service.
     """
 
     def __init__(
@@ -263,7 +274,9 @@ class Upstream:
         idle_timeout: float = 30.0,
         accesses: Mapping[str, Access] | None = None,
         way: Callable[[str], str] = lambda _url: "",
+        counts: Counts | None = None,
     ) -> None:
+        self.counts = counts or Counts()
         self._clock = clock
         self._lowest = lowest
         self._idle_timeout = idle_timeout
@@ -325,11 +338,17 @@ class Upstream:
             lowest = access.lowest
             if access.authorization:
                 fields = fields.replacing({"authorization": access.authorization})
-        asking = lowest.request(ask.method, url, fields, ask.body)
+        asked, began = self.counts.upstream(origin_of(url)), self._clock.seconds()
         try:
-            response = await within(self._clock, seconds, asking)
+            response = await within(self._clock, seconds, lowest.request(ask.method, url, fields, ask.body))
         except TimeoutError:
+            asked.errors += 1
             raise UpstreamTimeout(f"{origin_of(url)} gave no answer in time{self._way(url)}.") from None
+        except UpstreamError:
+            asked.errors += 1
+            raise
+        now = self._clock.seconds()
+        asked.answered(response.status, now - began, now)
         headers = response.headers
         coding = headers.get("content-encoding").strip().lower()
         return Answer(
@@ -344,4 +363,5 @@ class Upstream:
             slot=slot,
             way=self._way(url),
             access=access,
+            asked=asked,
         )

@@ -276,3 +276,15 @@ def standing(
         return _Standing(path, fd, in_thread, space)
     os.close(fd)
     return None
+
+
+def ended(result: Any, partial: Partial) -> Any:
+    """A body was committed: its file is not written to any more."""
+    partial.end()
+    return result
+
+
+def given_up(failure: Any, partial: Partial) -> Any:
+    """A body could not be committed: what is on disk of it goes."""
+    partial.abort()
+    return failure

@@ -20,15 +20,16 @@ from twisted.internet.threads import deferToThreadPool
 from twisted.python.threadpool import ThreadPool
 from zope.interface import implementer
 
+from regcache.counts import Counts
 from regcache.errors import BlobDamaged, CannotStore, TooBusy
 from regcache.http.messages import Digest, Stored
 from regcache.interfaces import IBody, IPartial, IStore
 from regcache.logs import Log
-from regcache.store.blobs import File, FileBody, Partial, blob_path, standing
+from regcache.store.blobs import File, FileBody, Partial, blob_path, ended, given_up, standing
 from regcache.store.directory import Directory
 from regcache.store.files import Files
 from regcache.store.gather import Gathering
-from regcache.store.holding import RETRY_EVERY, Holding
+from regcache.store.holding import RETRY_EVERY, Condition, Holding
 from regcache.store.index import COLUMNS, FAILURES, Index, read_entry
 from regcache.store.records import Records
 from regcache.store.scrub import Reading, Scrubber
@@ -69,6 +70,7 @@ class DiskStore:
     :param now: the wall clock.
     :param steps: told each step of a commit, in the thread that does it; tests stop the process there.
     :param files: what is done to the disk.
+    :param counts: the numbers of the service.
     """
 
     def __init__(
@@ -82,7 +84,9 @@ class DiskStore:
         now: Callable[[], float] = time.time,
         steps: Callable[[str], None] = lambda _step: None,
         files: Files | None = None,
+        counts: Counts | None = None,
     ) -> None:
+        self._counts = counts or Counts()
         self._path = Path(directory).absolute()
         self._blobs = self._path / "blobs"
         self._disk = Files() if files is None else files
@@ -177,6 +181,7 @@ class DiskStore:
     def _condemned(self, keys: list[str], why: str) -> None:
         for key in keys:
             self._records.put(key, None)
+        self._counts.damaged += 1
         if keys:
             told = "{keys}: the stored body is damaged: {why} It is dropped, and fetched again when it is asked for."
             _log.error(told, keys=", ".join(keys), why=why)
@@ -257,10 +262,12 @@ class DiskStore:
                 raise TooBusy(f"{error.strerror}.") from None
             if error.errno == errno.ENOENT:
                 self.drop(entry.key)
+            self._counts.damaged += 1
             raise BlobDamaged(f"{entry.key}: {error.strerror}.") from None
         if os.fstat(fd).st_size != entry.size:
             os.close(fd)
             self.drop(entry.key)
+            self._counts.damaged += 1
             raise BlobDamaged(f"{entry.key}: it does not have the size it was stored with.")
         return FileBody(File(fd), entry.size, self._in_thread)
 
@@ -302,6 +309,7 @@ class DiskStore:
 
     def _made_room(self, keys: list[str]) -> None:
         self._evicted(keys)
+        self._counts.evicted += len(keys)
         if keys:
             self._measure()
 
@@ -315,7 +323,7 @@ class DiskStore:
             done = self._commits.add(Commit(partial.path, entry, partial.held))
         else:
             done = self._in_thread(self._sync, fd).addCallback(lambda _: self._commits.add(Commit(partial.path, entry)))
-        return done.addCallbacks(self._ended, self._given_up, callbackArgs=(partial,), errbackArgs=(partial,))
+        return done.addCallbacks(ended, given_up, callbackArgs=(partial,), errbackArgs=(partial,))
 
     def _sync(self, fd: int) -> None:
         self._steps("written")
@@ -324,16 +332,6 @@ class DiskStore:
         except OSError as error:
             raise CannotStore(f"{error.strerror}.") from None
         self._steps("synced")
-
-    @staticmethod
-    def _ended(result: Any, partial: Partial) -> Any:
-        partial.end()
-        return result
-
-    @staticmethod
-    def _given_up(failure: Any, partial: Partial) -> Any:
-        partial.abort()
-        return failure
 
     def put(self, entry: Stored, body: bytes) -> Deferred[None]:
         try:
@@ -351,6 +349,7 @@ class DiskStore:
         for entry in entries:
             self._records.put(entry.key, entry)
         self._evicted(dropped)
+        self._counts.evicted += len(dropped)
 
     def _evicted(self, keys: list[str]) -> None:
         for key in keys:
@@ -391,6 +390,10 @@ class DiskStore:
     def usage(self) -> tuple[int, int]:
         writer = self._hold.writer
         return (0, 0) if writer is None else (writer.index.allocated, writer.index.entries)
+
+    def condition(self) -> Condition:
+        """Whether it can be written and read now."""
+        return self._hold.condition(restored=self._sweeps >= 256)
 
     def _in_thread(self, work: Callable[..., Any], *args: Any) -> Deferred[Any]:
         return deferToThreadPool(self._reactor, self._files, work, *args)

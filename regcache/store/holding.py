@@ -7,6 +7,7 @@ import sqlite3
 from collections.abc import Callable
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
+from attrs import frozen
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.threads import deferToThreadPool
 from twisted.python.threadpool import ThreadPool
@@ -18,7 +19,7 @@ from regcache.store.directory import Directory, Opened
 from regcache.store.index import FAILURES, Index, alias_of, children, is_damage
 from regcache.store.writer import IndexDamaged, Writer
 
-__all__ = ["RETRY_EVERY", "Holding"]
+__all__ = ["RETRY_EVERY", "Condition", "Holding"]
 
 _log = Log()
 #: Seconds between two attempts to use a directory that could not be used.
@@ -28,6 +29,21 @@ _RESTORED_AT_ONCE = 16
 _STOPPED = "The cache is stopped."
 P = ParamSpec("P")
 T = TypeVar("T")
+
+
+@frozen
+class Condition:
+    """
+    Of a store, for a probe.
+
+    :ivar writable: whether something can be stored.
+    :ivar index: ``sound``, ``restoring`` while a damaged one is put together again, or ``unreadable``.
+    :ivar why: why nothing can be stored, in words for a person; empty if something can.
+    """
+
+    writable: bool
+    index: str
+    why: str
 
 
 class Holding:
@@ -69,6 +85,15 @@ class Holding:
                 if self.writer is not None and self.writer.restore()[1]:
                     continue
             break
+
+    def condition(self, *, restored: bool) -> Condition:
+        """
+        What can be done now.
+
+        :param restored: whether all bodies have been looked through since the index was opened.
+        """
+        index = "unreadable" if self.reader is None else "restoring" if self.partly and not restored else "sound"
+        return Condition(self.writer is not None, index, self.why if self.writer is None else "")
 
     def start(self) -> None:
         """Let jobs run."""
