@@ -106,7 +106,7 @@ class DiskStore:
         self._scrubber: Scrubber | None = None
         if scrub is not None:
             self._scrubber = Scrubber(
-                reactor, scrub, self._in_thread, self._next_body, lambda: self.usage()[0], self._condemn
+                reactor, scrub, self._in_thread, self.next_body, lambda: self.usage()[0], self.condemn
             )
 
     # Life.
@@ -168,10 +168,12 @@ class DiskStore:
             # What lies there without a name may be asked for soon.
             self._timers.append(self._reactor.callLater(_PAUSE, self._sweep))
 
-    def _next_body(self, last: str) -> Deferred[Reading | None]:
+    def next_body(self, last: str) -> Deferred[Reading | None]:
+        """As :meth:`Writer.next_body`."""
         return self._write(Writer.next_body, last)
 
-    def _condemn(self, reading: Reading) -> Deferred[None]:
+    def condemn(self, reading: Reading) -> Deferred[None]:
+        """Have a body go that was found wrong, and its entries."""
         return self._write(Writer.condemn, reading.digest, reading.inode).addCallback(self._condemned, reading.wrong)
 
     def _condemned(self, keys: list[str], why: str) -> None:
@@ -362,9 +364,10 @@ class DiskStore:
         self._records.put(entry.key, entry)
         self._write(Writer.update, entry).addErrback(self._failed)
 
-    def drop(self, key: str) -> Deferred[None]:
-        self._records.put(key, None)
-        return self._write(Writer.drop, key).addErrback(self._failed)
+    def drop(self, key: str, *more: str) -> Deferred[None]:
+        for one in (key, *more):
+            self._records.put(one, None)
+        return self._write(Writer.drop, key, *more).addErrback(self._failed)
 
     def _failed(self, failure: Any) -> None:
         if self._hold.writer is None:
