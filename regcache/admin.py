@@ -30,6 +30,7 @@ from regcache.outlook import below, described, document_of, outlook, summary
 from regcache.places import ADMIN_POINTER, admin_sockets
 from regcache.store.disk import DiskStore
 from regcache.store.listing import Listed, listed_in
+from regcache.store.verifying import BEFORE_ALL, Tally, bodies_in
 from regcache.web import House
 
 __all__ = ["Admin"]
@@ -39,6 +40,8 @@ _log = Log()
 _MOST_PATH = 103
 #: Entries that go in one transaction.
 _AT_ONCE = 500
+#: Of how many bodies that are read one is told of, if nothing is wrong with it.
+_TOLD_EVERY = 20
 Asked = Mapping[str, str]
 
 
@@ -107,6 +110,7 @@ class _Desk:
             "client-config": self._client_config,
         }
         self.changing = {"purge": self._purge, "refresh": self._refresh}
+        self.streaming = {"verify": self._verify}
 
     def begin(self, work: Coroutine[Any, Any, None], request: Request) -> None:
         """Do what a request asks for, until it is done, the client leaves, or the service stops."""
@@ -206,6 +210,32 @@ class _Desk:
         documents = [one for one in found if one.entry.kind is Kind.DOCUMENT]
         return {"refreshed": {one.entry.key: await self._refreshed(one) for one in documents}}
 
+    async def _verify(self, asked: Asked, say: Callable[[Any], None]) -> None:
+        """Read every body, and tell of each what came of it; one at a time, so that clients hardly notice."""
+        total = await self._in_thread(bodies_in, Path(self.house.config.cache_dir))
+        last, tally = BEFORE_ALL, Tally(*total)
+        while (reading := await self._store.next_body(last)) is not None:
+            before, last = last, reading.digest
+            try:
+                while not reading.over:
+                    await self._in_thread(reading.step)
+                if reading.wrong and not await self._stands(reading.digest, before):
+                    continue
+                told = tally.add(reading)
+                if reading.wrong and asked.get("repair") == "1":
+                    await self._store.condemn(reading)
+            finally:
+                reading.close()
+            # Whoever listens may be slow, and a line a body would gather here.
+            if reading.wrong or tally.checked % _TOLD_EVERY == 0:
+                say(told)
+        say(tally.result())
+
+    async def _stands(self, digest: str, before: str) -> bool:
+        """Whether a body is still an entry's: it may have been evicted while it was read."""
+        found = await self._store.next_body(before)
+        return found is not None and found.digest == digest
+
     async def _refreshed(self, one: Listed) -> str:
         entry, cache = one.entry, self.house.cache
         meant = document_of(self.house.registries, entry)
@@ -248,6 +278,7 @@ class _Root(Resource):
         return NOT_DONE_YET
 
     async def _answer(self, request: Request) -> None:
+        request.setHeader(b"content-type", b"application/json")
         try:
             body = await self._body(request)
         except RegCacheError as error:
@@ -256,21 +287,24 @@ class _Root(Resource):
         except OSError as error:
             request.setResponseCode(503)
             body = json.dumps({"error": str(error)}).encode()
-        request.setHeader(b"content-type", b"application/json")
-        request.write(body + b"\n")
+        request.write(body + b"\n" if body else b"")
         request.finish()
 
     async def _body(self, request: Request) -> bytes:
         name = (request.path or b"").decode("latin-1").strip("/")
         commands = self._desk.reading if request.method == b"GET" else self._desk.changing
-        if name not in commands:
-            if name in self._desk.reading or name in self._desk.changing:
+        streaming = None if request.method == b"GET" else self._desk.streaming.get(name)
+        if name not in commands and streaming is None:
+            if name in self._desk.reading or name in self._desk.changing or name in self._desk.streaming:
                 raise MethodNotAllowed()
             raise NotFound(f"There is no command {name!r}.")
         asked = {
             key.decode("utf-8", "surrogateescape"): values[0].decode("utf-8", "surrogateescape")
             for key, values in (request.args or {}).items()
         }
+        if streaming is not None:
+            await streaming(asked, lambda told: request.write(json.dumps(told).encode() + b"\n"))
+            return b""
         answer = await commands[name](asked)
         body: bytes = await self._desk.encoded(answer)
         return body

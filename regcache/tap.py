@@ -328,8 +328,8 @@ class _Started(_InOrder):
         super().__init__()  # type: ignore[no-untyped-call]
         self._parts, self._ports = parts, ports
         parts.service.setServiceParent(self)  # type: ignore[no-untyped-call]
-        ports.setServiceParent(self)  # type: ignore[no-untyped-call]
         admin.setServiceParent(self)  # type: ignore[no-untyped-call]
+        ports.setServiceParent(self)  # type: ignore[no-untyped-call]
 
     def privilegedStartService(self) -> None:
         try:

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from regcache.commands import main
+from regcache.commands import commands_of, main, parser
 from regcache.http.messages import Headers, Kind, Stored
 from regcache.http.policy import Rules
 from regcache.outlook import below, outlook
@@ -172,7 +172,7 @@ def test_a_path_too_long(
     code, _, err = run("ls")
     assert code == 3
     assert "in use by process" in err
-    assert "too long" in service.said + service.stop()
+    assert "too long" in service.said
 
 
 @pytest.mark.parametrize("wrong", [[], ["nonsense"], ["show"], ["ls", "--config", "/nowhere.toml"], ["ls", "--wrong"]])
@@ -212,3 +212,73 @@ def test_what_a_request_would_get() -> None:
     assert refused is not None
     assert outlook(refused, None, rules, 1e6)[0] == "blocked"
     assert below(registries, "/elsewhere") is None
+
+
+@pytest.mark.parametrize("stopped", [False, True])
+def test_verify(
+    start: Callable[..., Running],
+    origin: Origin,
+    run: Callable[..., tuple[int, str, str]],
+    tmp_path: Path,
+    stopped: bool,
+) -> None:
+    """Every body is read; one that is damaged is told of, and goes where that is asked for."""
+    service = start()
+    url = filled(service, origin)
+    shown = parsed(run("show", url, "--json"))
+    if stopped:
+        service.stop()
+    sound = parsed(run("verify", "--json"))
+    assert sound["checked"] >= 2
+    assert sound["damaged"] == []
+    digest = shown["digest"].removeprefix("sha256:")
+    blob = tmp_path / "cache/blobs" / digest[:2] / digest[2:]
+    blob.write_bytes(bytes(shown["size"]))
+    code, out, _ = run("verify")
+    assert code == 1
+    assert f"{shown['digest']}: Its bytes have changed." in out
+    assert run("ls", shown["key"])[0] == 0
+    assert parsed(run("verify", "--repair", "--json"))["damaged"] == [
+        {"digest": shown["digest"], "wrong": "Its bytes have changed."}
+    ]
+    assert run("ls", shown["key"])[0] == 1
+    assert run("verify")[0] == 0
+
+
+def test_the_documentation_has_the_help() -> None:
+    """Every command stands there with its help, as it is."""
+    text = (Path(__file__).parent.parent / "docs/commands.md").read_text("utf-8")
+    written = {part.partition("\n")[0]: part.partition("\n")[2] for part in text.split("### regcache ")[1:]}
+    commands = commands_of(parser())
+    assert written.keys() == commands.keys() - {"serve"}
+    for name, told in written.items():
+        # Versions of Python break the lines in other places.
+        assert told.split() == commands[name].format_help().split(), name
+    readme = (Path(__file__).parent.parent / "README.md").read_text("utf-8")
+    assert [name for name in written if f"    regcache {name} " not in readme] == []
+
+
+@pytest.mark.parametrize(
+    ("listen", "url"),
+    [
+        ("", "http://127.0.0.1:8650/pypi/"),
+        ("tcp:9000:interface=\\:\\:1", "http://[::1]:9000/pypi/"),
+        ("npm@tcp:9000:interface=127.0.0.1 pypi@ssl:port=9001:interface=127.0.0.2", "https://127.0.0.2:9001/"),
+        ("unix:/run/x tcp:0", ""),
+    ],
+)
+def test_client_lines_without_a_service(
+    listen: str, url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """They are for the port that the configuration names."""
+    if listen:
+        monkeypatch.setenv("REGCACHE_LISTEN", listen)
+    command = ["client-config", "pypi", "--json", "--cache-dir", str(tmp_path / "none")]
+    if not url:
+        with pytest.raises(SystemExit):
+            main(command)
+        return
+    main(command)
+    said = json.loads(capsys.readouterr().out)
+    assert said["url"] == url
+    assert url in "".join(said["lines"])

@@ -1,12 +1,13 @@
 """
 The console script: ``regcache serve`` runs the service, the other commands look at and work on its cache.
 
-Exit codes: 0 if it was done, 1 for wrong use or nothing found, 3 if it wants a service and none runs.
+Exit codes: 0 if it was done, 1 for wrong use, nothing found or damage found, 3 if it wants a service and none runs.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import sys
@@ -16,14 +17,14 @@ from typing import Any, NoReturn
 from regcache import registries
 from regcache._version import __version__
 from regcache.commands import telling
-from regcache.commands.outcome import NOT_RUNNING, Failed
-from regcache.commands.running import running
-from regcache.commands.stopped import opened
+from regcache.commands.outcome import NOT_RUNNING, WRONG, Failed
+from regcache.commands.running import Running, running
+from regcache.commands.stopped import Stopped, client_config, opened
 from regcache.config import Config, load
 from regcache.errors import ConfigError
 from regcache.options import tell
 
-__all__ = ["main", "parser"]
+__all__ = ["commands_of", "main", "parser"]
 
 _PATTERN = "A key, the name of a registry, of a package, or of both (npm/lodash); or keys with * and ?."
 
@@ -59,9 +60,22 @@ def parser() -> argparse.ArgumentParser:
     purge.add_argument("--metadata", action="store_true", help="Only index documents; artifacts stay.")
     refresh = add("refresh", "Ask the registry now for the documents of a package.")
     refresh.add_argument("pattern", metavar="PACKAGE", help=_PATTERN)
+    verify = add("verify", "Read every stored body, and compare it with its digest.")
+    repair = "Drop what is damaged, so that it is fetched again when it is asked for."
+    verify.add_argument("--repair", action="store_true", help=repair)
     lines = add("client-config", "Print the lines that point clients at a registry.")
     lines.add_argument("name", metavar="NAME", help="The registry's name.")
     return made
+
+
+def commands_of(made: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:
+    """The parser of each command, by its name."""
+    return {
+        name: one
+        for action in made._actions
+        if isinstance(action, argparse._SubParsersAction)
+        for name, one in action.choices.items()
+    }
 
 
 def _config(said: argparse.Namespace) -> Config:
@@ -123,8 +137,41 @@ def _meant(said: argparse.Namespace) -> str:
 
 
 def _client_config(said: argparse.Namespace) -> tuple[Any, list[str]]:
-    found = _asked(_config(said), "client-config", name=said.name)
+    config = _config(said)
+    service = running(config, os.environ)
+    found = service.ask("client-config", name=said.name) if service else client_config(config, said.name)
     return found, list(found["lines"])
+
+
+def _verify(said: argparse.Namespace) -> tuple[Any, list[str]]:
+    config = _config(said)
+    with contextlib.ExitStack() as stack:
+        service: Running | Stopped | None = running(config, os.environ)
+        if service is None:
+            service = stack.enter_context(opened(config))
+        steps = stack.enter_context(contextlib.closing(service.verify(said.repair)))
+        damaged: list[dict[str, str]] = []
+        result: dict[str, Any] = {}
+        for step in steps:
+            if "checked" in step:
+                result = {**step, "damaged": damaged, "repaired": bool(damaged and said.repair)}
+                continue
+            _progress(step)
+            if step["wrong"]:
+                damaged.append({"digest": step["digest"], "wrong": step["wrong"]})
+    told = [f"{one['digest']}: {one['wrong']}" for one in damaged]
+    end = "dropped" if said.repair else "damaged; 'regcache verify --repair' drops them"
+    counted = f"{result['checked']} bodies, {telling.sized(result['bytes'])}, were read"
+    return result, [*told, f"{counted}; {len(damaged)} are {end}." if damaged else f"{counted}; all are sound."]
+
+
+def _progress(step: dict[str, Any]) -> None:
+    """How far it is, on one line of a terminal that begins anew."""
+    if sys.stderr.isatty():
+        percent = 100 * step["done"] // max(step["of"], 1)
+        end = "\r\x1b[K" if step["done"] >= step["of"] else ""
+        sys.stderr.write(f"\r\x1b[K{percent:3} %  {step['done']} of {step['of']} bodies{end}")
+        sys.stderr.flush()
 
 
 _COMMANDS: dict[str, Callable[[argparse.Namespace], tuple[Any, list[str]]]] = {
@@ -133,6 +180,7 @@ _COMMANDS: dict[str, Callable[[argparse.Namespace], tuple[Any, list[str]]]] = {
     "show": _show,
     "purge": _purge,
     "refresh": _refresh,
+    "verify": _verify,
     "client-config": _client_config,
 }
 
@@ -155,3 +203,5 @@ def main(arguments: Sequence[str] | None = None) -> None:
         raise SystemExit(130) from None
     for line in [json.dumps(found)] if said.json else lines:
         tell(sys.stdout, line)
+    if said.command == "verify" and found["damaged"] and not said.repair:
+        raise SystemExit(WRONG)

@@ -6,7 +6,7 @@ import contextlib
 import http.client
 import json
 import socket
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
@@ -66,6 +66,29 @@ class Running:
         if answer.status != 200:
             raise Failed(str(said["error"]) if isinstance(said, Mapping) and "error" in said else "It failed.")
         return said
+
+    def verify(self, repair: bool) -> Generator[Any, None, None]:
+        """
+        What came of each body, one after the other, and last of all.
+
+        :raises Failed: if it ends before that.
+        """
+        connection = _Connection(self._path)
+        try:
+            connection.request("POST", f"/verify?repair={repair:d}", headers={"Connection": "close"})
+            answer = connection.getresponse()
+            for line in answer:
+                said = json.loads(line)
+                if "error" in said:
+                    raise Failed(str(said["error"]))
+                yield said
+                if "checked" in said:
+                    return
+        except (OSError, ValueError, http.client.HTTPException) as error:
+            raise Failed(f"The service did not answer on {self._path}: {error}") from None
+        finally:
+            connection.close()
+        raise Failed("The service ended before all was read.")
 
 
 def running(config: Config, environ: Mapping[str, str]) -> Running | None:
