@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from tests.origin import Answer, Origin
-from tests.service import Running
+from tests.service import Running, free_port
 
 Start = Callable[..., Running]
 BIG = 2 << 20
@@ -271,11 +271,9 @@ def test_a_second_signal_ends_the_grace(origin: Origin, start: Start) -> None:
 
 def test_a_service_that_leads_back_to_itself_says_so(start: Start) -> None:
     """A loop of upstreams ends at the first repetition, with an error for a person."""
-    service = start()
-    port = service.url.split(":")[2].strip("/")
-    service.stop()
-    loop = start("--registries", f"files=generic+http://127.0.0.1:{port}/files/", "--listen", f"tcp:{port}")
-    loop.url = f"http://127.0.0.1:{port}/"
+    port = free_port()
+    listen = f"tcp:{port}:interface=127.0.0.1"
+    loop = start("--registries", f"files=generic+http://127.0.0.1:{port}/files/", "--listen", listen)
     status, _, _ = loop.get("files/round")
     assert status in (502, 508)
     loop.stop()
