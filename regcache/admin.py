@@ -24,6 +24,7 @@ from twisted.web.server import NOT_DONE_YET, Request, Site
 from regcache._version import __version__
 from regcache.errors import BadRequest, MethodNotAllowed, NotFound, RegCacheError
 from regcache.flow.upstream import origin_of
+from regcache.flow.waiting import within
 from regcache.http.messages import Kind
 from regcache.logs import Log
 from regcache.outlook import below, described, document_of, outlook, summary
@@ -40,6 +41,8 @@ _log = Log()
 _MOST_PATH = 103
 #: Entries that go in one transaction.
 _AT_ONCE = 500
+#: Seconds to wait for what is being stored.
+_SETTLING = 5.0
 #: Of how many bodies that are read one is told of, if nothing is wrong with it.
 _TOLD_EVERY = 20
 Asked = Mapping[str, str]
@@ -138,6 +141,12 @@ class _Desk:
         return text.encode()
 
     async def _listed(self, pattern: str, documents: bool = False) -> list[Listed]:
+        # What has come is served before it is stored, and would be stored after it was purged. A disk that is stuck is
+        # no reason to say nothing.
+        cache = self.house.cache
+        with contextlib.suppress(TimeoutError):
+            await within(cache.context.clock, _SETTLING, Deferred.fromCoroutine(cache.settled()))
+
         def work() -> list[Listed]:
             return listed_in(Path(self.house.config.cache_dir), pattern, documents=documents)
 
@@ -197,8 +206,6 @@ class _Desk:
 
     async def _purge(self, asked: Asked) -> Any:
         pattern = _given(asked, "pattern")
-        # What has come is served before it is stored, and would be stored after it went.
-        await self.house.cache.settled()
         found = await self._listed(pattern, asked.get("metadata") == "1")
         keys = [one.entry.key for one in found]
         for at in range(0, len(keys), _AT_ONCE):

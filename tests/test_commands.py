@@ -19,6 +19,8 @@ from regcache.outlook import below, outlook
 from regcache.places import admin_sockets
 from regcache.registries import make
 from regcache.routes import RegistryOptions
+from regcache.store.index import Index, connect
+from regcache.store.listing import listed_in
 from tests.origin import Origin
 from tests.service import Running
 
@@ -114,6 +116,10 @@ def test_purge_and_refresh(
     left = [one["key"] for one in parsed(run("ls", "--json"))]
     assert [key for key in left if key.endswith(WHEEL)]
     assert service.get("pypi/simple/demo/")[1]["X-Cache"] == "MISS"
+    origin.add_tarball("@s/left", "1.0.0")
+    service.until("npm/@s/left", "HIT")
+    assert run("refresh", "npm/@s/left") == (0, "npm/packument/@s/left: unchanged\n", "")
+    assert run("purge", "npm/@s/left")[0] == 0
     assert run("purge", "pypi")[0] == 0
     assert parsed(run("ls", "--json")) == []
     assert run("purge", "")[0] == 1
@@ -282,3 +288,32 @@ def test_client_lines_without_a_service(
     said = json.loads(capsys.readouterr().out)
     assert said["url"] == url
     assert url in "".join(said["lines"])
+
+
+@pytest.mark.parametrize(
+    ("pattern", "found"),
+    [
+        ("npm", ["npm/@s/n/-/n-1.tgz", "npm/n/-/n-1.tgz", "npm/packument/@s/n", "npm/packument/n", "npm/packument/nn"]),
+        ("n", ["npm/packument/n"]),
+        ("npm/n", ["npm/n/-/n-1.tgz", "npm/packument/n"]),
+        ("npm/@s/n", ["npm/@s/n/-/n-1.tgz", "npm/packument/@s/n"]),
+        ("@s/n", ["npm/packument/@s/n"]),
+        ("go/example.org/m", ["go/example.org/m/@v/list"]),
+        ("*-1.tgz", ["npm/@s/n/-/n-1.tgz", "npm/n/-/n-1.tgz"]),
+        ("http://up.example/pypi/simple/n", ["pypi/simple/other"]),
+        ("pypi/' OR 1 OR '", []),
+    ],
+)
+def test_what_a_pattern_means(pattern: str, found: list[str], tmp_path: Path) -> None:
+    """A name without its scope is another package, and a name is no part of a longer one."""
+    keys = ["npm/packument/n", "npm/packument/@s/n", "npm/n/-/n-1.tgz", "npm/@s/n/-/n-1.tgz", "npm/packument/nn"]
+    keys += ["go/example.org/m/@v/list", "go/example.org/mm/@v/list", "pypi/simple/other"]
+    index = Index(connect(tmp_path / "index.sqlite3"))
+    index.begin()
+    made = {"kind": Kind.DOCUMENT, "digest": "0" * 64, "size": 1, "stored_at": 1.0, "validated_at": 1.0}
+    urls = {"pypi/simple/other": "http://up.example/pypi/simple/n"}
+    entries = [Stored(key=key, registry=key.partition("/")[0], url=urls.get(key, ""), **made) for key in keys]  # type: ignore[arg-type]
+    index.insert([(entry, 1) for entry in entries], 1.0)
+    index.commit()
+    index.connection.close()
+    assert [one.entry.key for one in listed_in(tmp_path, pattern)] == found
