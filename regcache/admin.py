@@ -18,6 +18,7 @@ from twisted.application.service import Service
 from twisted.internet.defer import CancelledError, Deferred, inlineCallbacks, maybeDeferred
 from twisted.internet.error import CannotListenError
 from twisted.python.failure import Failure
+from twisted.web.http import Request as WireRequest
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Request, Site
 
@@ -79,7 +80,8 @@ class Admin(Service):
             # The directory is locked by now, so nobody listens there.
             if self._path.is_socket():
                 self._path.unlink()
-            self._port = self._reactor.listenUNIX(str(self._path), Site(_Root(self._desk)), mode=0o600)
+            site = _Site(_Root(self._desk))  # type: ignore[no-untyped-call]
+            self._port = self._reactor.listenUNIX(str(self._path), site, mode=0o600)
             self._pointer.write_text(f"{self._path}\n", "utf-8")
         except (OSError, CannotListenError) as error:
             _log.warn("The admin socket {path} cannot be used: {why}", path=str(self._path), why=str(error))
@@ -268,6 +270,15 @@ def _given(asked: Asked, name: str) -> str:
     if not asked.get(name):
         raise BadRequest(f"{name} is missing.")
     return asked[name]
+
+
+class _Site(Site):
+    """A Site that logs nothing: what an operator asks is no request of a client's."""
+
+    noisy = False
+
+    def log(self, request: WireRequest) -> None:
+        """Nothing."""
 
 
 class _Root(Resource):
