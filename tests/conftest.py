@@ -18,7 +18,7 @@ for _name in [name for name in os.environ if name.upper() in ("HTTPS_PROXY", "HT
     del os.environ[_name]
 
 #: The same examples every time: what lands is not held up by what a search finds by chance, later and elsewhere.
-settings.register_profile("regcache", deadline=None, max_examples=60, derandomize=True)
+settings.register_profile("regcache", deadline=None, max_examples=40, derandomize=True)
 #: For a long search, with ``--hypothesis-profile=long``.
 settings.register_profile("long", deadline=None, max_examples=1500)
 settings.load_profile("regcache")
