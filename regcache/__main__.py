@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from regcache.tap import main
+from regcache.commands import main
 
 if __name__ == "__main__":
     main()

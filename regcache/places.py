@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import sys
 from collections.abc import Mapping
 
 from regcache.errors import ConfigError
 
-__all__ = ["default_cache_dir"]
+__all__ = ["ADMIN_POINTER", "admin_sockets", "default_cache_dir"]
+
+#: The file in the cache directory that says where its service can be spoken to.
+ADMIN_POINTER = "admin.path"
 
 
 def default_cache_dir(environ: Mapping[str, str]) -> str:
@@ -27,3 +31,20 @@ def default_cache_dir(environ: Mapping[str, str]) -> str:
             raise ConfigError("There is no home directory to keep the cache in; name a directory with --cache-dir.")
         base = os.path.join(home, "Library/Caches" if sys.platform == "darwin" else ".cache")
     return os.path.join(base, "regcache")
+
+
+def admin_sockets(cache_dir: str, environ: Mapping[str, str]) -> list[str]:
+    """
+    Where the service of a cache directory may be spoken to by whoever operates it; it takes the first.
+
+    Several caches may share a runtime directory, so that the name tells which this is.
+    """
+    name = f"regcache-{hashlib.sha256(os.fsencode(cache_dir)).hexdigest()[:12]}.sock"
+    found = []
+    runtime = environ.get("RUNTIME_DIRECTORY", "").partition(":")[0]
+    if os.path.isabs(runtime):
+        found.append(os.path.join(runtime, name))
+    user = environ.get("XDG_RUNTIME_DIR", "")
+    if os.path.isabs(user) and os.path.isdir(user):
+        found.append(os.path.join(user, "regcache", name))
+    return [*found, os.path.join(cache_dir, "admin.sock")]

@@ -11,7 +11,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from attrs import frozen
@@ -26,6 +26,7 @@ from regcache import descriptors, registries
 from regcache._version import __version__
 from regcache.access import Access
 from regcache.accesslog import AccessLog
+from regcache.admin import Admin
 from regcache.auth import Door
 from regcache.config import Config, Listen
 from regcache.errors import ConfigError
@@ -35,10 +36,10 @@ from regcache.flow.derive import ProcessDeriver
 from regcache.garbage import collect_seldom
 from regcache.gate import Gate
 from regcache.http.messages import Headers
-from regcache.http.policy import Rules
 from regcache.limits import Limits
 from regcache.logs import Log
 from regcache.options import Options, check_endpoint, stop, tell
+from regcache.outlook import rules_of
 from regcache.outward import Outward, marked
 from regcache.ports import completed, mistaken
 from regcache.pulse import Pulse
@@ -47,7 +48,7 @@ from regcache.store.disk import DiskStore
 from regcache.supervised import Supervisor
 from regcache.web import House, RegCacheResource
 
-__all__ = ["Options", "Parts", "build", "main", "makeService"]
+__all__ = ["Options", "Parts", "build", "makeService", "serve"]
 
 _log = Log()
 _PORT = 8650
@@ -112,14 +113,7 @@ class CacheService(Service):
             deriver=self._deriver,
             clock=self._reactor,
             now=self._now,
-            rules=Rules(
-                ttl=config.ttl,
-                refresh_after=config.refresh_after,
-                negative_ttl=config.negative_ttl,
-                upstream_timeout=config.upstream_timeout,
-                cold_timeout=config.cold_timeout,
-                offline=config.offline,
-            ),
+            rules=rules_of(config),
             request_fields=Headers.of({"user-agent": f"regcache/{__version__}", "via": f"1.1 {token}"}),
             max_index_size=config.max_index_size,
             max_file_size=config.max_file_size,
@@ -220,23 +214,30 @@ class _Ports(Service):
         service = self._parts.service
         made = service.house.registries
         for one, port in self._ports:
+            if not hasattr(port.getHost(), "port"):
+                self._say(f"regcache: listening on {one.endpoint}")
+        for registry, base in self.bases():
+            lines = made[registry].client_lines(base)
+            self._say(f"regcache: {registry} at {base}   {lines[0] if lines else ''}")
+        through = service.outward.told()
+        if through and not self._config.offline:
+            self._say(f"regcache: asks {through}")
+        self._say(f"regcache: {service.house.state()}")
+
+    def bases(self) -> Iterator[tuple[str, str]]:
+        """Where each registry is reached over TCP, by name."""
+        house = self._parts.service.house
+        for one, port in self._ports:
             host = port.getHost()
             if not hasattr(host, "port"):
-                self._say(f"regcache: listening on {one.endpoint}")
                 continue
             # An address that stands for all of them leads nowhere.
             name = socket.gethostname() if host.host in ("0.0.0.0", "::", "") else host.host
             name = f"[{name}]" if ":" in name else name
             scheme = "https" if one.endpoint.startswith("ssl:") else "http"
-            for registry in [one.registry] if one.registry else list(made):
+            for registry in [one.registry] if one.registry else list(house.registries):
                 path = "" if one.registry else f"{registry}/"
-                base = service.house.access.base(f"{scheme}://{name}:{host.port}", "", path)
-                lines = made[registry].client_lines(base)
-                self._say(f"regcache: {registry} at {base}   {lines[0] if lines else ''}")
-        through = service.outward.told()
-        if through and not self._config.offline:
-            self._say(f"regcache: asks {through}")
-        self._say(f"regcache: {service.house.state()}")
+                yield registry, house.access.base(f"{scheme}://{name}:{host.port}", "", path)
 
     @inlineCallbacks
     def stopService(self) -> Any:
@@ -296,10 +297,11 @@ class _Started(_InOrder):
     Of that only the ports may need privileges.
     """
 
-    def __init__(self, parts: Parts, ports: _Ports, supervisor: Supervisor) -> None:
+    def __init__(self, parts: Parts, ports: _Ports, admin: Admin, supervisor: Supervisor) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self._parts, self._ports, self._supervisor = parts, ports, supervisor
         parts.service.setServiceParent(self)  # type: ignore[no-untyped-call]
+        admin.setServiceParent(self)  # type: ignore[no-untyped-call]
         ports.setServiceParent(self)  # type: ignore[no-untyped-call]
 
     def privilegedStartService(self) -> None:
@@ -349,22 +351,15 @@ def makeService(options: Options) -> MultiService:
     except ConfigError as error:
         stop(error)
     reactor.addSystemEventTrigger("before", "shutdown", _heed_impatience, reactor, parts.service)
-    return _Started(parts, _Ports(reactor, config, parts, _print), Supervisor(reactor, os.environ))
+    ports = _Ports(reactor, config, parts, _print)
+    admin = Admin(reactor, parts.service.house, parts.service.store, ports.bases, os.environ)
+    return _Started(parts, ports, admin, Supervisor(reactor, os.environ))
 
 
-def main(arguments: list[str] | None = None) -> None:
-    """The console script: ``regcache serve`` runs the service in the foreground, without a pidfile."""
-    given = sys.argv[1:] if arguments is None else arguments
-    if given[:1] in (["-h"], ["--help"], []):
-        _print("Usage: regcache serve [options]\n\nRuns the cache in the foreground; see 'regcache serve --help'.")
-        raise SystemExit(0 if given else 1)
-    if given[:1] == ["--version"]:
-        _print(f"regcache {__version__}")
-        return
-    if given[0] != "serve":
-        stop(f"there is no command {given[0]!r}; there is 'serve', and options stand behind it.")
+def serve(arguments: list[str]) -> None:
+    """``regcache serve``: runs the service in the foreground, without a pidfile."""
     Options.program = "regcache serve"
     from twisted.scripts.twistd import run
 
-    sys.argv = ["twistd", "-n", "--pidfile=", "regcache", *given[1:]]
+    sys.argv = ["twistd", "-n", "--pidfile=", "regcache", *arguments]
     run()

@@ -96,6 +96,20 @@ class Cache:
             whole.close()
             raise
 
+    async def refreshed(self, registry: IRegistry, route: Document) -> None:
+        """
+        Have the upstream asked for a document now, however fresh the stored copy is.
+
+        :raises regcache.errors.RegCacheError: if it cannot be had; what is stored stays.
+        :raises TimeoutError: if it does not come in time; the asking goes on.
+        """
+        check(registry.options, route)
+        await self._documents.refreshed(registry, route)
+
+    async def settled(self) -> None:
+        """Wait until the documents that have come by now are in the store, or cannot be."""
+        await DeferredList(self._documents.stored_soon())
+
     def stop(self) -> Deferred[None]:
         """Take no more; fires when no body is under way and all documents are stored."""
         self._stopping = True

@@ -110,7 +110,7 @@ class DiskStore:
         self._scrubber: Scrubber | None = None
         if scrub is not None:
             self._scrubber = Scrubber(
-                reactor, scrub, self._in_thread, self._next_body, lambda: self.usage()[0], self._condemn
+                reactor, scrub, self._in_thread, self.next_body, lambda: self.usage()[0], self.condemn
             )
 
     # Life.
@@ -172,10 +172,12 @@ class DiskStore:
             # What lies there without a name may be asked for soon.
             self._timers.append(self._reactor.callLater(_PAUSE, self._sweep))
 
-    def _next_body(self, last: str) -> Deferred[Reading | None]:
+    def next_body(self, last: str) -> Deferred[Reading | None]:
+        """As :meth:`Writer.next_body`."""
         return self._write(Writer.next_body, last)
 
-    def _condemn(self, reading: Reading) -> Deferred[None]:
+    def condemn(self, reading: Reading) -> Deferred[None]:
+        """Have a body go that was found wrong, and its entries."""
         return self._write(Writer.condemn, reading.digest, reading.inode).addCallback(self._condemned, reading.wrong)
 
     def _condemned(self, keys: list[str], why: str) -> None:
@@ -361,16 +363,16 @@ class DiskStore:
         self._records.put(entry.key, entry)
         self._write(Writer.update, entry).addErrback(self._failed)
 
-    def drop(self, key: str) -> Deferred[None]:
-        self._records.put(key, None)
-        return self._write(Writer.drop, key).addErrback(self._failed)
+    def drop(self, key: str, *more: str) -> Deferred[None]:
+        for one in (key, *more):
+            self._records.put(one, None)
+        return self._write(Writer.drop, key, *more).addErrback(self._failed)
 
     def _failed(self, failure: Any) -> None:
-        if self._hold.writer is None:
-            # It has been said that nothing can be.
-            return
-        why = failure.value.detail if isinstance(failure.value, CannotStore) else failure.getErrorMessage()
-        _log.error("The index could not be written: {why}", why=why)
+        # Where nothing can be written at all, that has been said.
+        if self._hold.writer is not None:
+            why = failure.value.detail if isinstance(failure.value, CannotStore) else failure.getErrorMessage()
+            _log.error("The index could not be written: {why}", why=why)
 
     def used(self, key: str, now: float) -> None:
         self._uses[key] = (now, self._uses.get(key, (now, 0))[1] + 1)
@@ -382,9 +384,9 @@ class DiskStore:
             self._note_uses()
 
     def _note_uses(self) -> None:
-        uses, self._uses = self._uses, {}
-        if uses:
-            noted = [(key, when, count) for key, (when, count) in uses.items()]
+        noted = [(key, when, count) for key, (when, count) in self._uses.items()]
+        if noted:
+            self._uses = {}
             self._write(Writer.touch, noted).addErrback(self._failed)
 
     def usage(self) -> tuple[int, int]:

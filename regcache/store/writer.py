@@ -205,9 +205,9 @@ class Writer:
         """The entries with that parent."""
         return self.index.children(parent)
 
-    def drop(self, key: str) -> None:
-        """Forget an entry."""
-        self._remove([key])
+    def drop(self, *keys: str) -> None:
+        """Forget entries."""
+        self._remove(list(keys))
 
     def _remove(self, keys: list[str]) -> None:
         loose: set[str] = set()

@@ -1,0 +1,200 @@
+"""What a request would get now, and why: the cache's decision put in words, without making the request."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import urlsplit
+
+from attrs import evolve, frozen
+
+from regcache.config import Config
+from regcache.errors import NotFound, RegCacheError
+from regcache.flow.documents import rules_for
+from regcache.flow.fetching import key_of
+from regcache.http.messages import Headers, Kind, RequestHead, Stored
+from regcache.http.policy import Decision, Fetch, Gone, Refuse, Revalidate, Rules, UseStored, age_of, decide
+from regcache.interfaces import IOrdered, IRegistry
+from regcache.ownership import check
+from regcache.routes import Artifact, Document, Moved, Route
+from regcache.store.listing import Listed
+
+__all__ = ["Meant", "below", "described", "document_of", "guessed", "outlook", "rules_of", "summary"]
+
+#: What clients ask for, of which each leads to a document of its own in some registry.
+_ACCEPTS = ("", "application/vnd.npm.install-v1+json")
+#: Where a document that has this key may be found.
+_PATHS = ("/{key}", "/{key}/", "/{last}", "/{last}/", "/{package}", "/{package}/")
+
+
+@frozen
+class Meant:
+    """
+    What a URL means here.
+
+    :ivar route: None where it is refused.
+    :ivar why: why it is refused.
+    """
+
+    registry: IRegistry
+    route: Document | Artifact | None
+    why: str = ""
+
+    @property
+    def key(self) -> str:
+        """The key of its entry; empty where it is refused."""
+        return "" if self.route is None else key_of(self.registry, self.route)
+
+
+def rules_of(config: Config) -> Rules:
+    """The rules that the operator set."""
+    return Rules(
+        ttl=config.ttl,
+        refresh_after=config.refresh_after,
+        negative_ttl=config.negative_ttl,
+        upstream_timeout=config.upstream_timeout,
+        cold_timeout=config.cold_timeout,
+        offline=config.offline,
+    )
+
+
+def _members(registry: IRegistry) -> list[IRegistry]:
+    return list(registry.members) if IOrdered.providedBy(registry) else [registry]
+
+
+def _routed(registry: IRegistry, path: str, query: str = "", accept: str = "") -> Route:
+    headers = Headers.of({"accept": accept} if accept else {})
+    for _ in range(3):
+        route = registry.route(RequestHead(method="GET", path=path, query=query, headers=headers))
+        if not isinstance(route, Moved):
+            return route
+        path, _, query = route.location.partition("?")
+    return route
+
+
+def below(registries: Mapping[str, IRegistry], url: str) -> Meant | None:
+    """What a URL of this cache, or its path, means: where one of its segments names a registry; else None."""
+    parts = urlsplit(url)
+    segments = parts.path.lstrip("/").split("/")
+    at = next((at for at, one in enumerate(segments) if one in registries), None)
+    if at is None:
+        return None
+    registry = _members(registries[segments[at]])[0]
+    try:
+        route = _routed(registry, "/" + "/".join(segments[at + 1 :]), parts.query)
+        check(registry.options, route)
+    except RegCacheError as error:
+        return Meant(registry, None, error.text)
+    return Meant(registry, route) if isinstance(route, Document | Artifact) else None
+
+
+def document_of(registries: Mapping[str, IRegistry], entry: Stored) -> Meant | None:
+    """By which route an entry that is a document is fetched; None where no address of a client's leads there."""
+    for registry in _members(registries[entry.registry]) if entry.registry in registries else []:
+        prefix = registry.options.prefix
+        if not entry.key.startswith(prefix):
+            continue
+        key = entry.key.removeprefix(prefix)
+        places = {"key": key, "last": key.rpartition("/")[2], "package": key.partition("/")[2]}
+        for pattern in _PATHS:
+            for accept in _ACCEPTS:
+                try:
+                    route = _routed(registry, pattern.format(**places), accept=accept)
+                except RegCacheError:
+                    continue
+                if isinstance(route, Document) and key_of(registry, route) == entry.key:
+                    return Meant(registry, route)
+    return None
+
+
+def outlook(meant: Meant, stored: Stored | None, rules: Rules, now: float, *, trouble: bool = False) -> tuple[str, str]:
+    """
+    One word for what a request would get now, and why.
+
+    :param now: the wall clock.
+    :param trouble: whether the upstream is known to be in trouble.
+    :returns: ``hit``, ``revalidated``, ``stale``, ``miss`` or ``blocked``, and a sentence.
+    """
+    route = meant.route
+    if route is None:
+        return "blocked", meant.why
+    try:
+        check(meant.registry.options, route)
+    except NotFound as error:
+        return "blocked", error.text
+    mutable = route.mutable or (isinstance(route, Document) and stored is not None and not stored.verified)
+    own = rules_for(rules, meant.registry, route.ttl)
+    return _worded(decide(stored, own, now=now, mutable=mutable, spared=trouble), mutable=mutable, trouble=trouble)
+
+
+def _worded(decision: Decision, *, mutable: bool, trouble: bool) -> tuple[str, str]:
+    if isinstance(decision, Fetch):
+        return "miss", "Nothing is stored: it is fetched from the registry."
+    if isinstance(decision, Refuse):
+        return "blocked", "Nothing is stored, and the cache is offline."
+    if isinstance(decision, Gone):
+        return "blocked", f"The registry has withdrawn it, by status {decision.status}."
+    if isinstance(decision, Revalidate):
+        if decision.stale:
+            return "revalidated", "It is past its lifetime: the registry is asked first, the stored copy is the spare."
+        return "revalidated", f"It is fresh but not new: the registry is asked, for up to {decision.wait:g} s."
+    assert isinstance(decision, UseStored)
+    if decision.stale:
+        return "stale", "It is past its lifetime, and the registry is " + ("in trouble." if trouble else "not asked.")
+    return "hit", "It is stored and fresh." if mutable else "It is stored, and never changes under this name."
+
+
+def guessed(registries: Mapping[str, IRegistry], entry: Stored) -> Meant | None:
+    """What an entry is, by its key alone: a document by its address, else something that does not change."""
+    if entry.registry not in registries:
+        return None
+    found = document_of(registries, entry) if entry.kind is Kind.DOCUMENT else None
+    if found is not None:
+        return found
+    registry = next(
+        (one for one in _members(registries[entry.registry]) if entry.key.startswith(one.options.prefix)),
+        registries[entry.registry],
+    )
+    key = entry.key.removeprefix(registry.options.prefix)
+    made = Artifact(key=key, url=entry.url)
+    return Meant(registry, evolve(made, mutable=entry.kind is Kind.DOCUMENT))
+
+
+def summary(one: Listed, now: float) -> dict[str, Any]:
+    """An entry in a list; times in seconds since the epoch, ages in seconds."""
+    entry = one.entry
+    age = age_of(entry, now)
+    return {
+        "key": entry.key,
+        "registry": entry.registry,
+        "kind": entry.kind.value,
+        "size": entry.size,
+        "age": round(age) if age < 1e18 else None,
+        "hits": one.hits,
+        "withdrawn": entry.withdrawn,
+    }
+
+
+def described(
+    registries: Mapping[str, IRegistry], one: Listed, rules: Rules, now: float, *, trouble: bool = False
+) -> dict[str, Any]:
+    """All that is known of an entry, and what a request for it would get."""
+    entry = one.entry
+    meant = guessed(registries, entry)
+    word, why = ("blocked", f"No registry {entry.registry!r} is served.")
+    if meant is not None:
+        word, why = outlook(meant, entry, rules, now, trouble=trouble)
+    return {
+        **summary(one, now),
+        "url": entry.url,
+        "digest": f"sha256:{entry.digest}",
+        "digests": [f"{digest.algorithm}:{digest.value}" for digest in entry.digests],
+        "verified": entry.verified,
+        "headers": [list(pair) for pair in entry.headers],
+        "parent": entry.parent,
+        "stored_at": entry.stored_at,
+        "validated_at": entry.validated_at,
+        "used_at": one.used_at,
+        "now": word,
+        "why": why,
+    }
