@@ -131,6 +131,9 @@ class _Channel(HTTPChannel):
         if line[:1] in (b" ", b"\t"):
             # To some it goes on with the field before, to others it is one of its own (RFC 9112 section 5.2).
             self.refuse(BadRequest("A line of its head begins with a blank."))
+        if b"\r" in line or b"\n" in line:
+            # To some it is the end of a line (RFC 9112 section 2.2); Twisted refuses it from 26.10 on.
+            self.refuse(BadRequest("A line of its head holds half an end of a line."))
         if not self.refused:
             super().lineReceived(line)  # type: ignore[no-untyped-call]
 

@@ -10,7 +10,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
-from OpenSSL import SSL
+from OpenSSL import SSL, crypto
 
 __all__ = ["authority", "server_context"]
 
@@ -62,6 +62,7 @@ def server_context(kind: str, host: str) -> SSL.Context:
     days = (-300, -2) if kind == "expired" else (-1, 30)
     shown, secret = _made("elsewhere.test" if kind == "wrong host" else host, signer, *days)
     context = SSL.Context(SSL.TLS_METHOD)
-    context.use_certificate(shown)
-    context.use_privatekey(secret)
+    # The first versions of OpenSSL's binding take nothing but their own.
+    context.use_certificate(crypto.X509.from_cryptography(shown))
+    context.use_privatekey(crypto.PKey.from_cryptography_key(secret))
     return context
