@@ -19,6 +19,7 @@ _BESIDE = (".log", ".pem", ".pid", ".sock", ".toml")
 #: Only a cache has these.
 _INDEX = re.compile(r"index\.(backup\.sqlite3|damaged-\d+\.sqlite3)")
 _FOLDER = re.compile(r"[0-9a-f]{2}")
+_PARTIAL = re.compile(r"\d+-\d+")
 
 
 def strangers(directory: Path) -> list[str]:
@@ -36,7 +37,8 @@ def strangers(directory: Path) -> list[str]:
         return []
     found = [name for name in names if not _EXPECTED.fullmatch(name) and not _is_beside(directory / name)]
     found += [f"blobs/{name}" for name in bodies if not _FOLDER.fullmatch(name)]
-    return sorted(found + [f"partial/{name}" for name in _names(directory / "partial")])
+    found += [f"partial/{name}" for name in _names(directory / "partial") if not _PARTIAL.fullmatch(name)]
+    return sorted(found)
 
 
 def _names(directory: Path) -> list[str]:
