@@ -60,10 +60,16 @@ def database(path: Path) -> None:
         connection.commit()
 
 
+def written(path: Path) -> None:
+    """A file of another program."""
+    path.parent.mkdir(exist_ok=True)
+    path.write_text("dear")
+
+
 FOREIGN: dict[str, Callable[[Path], object]] = {
-    "letter.txt": lambda place: (place / "letter.txt").write_text("dear"),
+    "letter.txt": lambda place: written(place / "letter.txt"),
     "photos": lambda place: (place / "photos").mkdir(),
-    "partial/film": lambda place: [(place / "partial").mkdir(), (place / "partial" / "film").write_text("half")],
+    "partial/film": lambda place: written(place / "partial" / "film"),
     "blobs/sha256": lambda place: (place / "blobs" / "sha256").mkdir(parents=True),
     "index.sqlite3": lambda place: database(place / "index.sqlite3"),
 }
