@@ -11,7 +11,6 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -19,11 +18,10 @@ import pytest
 from regcache import Config
 from regcache.store.index import FORMAT
 from regcache.values import duration
+from tests.image import DOCKERFILE, ROOT, copied, stages
 from tests.origin import Origin
 from tests.service import free_port
 
-ROOT = Path(__file__).parent.parent
-DOCKERFILE = (ROOT / "Dockerfile").read_text("utf-8")
 COMPOSE = (ROOT / "docs" / "examples" / "compose.yaml").read_text("utf-8")
 #: This machine, but that nothing of it, nor of the directory $ALL, can be written to except two places below that.
 READ_ONLY = """
@@ -33,25 +31,6 @@ mount --rbind "$ALL" "$ALL"
 for path in "$ALL" /; do mount -o remount,bind,ro "$path"; done
 exec "$@"
 """
-
-
-def instructions() -> Iterator[tuple[str, str]]:
-    """Each instruction with what follows it, in order; lines that go on are joined."""
-    text = re.sub(r"^#.*\n", "", DOCKERFILE, flags=re.MULTILINE).replace("\\\n", " ")
-    for line in filter(None, text.splitlines()):
-        name, _, rest = line.partition(" ")
-        yield name, " ".join(rest.split())
-
-
-def stages() -> list[list[tuple[str, str]]]:
-    """The instructions of each stage."""
-    found: list[list[tuple[str, str]]] = []
-    for name, rest in instructions():
-        if name == "FROM":
-            found.append([])
-        if found:
-            found[-1].append((name, rest))
-    return found
 
 
 def said(name: str) -> str:
@@ -70,15 +49,6 @@ def environment() -> dict[str, str]:
     """The variables that the image sets."""
     pairs = [pair.partition("=") for pair in shlex.split(said("ENV"))]
     return {name: value for name, _, value in pairs}
-
-
-def copied() -> set[str]:
-    """What is copied from the tree."""
-    found: set[str] = set()
-    for name, rest in instructions():
-        if name == "COPY" and not rest.startswith("--from="):
-            found |= {source.removeprefix("./") for source in rest.split()[:-1]}
-    return found
 
 
 def test_what_is_copied_is_there_and_let_through() -> None:
