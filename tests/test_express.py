@@ -1,4 +1,4 @@
-"""The fast way for hits: it says what the slow way says, byte for byte, and is left once that may say something else."""
+"""The fast way for hits: it says what the slow way says, byte for byte, and ends where that might say another thing."""
 
 from __future__ import annotations
 
