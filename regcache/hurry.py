@@ -6,7 +6,6 @@ from collections.abc import Callable
 from typing import Any
 
 from attrs import evolve
-from twisted.internet.abstract import FileDescriptor
 from twisted.internet.interfaces import IPushProducer
 from twisted.python.failure import Failure
 from twisted.web.http import HTTPChannel
@@ -15,6 +14,7 @@ from regcache.access import Peer
 from regcache.accesslog import Line
 from regcache.express import Prepared
 from regcache.flow.sending import Sender, abort_client
+from regcache.flow.sockets import ClientSocket
 from regcache.house import House
 
 __all__ = ["give"]
@@ -49,7 +49,7 @@ def give(house: House, channel: HTTPChannel, prepared: Prepared, now: float) -> 
             prepared.registry,
         )
 
-    taken = _written(channel.transport, head, body)
+    taken = _written(channel, head, body)
     if taken < len(body):
         _Rest(house, channel, prepared, taken, note).start()
     else:
@@ -60,20 +60,16 @@ def _address(channel: HTTPChannel) -> str:
     return getattr(channel.getPeer(), "host", None) or ""
 
 
-def _written(transport: Any, head: bytes, body: bytes) -> int:
+def _written(channel: HTTPChannel, head: bytes, body: bytes) -> int:
     """
     Write a head and as much of its body as is taken at once.
 
     :returns: how many bytes of the body need not be cared for any more.
     """
-    taken = 0
-    if _is_plain(transport) and not (transport.dataBuffer or transport._tempDataBuffer):
-        # Without a turn through the reactor, and without a copy of the body.
-        try:
-            taken = transport.socket.sendmsg((head, body))
-        except OSError:
-            # That it is full or broken is found out again, and seen to, by the transport.
-            taken = 0
+    # Without a turn through the reactor, and without a copy of the body.
+    socket = ClientSocket.of(channel)
+    taken = socket.put(head, body) if socket is not None and socket.is_clear else 0
+    transport: Any = channel.transport
     if taken < len(head):
         transport.write(head[taken:])
     gone = max(taken - len(head), 0)
@@ -82,11 +78,6 @@ def _written(transport: Any, head: bytes, body: bytes) -> int:
             transport.write(body[gone:])
         return len(body)
     return gone
-
-
-def _is_plain(transport: Any) -> bool:
-    """Whether what is written to its socket is what the client reads."""
-    return isinstance(transport, FileDescriptor) and not getattr(transport, "TLS", False)
 
 
 class _Rest:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from regcache.http.messages import Digest, Headers, RequestHead, Stored
     from regcache.routes import Facts, Route, Source
 
-__all__ = ["IBody", "IOrdered", "IPartial", "IReceiver", "IRegistry", "IResponse", "IStore", "IUpstream"]
+__all__ = ["IBody", "IOrdered", "IPartial", "IReceiver", "IRegistry", "IResponse", "ISendable", "IStore", "IUpstream"]
 
 T = TypeVar("T")
 
@@ -107,6 +107,20 @@ class IBody(Interface):
 
     def close() -> None:
         """The reader needs no more. Harmless when repeated."""
+
+
+class ISendable(IBody):
+    """A body that the kernel can put on a socket by itself."""
+
+    def send(fd: int, offset: int, length: int) -> int | Deferred[None]:
+        """
+        Put some bytes from ``offset`` on a socket that does not block; how many, none if it takes no more for now.
+
+        Where they would have to be waited for, a Deferred of the caller's own fires once they are at hand.
+
+        :raises OSError: if the socket is broken.
+        :raises regcache.errors.BlobDamaged: if the bytes are not there.
+        """
 
 
 class IReceiver(Interface):

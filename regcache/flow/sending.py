@@ -11,12 +11,16 @@ from zope.interface import implementer
 
 from regcache.errors import RegCacheError
 from regcache.flow.reply import Reply
+from regcache.flow.sockets import ClientSocket
+from regcache.interfaces import ISendable
 from regcache.logs import Log
 
 __all__ = ["Sender", "abort_client"]
 
 _log = Log()
 _PIECE = 1 << 16
+#: Bytes that the kernel puts on one client's socket before it is the others' turn.
+_TURN = 2 << 20
 #: Seconds after which a client that takes nothing is given up.
 _STALLED_SECONDS = 300.0
 
@@ -54,25 +58,34 @@ class Sender:
         self._stop = reply.stop
         self._paused = False
         self._over = False
-        self._reading: Deferred[bytes] | None = None
+        self._reading: Deferred[Any] | None = None
         self._looping = False
         self._timer: IDelayedCall | None = None
+        self._behind_since = 0.0
+        self._socket: ClientSocket | None = None
 
     def start(self) -> None:
-        """The head is written: send the body."""
+        """The head is said: send it and the body."""
         self._request.registerProducer(self, True)
+        self._socket = self._way_past()
+        if self._socket is not None:
+            self._request.write(b"")
         self._pump()
+
+    def _way_past(self) -> ClientSocket | None:
+        """The client's socket, if a file can go there just as it is."""
+        whole = self._stop is not None and ISendable.providedBy(self._body)
+        coded = getattr(self._request, "_encoder", None) is not None
+        return ClientSocket.of(self._request.channel) if whole and not coded else None
 
     def pauseProducing(self) -> None:
         self._paused = True
+        self._behind_since = self._clock.seconds()
         if self._timer is None and not self._over:
-            self._timer = self._clock.callLater(_STALLED_SECONDS, self._stalled)
+            self._timer = self._clock.callLater(_STALLED_SECONDS, self._look)
 
     def resumeProducing(self) -> None:
         self._paused = False
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
         self._pump()
 
     def stopProducing(self) -> None:
@@ -88,6 +101,11 @@ class Sender:
         self._looping = True
         try:
             while not (self._paused or self._over):
+                if self._socket is not None:
+                    self._push(self._socket)
+                    if self._reading is not None:
+                        return
+                    continue
                 left = _PIECE if self._stop is None else min(_PIECE, self._stop - self._at)
                 piece = self._read(left)
                 if piece is None and self._reading is None:
@@ -101,6 +119,36 @@ class Sender:
                 self._write(piece)
         finally:
             self._looping = False
+
+    def _push(self, socket: ClientSocket) -> None:
+        """Some of a file, from there to the socket; then it is the others' turn."""
+        assert self._stop is not None
+        body: Any = self._body
+        sent: int | Deferred[None] = 0
+        if socket.is_clear and self._at < self._stop:
+            try:
+                sent = body.send(socket.fd, self._at, min(self._stop - self._at, _TURN))
+            except OSError:
+                # Its transport finds out, and tells.
+                sent = 0
+            except RegCacheError as error:
+                self._broke(Failure(error))
+                return
+        if isinstance(sent, Deferred):
+            self._reading = sent
+            sent.addCallbacks(self._warmed, self._broke)
+            return
+        self._at += sent
+        self.sent += sent
+        if self._at >= self._stop:
+            self._finish()
+        else:
+            self.pauseProducing()
+            socket.wait()
+
+    def _warmed(self, _none: object) -> None:
+        self._reading = None
+        self._pump()
 
     def _read(self, length: int) -> bytes | None:
         """Some bytes, or None if they come later."""
@@ -158,8 +206,15 @@ class Sender:
         self._end()
         request.finish()
 
-    def _stalled(self) -> None:
+    def _look(self) -> None:
+        """See whether the client has taken anything: one timer, however often it is behind for a moment."""
         self._timer = None
+        if not self._paused:
+            return
+        left = self._behind_since + _STALLED_SECONDS - self._clock.seconds()
+        if left > 0:
+            self._timer = self._clock.callLater(left, self._look)
+            return
         request = self._request
         self._end()
         abort_client(request)

@@ -14,7 +14,7 @@ from twisted.internet.defer import Deferred, fail, succeed
 from zope.interface import implementer
 
 from regcache.errors import BlobDamaged, CannotStore
-from regcache.interfaces import IBody, IPartial
+from regcache.interfaces import IPartial, ISendable
 from regcache.store.files import Files
 from regcache.store.space import Space
 
@@ -23,6 +23,8 @@ __all__ = ["File", "FileBody", "Partial", "blob_path", "standing"]
 _MOST_READ = 1 << 18
 _PIECE = 1 << 20
 _NOWAIT = getattr(os, "RWF_NOWAIT", 0)
+#: Bytes between two looks whether a file is in memory: what a disk reads ahead by itself.
+_LOOK_EVERY = 1 << 17
 InThread = Callable[..., Deferred[Any]]
 T = TypeVar("T")
 
@@ -76,8 +78,25 @@ class File:
         self.hold()
         return in_thread(os.pread, self.fd, length, offset).addBoth(self.let_go)
 
+    def is_warm(self, offset: int, length: int) -> bool:
+        """Whether the kernel seems to have these bytes in memory."""
+        try:
+            places = range(offset, offset + length, _LOOK_EVERY)
+            return all(os.preadv(self.fd, [bytearray(1)], at, _NOWAIT) for at in (*places, offset + length - 1))
+        except OSError:
+            return False
 
-@implementer(IBody)
+    def warm(self, in_thread: InThread, offset: int, length: int) -> Deferred[None]:
+        """Have the kernel read these bytes into memory."""
+        self.hold()
+        return in_thread(self._warm, offset, offset + length).addBoth(self.let_go)
+
+    def _warm(self, at: int, end: int) -> None:
+        while at < end and (piece := os.pread(self.fd, min(_PIECE, end - at), at)):
+            at += len(piece)
+
+
+@implementer(ISendable)
 class FileBody:
     """A stored body, open for one reader."""
 
@@ -85,11 +104,27 @@ class FileBody:
         self.size: int | None = size
         self._file: File | None = file
         self._in_thread = in_thread
+        self._warm_until = 0
 
     def read(self, offset: int, length: int) -> bytes | Deferred[bytes]:
         if self._file is None:
             raise BlobDamaged("It was closed.")
         return self._file.read(self._in_thread, offset, length)
+
+    def send(self, fd: int, offset: int, length: int) -> int | Deferred[None]:
+        file = self._file
+        if file is None:
+            raise BlobDamaged("It was closed.")
+        if offset + length > self._warm_until and not file.is_warm(offset, length):
+            self._warm_until = offset + length
+            return file.warm(self._in_thread, offset, length)
+        try:
+            sent = os.sendfile(fd, file.fd, offset, length)
+        except BlockingIOError:
+            return 0
+        if not sent:
+            raise BlobDamaged("It has become shorter.")
+        return sent
 
     def close(self) -> None:
         file, self._file = self._file, None

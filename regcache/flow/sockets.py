@@ -1,0 +1,53 @@
+"""The socket of a client, for what goes to it past the buffer of its transport."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.internet.abstract import FileDescriptor
+from twisted.web.http import HTTPChannel
+
+__all__ = ["ClientSocket"]
+
+
+class ClientSocket:
+    """
+    A transport of which the socket takes just what the client reads: plain TCP or UNIX, not TLS.
+
+    Twisted offers no way to write past its buffer. What is used here of its transports is in each version since 12.
+    """
+
+    def __init__(self, transport: Any) -> None:
+        self._transport = transport
+
+    @classmethod
+    def of(cls, channel: object) -> ClientSocket | None:
+        """That of a connection, if it has one."""
+        transport = channel.transport if isinstance(channel, HTTPChannel) else None
+        return (
+            cls(transport) if isinstance(transport, FileDescriptor) and not getattr(transport, "TLS", False) else None
+        )
+
+    @property
+    def is_clear(self) -> bool:
+        """Whether nothing waits in the buffer, which would have to go first."""
+        return not (self._transport.dataBuffer or self._transport._tempDataBuffer)
+
+    @property
+    def fd(self) -> int:
+        """The socket's descriptor."""
+        found: int = self._transport.fileno()
+        return found
+
+    def put(self, *pieces: bytes) -> int:
+        """Write at once what the socket takes: how many bytes. A broken one takes none; its transport finds out."""
+        try:
+            sent: int = self._transport.socket.sendmsg(pieces)
+        except OSError:
+            return 0
+        return sent
+
+    def wait(self) -> None:
+        """Have the producer told, in a turn of the reactor's, when the buffer is clear and the socket takes more."""
+        self._transport.producerPaused = True
+        self._transport.startWriting()
