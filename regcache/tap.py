@@ -25,7 +25,7 @@ from zope.interface import implementer
 from regcache import descriptors, registries
 from regcache._version import __version__
 from regcache.access import Access
-from regcache.accesslog import AccessLog
+from regcache.accesslog import AccessLog, Target
 from regcache.admin import Admin
 from regcache.auth import Door
 from regcache.config import Config, Listen
@@ -97,7 +97,7 @@ class CacheService(Service):
             clock=reactor,
             now=now,
             running=lambda: bool(self.running),
-            log=AccessLog(reactor, config.access_log, config.access_log_hits, self._in_thread),
+            log=AccessLog(reactor, Target.of(config), self._in_thread),
             token=token,
             condition=self.store.condition,
         )

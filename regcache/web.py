@@ -4,8 +4,9 @@ The Resource tree: requests in, replies out. Nothing here decides anything about
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from http import HTTPStatus
 from typing import Any
 
@@ -18,7 +19,7 @@ from twisted.web.server import NOT_DONE_YET, Request
 
 from regcache._version import __version__
 from regcache.access import Access, Peer
-from regcache.accesslog import AccessLog, Line
+from regcache.accesslog import AccessLog
 from regcache.auth import Door
 from regcache.config import Config
 from regcache.errors import (
@@ -39,6 +40,7 @@ from regcache.gate import admit
 from regcache.http.fields import format_date
 from regcache.http.messages import Headers, RequestHead
 from regcache.interfaces import IRegistry
+from regcache.lines import line_of, packages_of, told_id
 from regcache.logs import Log
 from regcache.pages import CLIENTS, FOR_BROWSERS, LIVE, METRICS, clients, health, live, metrics, overview
 from regcache.readiness import READY, ready
@@ -81,6 +83,11 @@ class House:
     _exchanges: set[_Exchange] = field(factory=set, init=False)
     _by_address: Counter[str] = field(factory=Counter, init=False)
     _empty: Outcome[None] | None = field(default=None, init=False)
+    _numbers: Iterator[int] = field(factory=itertools.count, init=False)
+
+    def request_id(self) -> str:
+        """A name for a request that no other has, also of another run."""
+        return f"{self.token}-{next(self._numbers)}"
 
     def entered(self, exchange: _Exchange) -> None:
         """A request came."""
@@ -158,6 +165,7 @@ class House:
             "writable": self.condition().writable,
             "answering": len(self._exchanges),
             "fetching": self.cache.fetching,
+            "lost_lines": self.log.lost,
             "in_trouble": self.cache.context.breaker.is_open,
         }
 
@@ -211,6 +219,8 @@ class _Exchange:
         self.peer = Peer("", False)
         self.admitted = False
         self._who = ""
+        self._id = house.request_id()
+        self._head: RequestHead | None = None
         self._head_only = request.method == b"HEAD"
 
     def start(self) -> None:
@@ -240,6 +250,7 @@ class _Exchange:
         # Whoever is refused is told so in its own format.
         self._registry = house.registries.get(name)
         self.peer = house.access.peer(getattr(request.client, "host", None) or "", headers)
+        self._id = (self.peer.trusted and told_id(headers)) or self._id
         if path == LIVE and house.running():
             self._only_read()
             return live()
@@ -272,7 +283,7 @@ class _Exchange:
             raise NotFound(f"No registry {name!r} is served here; there are: {', '.join(served)}.")
         if rest in ("", "/") and request.method in (b"GET", b"HEAD"):
             return overview({name: registry}, base, house.state())
-        head = RequestHead(
+        head = self._head = RequestHead(
             method=request.method.decode("latin-1"),
             path=rest or "/",
             query=query,
@@ -304,7 +315,8 @@ class _Exchange:
             kind, body = "text/plain; charset=utf-8", error.text.encode() + b"\n"
         fields = [("content-type", kind), ("cache-control", "no-store"), *error.fields]
         if error.status >= 500:
-            _log.warn("{uri}: {why}", uri=self._request.uri.decode("latin-1")[:200], why=error.text)
+            uri = self._request.uri.decode("latin-1")[:200]
+            _log.warn("{uri}: {why} ({id})", uri=uri, why=error.text, id=self._id)
         asked = self._registry is not None and isinstance(error, UpstreamError | NotFound)
         how = How.MISS if asked else How.BYPASS
         return Reply(status=error.status, headers=Headers.of(fields), body=body, how=how)
@@ -325,6 +337,7 @@ class _Exchange:
         fields.setRawHeaders(b"date", [format_date(self._house.now()).encode()])
         fields.setRawHeaders(b"x-cache", [reply.how.value.encode()])
         fields.setRawHeaders(b"cache-status", [cache_status(reply).encode()])
+        fields.setRawHeaders(b"x-request-id", [self._id.encode()])
         fields.setRawHeaders(b"via", [f"1.1 {self._house.token}".encode()])
         transport = request.transport
         closing = not self._house.running()
@@ -347,22 +360,15 @@ class _Exchange:
         return sent
 
     def _note(self, reply: Reply, sent: int, seconds: float) -> None:
-        request = self._request
-        line = Line(
-            when=self._house.now(),
-            client=self.peer.address,
-            method=request.method.decode("latin-1"),
-            target=request.uri.decode("latin-1"),
-            status=reply.status,
-            sent=sent,
-            how=reply.how,
-            upstream_seconds=reply.upstream_seconds,
-            seconds=seconds,
-        )
-        self._house.log.note(line)
-        name = _OWN if self._registry is None else self._registry.options.name
+        registry = self._registry
+        name = "" if registry is None else registry.options.name
+        if self._house.log.counted(reply.how):
+            about = {"client": self.peer.address, "user": self._who, "request_id": self._id, "registry": name}
+            if registry is not None and self._head is not None:
+                about["package"] = packages_of(registry, self._head)
+            self._house.log.note(line_of(self._request, reply, self._house.now(), sent, seconds, **about))
         outcome = "error" if reply.status >= 500 else reply.how.name.lower()
-        self._house.cache.context.upstream.counts.answered(name, outcome, seconds, sent)
+        self._house.cache.context.upstream.counts.answered(name or _OWN, outcome, seconds, sent)
 
     def client_left(self, reason: Failure) -> None:
         """The connection is gone: nobody waits here any more; what was begun goes on."""

@@ -43,6 +43,7 @@ LEVELS = {
     "regcache.descriptors": 4,
     "regcache.endings": 4,
     "regcache.gate": 4,
+    "regcache.lines": 4,
     "regcache.metrics": 4,
     "regcache.pages": 4,
     "regcache.pulse": 4,
