@@ -24,7 +24,7 @@ from zope.interface.verify import verifyObject
 
 from regcache.errors import BadRequest, ConnectFailed, CutShort, ForbiddenOrigin, UpstreamError
 from regcache.flow import connections
-from regcache.flow.connections import Connections
+from regcache.flow.connections import Connections, Trust
 from regcache.http.messages import Headers
 from regcache.interfaces import IReceiver, IResponse, IUpstream
 
@@ -463,7 +463,7 @@ class Secure(Case):
         """A server that says it is that host, and a client that trusts it or not."""
         made = self.certificate(name)
         url = await self.serve(SHORT, f"ssl:0:interface=127.0.0.1:certKey={made}:privateKey={made}")
-        client = Connections(reactor, str(made) if ca else "")
+        client = Connections(reactor, Trust(made.read_bytes() if ca else b""))
         client.start()
         self.addCleanup(client.stop)
         return client, url.replace("http:", "https:").replace("127.0.0.1", "localhost")
