@@ -340,14 +340,14 @@ class _Started(_InOrder):
         super().privilegedStartService()  # type: ignore[no-untyped-call]
 
     def startService(self) -> None:
+        self._on_terminal = is_on_terminal()
         # Not before: only now is the process that of the user who will write there.
+        self._renewal.start()
         try:
             super().startService()  # type: ignore[no-untyped-call]
         except ConfigError as error:
             stop(error)
         collect_seldom()
-        self._renewal.start()
-        self._on_terminal = is_on_terminal()
         self._supervisor.start()
 
     def hang_up_soon(self) -> None:

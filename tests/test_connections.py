@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from attrs import evolve
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -474,6 +475,23 @@ class Secure(Case):
         for _ in range(2):
             assert (await self.get(url, client=client))[1] == b"ok"
         assert len(self.server.connections) == 1
+
+    async def test_what_is_trusted_is_renewed(self) -> None:
+        """What was connected by the trust before is not used again, and is not cut; the same trust changes nothing."""
+        client, url = await self.secure("localhost", ca=True)
+        response = await client.request("GET", url, Headers())
+        client.renew(evolve(client._trust, system=1), None)
+        taken = Body()
+        response.deliver(taken)
+        assert (await taken.done)[0] is None
+        assert taken.data == b"ok"
+        for _ in range(2):
+            await self.get(url, client=client)
+            client.renew(evolve(client._trust), None)
+        assert len(self.server.connections) == 2
+        client.renew(Trust(), None)
+        with pytest.raises(ConnectFailed):
+            await self.get(url, client=client)
 
     async def test_a_host_that_is_not_trusted(self) -> None:
         """Nothing is sent to it."""
