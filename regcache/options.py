@@ -17,7 +17,7 @@ from regcache import registries
 from regcache._version import __version__
 from regcache.auth import Door
 from regcache.cautions import warnings
-from regcache.config import OPTIONS, Config, load
+from regcache.config import OPTIONS, Config, Listen, load
 from regcache.credentials import held
 from regcache.errors import ConfigError
 
@@ -121,6 +121,7 @@ class Options(usage.Options):
         super().__init__()  # type: ignore[no-untyped-call]
         self.said: dict[str, str | list[str]] = {}
         self.config: Config
+        self._listening: tuple[Listen, ...] = ()
 
     def getSynopsis(self) -> str:
         """The first line of the help."""
@@ -159,6 +160,8 @@ class Options(usage.Options):
         """
         What the command line, the environment and the file come to now, and what of it is probably not meant.
 
+        Endpoints that are listened on already are not looked at: their files may be another user's by now.
+
         :raises regcache.errors.ConfigError: if any is wrong.
         """
         config = load(self.said, environ, lambda kind: registries.factory(kind).option_names)
@@ -168,7 +171,8 @@ class Options(usage.Options):
                 held(options.name, config.credentials[options.name], made.options.url)
         Door(config.auth, config.registries, Clock()).probe()
         for one in config.listen:
-            check_endpoint(one.endpoint)
+            if one not in self._listening:
+                check_endpoint(one.endpoint)
         return config, warnings(config, environ, self.said)
 
     def finish(self, environ: Mapping[str, str]) -> None:
@@ -183,6 +187,7 @@ class Options(usage.Options):
             self.said["config"] = os.path.abspath(str(self.said["config"]))
         try:
             self.config, cautions = self.read(environ)
+            self._listening = self.config.listen
         except ConfigError as error:
             stop(error)
         for warning in cautions:

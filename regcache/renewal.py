@@ -20,6 +20,7 @@ _log = Log()
 #: Seconds between two looks.
 _LOOK_EVERY = 60.0
 _Signature = tuple[tuple[int, int, int] | None, ...]
+_Key = tuple[str, tuple[str, ...]]
 
 
 @frozen
@@ -35,6 +36,11 @@ class Renewable:
     what: str
     files: tuple[str, ...]
     read: Callable[[], Callable[[], object]]
+
+    @property
+    def key(self) -> _Key:
+        """What it is known by from one look to the next."""
+        return self.what, self.files
 
 
 def signature(files: Iterable[str]) -> _Signature:
@@ -67,14 +73,14 @@ class Renewal:
         in_thread: Callable[..., Deferred[Any]] = maybeDeferred,
     ) -> None:
         self._clock, self._found, self._in_thread = clock, found, in_thread
-        self._known: dict[str, _Signature] = {}
+        self._known: dict[_Key, _Signature] = {}
         self._timer: IDelayedCall | None = None
         self._looking: Outcome[None] | None = None
         self._stopped = False
 
     def start(self) -> None:
         """What there is has just been read; look again from now on."""
-        self._known = {one.what: signature(one.files) for one in self._found()}
+        self._known = {one.key: signature(one.files) for one in self._found()}
         self._rest()
 
     def stop(self) -> None:
@@ -103,17 +109,20 @@ class Renewal:
 
     async def _look(self) -> None:
         there = list(self._found())
-        known = {one.what: self._known[one.what] for one in there if one.what in self._known}
+        known = {one.key: self._known[one.key] for one in there if one.key in self._known}
         for one in there:
+            before = known.get(one.key)
             try:
-                seen, use = await self._in_thread(_read, one, known.get(one.what))
+                seen, use = await self._in_thread(_read, one, before)
             except _Unusable as error:
-                known[one.what] = error.seen
+                known[one.key] = error.seen
                 _log.error("{what}: {why} What was in use before still is.", what=one.what, why=error.detail)
                 continue
-            known[one.what] = seen
-            if use is not None and not self._stopped:
-                use()
+            known[one.key] = seen
+            if use is None or self._stopped:
+                continue
+            use()
+            if before is not None:
                 _log.info("{what}: its files have changed, and are used as they are now.", what=one.what)
         self._known = known
 

@@ -11,6 +11,7 @@ import socket
 import ssl
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -56,10 +57,15 @@ def until(process: subprocess.Popen[str], text: str) -> list[str]:
     """What a service says up to a line with that text."""
     assert process.stdout is not None
     lines = []
-    for line in process.stdout:
-        lines.append(line)
-        if text in line:
-            return lines
+    patience = threading.Timer(60, process.kill)
+    patience.start()
+    try:
+        for line in process.stdout:
+            lines.append(line)
+            if text in line:
+                return lines
+    finally:
+        patience.cancel()
     raise AssertionError(f"It ended without saying {text!r}: {lines}")
 
 
@@ -86,8 +92,14 @@ def test_a_transfer_goes_on_and_the_next_request_sees_what_is_new(tmp_path: Path
     big = os.urandom(2 << 20)
     origin.add("/big.bin", big)
     origin.add_tarball("left", "1.0.0")
+    origin.add("/simple/linked/", b'<a href="https://other.example/x.whl">x</a>', "text/html")
     tables = f'[registries.npm]\nurl = "{origin.url}"\n[registries.files]\ntype = "generic"\nurl = "{origin.url}"\n'
+    pypi = f'[registries.pypi]\nurl = "{origin.url}simple/"\n'
     service = start("--refresh-after", "off")
+    assert service.get("pypi/simple/linked/")[0] == 200
+    configure(tmp_path, origin, "strict-links = true", pypi)
+    reload(service)
+    assert service.get("pypi/simple/linked/")[0] == 502
     configure(tmp_path, origin, tables=tables)
     assert "changed: registries." in reload(service)[-1]
     assert service.get("npm/left")[1]["X-Cache"] == "MISS"
