@@ -101,7 +101,7 @@ def test_a_transfer_goes_on_and_the_next_request_sees_what_is_new(tmp_path: Path
     reload(service)
     assert service.get("pypi/simple/linked/")[0] == 502
     configure(tmp_path, origin, tables=tables)
-    assert "changed: registries." in reload(service)[-1]
+    assert "changed: registries, strict-links." in reload(service)[-1]
     assert service.get("npm/left")[1]["X-Cache"] == "MISS"
     service.until("npm/left", "HIT")
     assert service.get("pypi/simple/alpha/")[0] == 404
