@@ -162,13 +162,15 @@ def test_a_disk_that_is_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         full[0] = False
         log.note(line(target="/after"))
         clock.advance(1)
+        full[0] = True
+        log.note(line())
+        clock.advance(1)
     monkeypatch.undo()
     assert [text.split()[6] for text in (tmp_path / "log").read_text().splitlines()] == ["/before", "/after"]
     why = "No space left on device. Its lines are lost until it can."
-    assert [formatEvent(event) for event in logged] == [
-        f"The access log {tmp_path / 'log'} cannot be written: {why}",
-        "The access log is written again; 3 lines were lost.",
-    ]
+    broken = f"The access log {tmp_path / 'log'} cannot be written: {why}"
+    again = "The access log is written again; 3 lines were lost."
+    assert [formatEvent(event) for event in logged] == [broken, again, broken]
 
 
 def test_a_disk_that_does_not_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

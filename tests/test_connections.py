@@ -479,10 +479,12 @@ class Secure(Case):
     async def test_what_is_trusted_is_renewed(self) -> None:
         """What was connected by the trust before is not used again, and is not cut; the same trust changes nothing."""
         client, url = await self.secure("localhost", ca=True)
+        self.server.answer = lambda connection, number: connection.transport.write(SHORT[:-1] if number == 1 else SHORT)
         response = await client.request("GET", url, Headers())
         client.renew(evolve(client._trust, system=1), None)
         taken = Body()
         response.deliver(taken)
+        self.server.connections[0].transport.write(SHORT[-1:])
         assert (await taken.done)[0] is None
         assert taken.data == b"ok"
         for _ in range(2):

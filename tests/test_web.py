@@ -208,7 +208,8 @@ def test_the_access_log_tells_of_all_but_hits(tmp_path: Path, registry: Origin) 
     log = tmp_path / "access.log"
     service = Running(tmp_path, registry, "--access-log", str(log))
     for _ in range(3):
-        send(service, get("/pypi/simple/alpha/?token=hidden"))
+        _, fields, _ = send(service, get("/pypi/simple/alpha/?token=hidden", "X-Request-Id: another"))
+        assert fields["x-request-id"] != "another"
     service.stop()
     lines = log.read_text().splitlines()
     assert [line.split()[0] for line in lines] == ["127.0.0.1"]
