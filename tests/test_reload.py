@@ -241,7 +241,7 @@ def test_certificates_and_the_access_log(tmp_path: Path) -> None:
         configure(tmp_path, origin, "", f'{tables}auth = "bearer another"\nshared = true\n')
         reload(service)
         assert service.get("npm/absent")[0] == 404
-        assert origin.heads[-1]["Authorization"] == "Bearer another"
+        assert origin.heads[-1]["authorization"] == "Bearer another"
         service.stop()
     finally:
         service.kill()
