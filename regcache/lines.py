@@ -20,7 +20,7 @@ from regcache.flow.reply import Reply, cache_status
 from regcache.http.messages import Headers, RequestHead
 from regcache.interfaces import IOrdered, IRegistry
 
-__all__ = ["FORMATS", "Line", "line_of", "packages_of", "told_id"]
+__all__ = ["FORMATS", "Line", "line_of", "named_in", "packages_of", "said_in", "told_id"]
 
 #: What another may have named a request.
 _REQUEST_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,127}", re.ASCII)
@@ -131,6 +131,17 @@ def told_id(headers: Headers) -> str:
     """What a proxy before us has named a request; empty if it has not, or not in a way that can be passed on."""
     told = headers.get("x-request-id")
     return told if _REQUEST_ID.fullmatch(told) else ""
+
+
+def said_in(head: bytes, name: bytes) -> str:
+    """The value of a field in a request's head as it came; the last one's, as a request of Twisted's has it."""
+    found = re.findall(rb"(?i)\r\n" + re.escape(name) + rb":[ \t]*([^\r\n]*)", head)
+    return found[-1].strip().decode("latin-1") if found else ""
+
+
+def named_in(head: bytes) -> str:
+    """As :func:`told_id`, from a request's head as it came."""
+    return told_id(Headers((("x-request-id", said_in(head, b"x-request-id")),)))
 
 
 def line_of(request: Request, reply: Reply, when: float, sent: int, seconds: float, **about: str) -> Line:

@@ -22,9 +22,11 @@ from regcache.auth import Door
 from regcache.config import Config
 from regcache.descriptors import limits_of
 from regcache.errors import ConfigError
+from regcache.express import Express
 from regcache.flow.context import Context
 from regcache.flow.waiting import Outcome, spawn
 from regcache.gate import Gate
+from regcache.house import House
 from regcache.interfaces import IRegistry
 from regcache.limits import Limits
 from regcache.logs import Log
@@ -33,7 +35,6 @@ from regcache.outward import Outward, Plan, marked
 from regcache.renewal import Renewal
 from regcache.store.space import Bounds
 from regcache.supervised import Supervisor
-from regcache.web import House
 
 __all__ = ["LIVE", "Reload", "Running"]
 
@@ -45,7 +46,7 @@ LIVE = frozenset(
         *("registries", "credentials", "ttl", "refresh_after", "negative_ttl", "strict_links", "client_no_cache"),
         *("upstream_timeout", "cold_timeout", "idle_timeout", "offline", "upstream_ca"),
         *("allow", "trust_proxy", "hosts", "auth", "public_url", "max_connections"),
-        *("max_size", "min_free", "max_file_size", "max_index_size", "grace"),
+        *("max_size", "min_free", "max_file_size", "max_index_size", "memory_cache", "grace"),
         *("access_log", "access_log_hits", "access_log_format", "access_log_max_size", "access_log_files"),
     }
 )
@@ -53,7 +54,11 @@ LIVE = frozenset(
 
 @frozen(kw_only=True)
 class Running:
-    """The parts of a service that a configuration is put into."""
+    """
+    The parts of a service that a configuration is put into.
+
+    :ivar reconsider: has open connections looked at by the rules that are new.
+    """
 
     house: House
     bounds: Bounds
@@ -61,6 +66,7 @@ class Running:
     gate: Gate
     clock: IReactorTime
     in_thread: Callable[..., Deferred[Any]]
+    reconsider: Callable[[], object]
 
 
 @frozen(kw_only=True)
@@ -227,3 +233,5 @@ class Reload:
         house.access = Access(config)
         house.door = ready.door or house.door
         house.registries, house.config = ready.made, config
+        house.express = Express(config.memory_cache, context.stands)
+        running.reconsider()

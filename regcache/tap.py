@@ -34,6 +34,7 @@ from regcache.flow.context import Context
 from regcache.flow.derive import ProcessDeriver
 from regcache.garbage import collect_seldom
 from regcache.gate import Gate
+from regcache.house import House
 from regcache.http.messages import Headers
 from regcache.logs import Log
 from regcache.options import Options, check_endpoint, stop, tell
@@ -47,7 +48,7 @@ from regcache.signals import heed_hangup, heed_impatience, is_on_terminal
 from regcache.site import CacheSite
 from regcache.store.disk import DiskStore
 from regcache.supervised import Supervisor
-from regcache.web import House, RegCacheResource
+from regcache.web import RegCacheResource
 
 __all__ = ["Options", "Parts", "build", "makeService", "serve"]
 
@@ -207,6 +208,11 @@ class _Ports(Service):
         self._sites.append(site)
         return None
 
+    def reconsider(self) -> None:
+        """Who may do what is another question now."""
+        for site in self._sites:
+            site.reconsider()
+
     def renewables(self) -> Iterator[Renewable]:
         """The certificates of our own."""
         for endpoint, secured in self._secured.items():
@@ -321,6 +327,7 @@ class _Started(_InOrder):
             gate=self._ports.gate,
             clock=reactor,
             in_thread=service.in_thread,
+            reconsider=self._ports.reconsider,
         )
         self._renewal = Renewal(reactor, self._renewables, service.in_thread)
         self.reload = Reload(running, read, self._renewal, self._supervisor)

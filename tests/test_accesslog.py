@@ -208,10 +208,14 @@ def test_a_running_service(tmp_path: Path, origin: Origin) -> None:
         _, fields, _ = send(service, get("/pypi/simple/alpha/", "User-Agent: pip/24"))
         _, named, _ = send(service, get(f"/pypi{path}", "X-Request-Id: edge-7"))
         send(service, get("/pypi/simple/alpha/", "X-Request-Id: two words"))
+        # From memory, at last.
+        for name in ("edge-8", "edge-9"):
+            _, again, _ = send(service, get("/pypi/simple/alpha/", f"X-Request-Id: {name}", f"User-Agent: {name}"))
+            assert again["x-request-id"] == name
         service.stop()
     finally:
         service.kill()
-    first, second, third = map(json.loads, log.read_text().splitlines())
+    first, second, third, fourth, fifth = map(json.loads, log.read_text().splitlines())
     assert fields["x-request-id"] == first["request_id"] != third["request_id"]
     assert (first["registry"], first["package"], first["outcome"]) == ("pypi", "alpha", "miss")
     assert (first["user_agent"], first["protocol"], first["status"]) == ("pip/24", "HTTP/1.1", 200)
@@ -219,4 +223,6 @@ def test_a_running_service(tmp_path: Path, origin: Origin) -> None:
     assert named["x-request-id"] == second["request_id"] == "edge-7"
     assert (second["package"], second["bytes"]) == ("alpha", len(origin.body(path)))
     assert (third["outcome"], third["upstream_seconds"], third["request_id"] == "two words") == ("hit", None, False)
+    assert [one["user_agent"] for one in (fourth, fifth)] == ["edge-8", "edge-9"]
+    assert (fifth["package"], fifth["outcome"], fifth["status"]) == ("alpha", "hit", 200)
     assert "x-request-id" not in {name.lower() for head in origin.heads for name in head}

@@ -125,6 +125,32 @@ def test_a_transfer_goes_on_and_the_next_request_sees_what_is_new(tmp_path: Path
     service.stop()
 
 
+def test_an_open_connection_is_judged_by_the_new_rules(tmp_path: Path, origin: Origin, start: Start) -> None:
+    """Also where the answer is ready in memory, since another may have it."""
+    origin.add_tarball("left", "1.0.0")
+    service = start()
+    port = int(service.url.rstrip("/").rpartition(":")[2])
+    before, after = (
+        http.client.HTTPConnection("127.0.0.1", port, 20, source_address=(address, 0))
+        for address in ("127.0.0.1", "127.0.0.2")
+    )
+
+    def status(connection: http.client.HTTPConnection) -> int:
+        connection.request("GET", "/npm/left")
+        with connection.getresponse() as response:
+            response.read()
+            return response.status
+
+    assert {status(before) for _ in range(3)} == {200}
+    configure(tmp_path, origin, 'allow = "127.0.0.2"')
+    reload(service)
+    assert {status(after) for _ in range(3)} == {200}
+    assert status(before) == 403
+    before.close()
+    after.close()
+    service.stop()
+
+
 def test_a_wrong_file_changes_nothing(tmp_path: Path, origin: Origin, start: Start) -> None:
     """All of it is checked before any of it counts; one line says what is wrong. A right one may follow."""
     origin.add_tarball("left", "1.0.0")
