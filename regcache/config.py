@@ -164,10 +164,21 @@ OPTIONS = (
         "What a client's no-cache does: ignore or revalidate.",
     ),
     Option("grace", values.duration, "8s", "How long a stop waits for what is in flight (s, m)."),
-    Option(
-        "access-log", values.target, "off", "Log requests: off, - for standard output, or a file, rotated at 10 MB."
-    ),
+    Option("access-log", values.target, "off", "Log requests: off, - for standard output, or a file."),
     Option("access-log-hits", values.truth, "no", "Log hits as well, which are else only counted.", flag=True),
+    Option(
+        "access-log-format",
+        values.any_of("combined", "json"),
+        "combined",
+        "What a line of it is: combined, as of Apache and nginx with more behind, or json.",
+    ),
+    Option(
+        "access-log-max-size",
+        values.size,
+        "10M",
+        "Its size from which it is rotated, in bytes (K, M, G, T); 0 for never.",
+    ),
+    Option("access-log-files", values.count, "5", "How many rotated files are kept beside it."),
 )
 _BY_NAME = {option.name: option for option in OPTIONS}
 #: The readers to which ``yes`` or ``5`` are as good as any text: in a file, only text may stand for them.
@@ -219,6 +230,9 @@ class Config:
     grace: float = 8.0
     access_log: str = "off"
     access_log_hits: bool = False
+    access_log_format: str = "combined"
+    access_log_max_size: int = 10 << 20
+    access_log_files: int = 5
     credentials: Mapping[str, Credentials] = field(factory=dict)
     proxies: Proxies = DIRECT
 

@@ -121,6 +121,10 @@ class Counts:
         found.seconds.observe(seconds)
         found.sent += sent
 
+    def follow(self, origins: Iterable[str]) -> None:
+        """Tell these upstreams apart from now on, and forget those that are not configured any more."""
+        self.upstreams = {origin: self.upstreams.get(origin) or Asked() for origin in (*origins, OTHER)}
+
     def upstream(self, origin: str) -> Asked:
         """The numbers of the upstream at an origin."""
         return self.upstreams.get(origin) or self.upstreams[OTHER]

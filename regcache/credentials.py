@@ -22,7 +22,7 @@ from regcache.http.origins import Origin
 from regcache.http.proxies import basic
 from regcache.values import absolute
 
-__all__ = ["KEYS", "Credentials", "exposed", "held", "read"]
+__all__ = ["KEYS", "Credentials", "Held", "exposed", "held", "read"]
 
 #: The keys of a registry's table that say it.
 KEYS = ("auth", "client-cert", "client-key")
@@ -121,7 +121,7 @@ def _pair(table: Mapping[str, object], where: str) -> tuple[str, str]:
 
 
 @frozen
-class _Held:
+class Held:
     """
     What one registry's requests to its own upstream carry.
 
@@ -145,7 +145,7 @@ class _Held:
         return tuple(sorted((one for one in found if len(one) >= _LEAST_SECRET), key=len, reverse=True))
 
 
-def held(name: str, credentials: Credentials, url: str) -> _Held:
+def held(name: str, credentials: Credentials, url: str) -> Held:
     """
     The credentials of a registry for its upstream.
 
@@ -159,7 +159,7 @@ def held(name: str, credentials: Credentials, url: str) -> _Held:
     authorization = credentials.authorization
     if credentials.netrc:
         authorization = _from_netrc(credentials.netrc, origin.host, f"registries.{name}.auth")
-    return _Held(origin, authorization)
+    return Held(origin, authorization)
 
 
 def _from_netrc(path: str, host: str, where: str) -> str:

@@ -13,6 +13,7 @@ from attrs import frozen
 from OpenSSL import crypto
 
 from regcache.config import Config
+from regcache.ports import tls_files
 
 __all__ = ["SOON", "Ending", "endings"]
 
@@ -53,12 +54,8 @@ def endings(config: Config, served: Iterable[str]) -> list[Ending]:
 
 def _listening(config: Config) -> Iterator[Ending]:
     for one in config.listen:
-        kind, *parts = (part.replace("\\:", ":") for part in re.split(r"(?<!\\):", one.endpoint))
-        named = dict(part.split("=", 1) for part in parts if "=" in part)
-        if kind == "ssl":
-            # As Twisted has it: see serverFromString.
-            file = named.get("certKey") or named.get("privateKey", "server.pem")
-            yield Ending(f"listen {kind}:{parts[0] if parts else ''}", _certificates_end(file))
+        for file in tls_files(one.endpoint)[:1]:
+            yield Ending(f"listen ssl:{one.endpoint.split(':')[1]}", _certificates_end(file))
 
 
 def _certificates_end(file: str) -> float | None:

@@ -23,6 +23,7 @@ from regcache.http.fields import format_date
 __all__ = ["Express", "Place", "Prepared", "asked_plainly", "timed_fields"]
 
 _END = b"\r\n\r\n"
+_NAME = b"x-request-id"
 _MOST_HEAD = 8192
 #: What tells who asks and with which tool, and changes from one run of it to the next. Nothing here looks at any.
 _UNREAD = re.compile(
@@ -79,7 +80,8 @@ class Prepared:
     :ivar client: whom the log names; empty for the peer of the connection.
     :ivar registry: whose it is, for the numbers.
     :ivar start: the status line.
-    :ivar fields: all fields as they were sent.
+    :ivar package: what it is of, for the log.
+    :ivar fields: all fields as they were sent, but the name of the request, which is each one's own.
     """
 
     reply: Reply
@@ -88,6 +90,7 @@ class Prepared:
     registry: str
     method: str
     target: str
+    package: str
     start: bytes
     fields: tuple[tuple[bytes, bytes], ...]
     body: bytes
@@ -101,17 +104,18 @@ class Prepared:
         if reply.standing is None:
             return None
         said = tuple((name, value) for name, values in fields.getAllRawHeaders() for value in values)
+        said = tuple(pair for pair in said if pair[0].lower() != _NAME)
         bare = evolve(reply, body=b"", start=0, stop=0)
         return cls(bare, reply.standing, start=start, fields=said, body=body, **about)
 
-    def head(self, now: float) -> bytes:
-        """The whole head, as the slow way would write it at that time."""
+    def head(self, now: float, request_id: str) -> bytes:
+        """The whole head, as the slow way would write it at that time for a request of that name."""
         if not self._from <= now < self._until:
             reply, self._until = timed(self.reply, now)
             self._from, counted = now, timed_fields(reply, now)
             lines = [name + b": " + counted.get(name, value) for name, value in self.fields]
-            self._head = b"\r\n".join((self.start, *lines, b"", b""))
-        return self._head
+            self._head = b"\r\n".join((self.start, *lines, b"X-Request-Id: "))
+        return self._head + request_id.encode() + _END
 
 
 class Express:
@@ -155,10 +159,6 @@ class Express:
         head = asked.lower()
         if not any(b"\r\n" + name + b":" in head for name in _NOT_PLAIN) and _keeps_alive(head):
             self._ready.put((place, asked), prepared, len(prepared.body) + 2 * len(asked) + _OVERHEAD)
-
-    def clear(self) -> None:
-        """The configuration is another one."""
-        self._ready = Bounded(self._most)
 
 
 def _keeps_alive(head: bytes) -> bool:

@@ -75,6 +75,10 @@ class Gate:
         self._by_party: Counter[str] = Counter()
         self._refused = 0
 
+    def change(self, limits: Limits, exempt: Iterable[Network]) -> None:
+        """Take so many from now on; those that are open stay."""
+        self._limits, self._exempt = limits, tuple(exempt)
+
     def judge(self, host: str) -> TooBusy | None:
         """Why one more connection is not taken; None if it is. A UNIX socket has no host."""
         most = self._limits.connections

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import typing
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from attrs import define, field
@@ -13,15 +14,17 @@ from twisted.internet.interfaces import IReactorTime
 
 from regcache._version import __version__
 from regcache.access import Access, Peer
-from regcache.accesslog import AccessLog, Line
+from regcache.accesslog import AccessLog
 from regcache.auth import Door
 from regcache.config import Config
 from regcache.express import Express
 from regcache.flow.cache import Cache
+from regcache.flow.reply import Reply
 from regcache.flow.upstream import origins_of
 from regcache.flow.waiting import Outcome
 from regcache.gate import admit
 from regcache.interfaces import IRegistry
+from regcache.lines import Line
 from regcache.store.holding import Condition
 
 __all__ = ["OWN", "House", "UnderWay"]
@@ -72,9 +75,14 @@ class House:
     _exchanges: set[UnderWay] = field(factory=set, init=False)
     _by_address: Counter[str] = field(factory=Counter, init=False)
     _empty: Outcome[None] | None = field(default=None, init=False)
+    _numbers: Iterator[int] = field(factory=itertools.count, init=False)
 
     def __attrs_post_init__(self) -> None:
         self.express = Express(self.config.memory_cache, self.cache.context.stands)
+
+    def request_id(self) -> str:
+        """A name for a request that no other has, also of another run."""
+        return f"{self.token}-{next(self._numbers)}"
 
     def entered(self, exchange: UnderWay) -> None:
         """A request came."""
@@ -98,15 +106,17 @@ class House:
         if self._empty is not None and not self._exchanges:
             self._empty.succeed(None)
 
-    def note(self, line: Line, registry: str) -> None:
+    def note(self, reply: Reply, registry: str, sent: int, seconds: float, line: Callable[[], Line]) -> None:
         """
         A request was answered.
 
         :param registry: whose it was; empty for none.
+        :param line: makes its line of the access log, if one is wanted.
         """
-        self.log.note(line)
-        outcome = "error" if line.status >= 500 else line.how.name.lower()
-        self.cache.context.upstream.counts.answered(registry or OWN, outcome, line.seconds, line.sent)
+        outcome = "error" if reply.status >= 500 else reply.how.name.lower()
+        self.cache.context.upstream.counts.answered(registry or OWN, outcome, seconds, sent)
+        if self.log.counted(reply.how):
+            self.log.note(line())
 
     def drained(self) -> Deferred[None]:
         """Fires when no request is under way any more."""
@@ -162,5 +172,6 @@ class House:
             "writable": self.condition().writable,
             "answering": len(self._exchanges),
             "fetching": self.cache.fetching,
+            "lost_lines": self.log.lost,
             "in_trouble": self.cache.context.breaker.is_open,
         }

@@ -11,11 +11,12 @@ from twisted.python.failure import Failure
 from twisted.web.http import HTTPChannel
 
 from regcache.access import Peer
-from regcache.accesslog import Line
 from regcache.express import Prepared
+from regcache.flow.reply import cache_status
 from regcache.flow.sending import Sender, abort_client
 from regcache.flow.sockets import ClientSocket
 from regcache.house import House
+from regcache.lines import Line, named_in, said_in
 
 __all__ = ["give"]
 
@@ -23,31 +24,41 @@ __all__ = ["give"]
 _MOST_WAITING = 1 << 16
 
 
-def give(house: House, channel: HTTPChannel, prepared: Prepared, now: float) -> None:
+def give(house: House, channel: HTTPChannel, prepared: Prepared, now: float, asked: bytes, trusted: bool) -> None:
     """
     Answer the request that has just come on a connection on which nothing else is under way.
 
     :param now: the wall clock, in seconds.
+    :param asked: the head of the request.
+    :param trusted: whether it may say itself what it is called.
     """
     began = house.clock.seconds()
-    head, body = prepared.head(now), prepared.body
+    request_id = (trusted and named_in(asked)) or house.request_id()
+    head, body = prepared.head(now, request_id), prepared.body
     prepared.standing.given()
 
     def note(sent: int) -> None:
-        house.note(
-            Line(
+        seconds = house.clock.seconds() - began
+
+        def line() -> Line:
+            return Line(
                 when=now,
                 client=prepared.client or _address(channel),
                 method=prepared.method,
                 target=prepared.target,
                 status=prepared.reply.status,
                 sent=sent,
-                how=prepared.reply.how,
-                upstream_seconds=None,
-                seconds=house.clock.seconds() - began,
-            ),
-            prepared.registry,
-        )
+                referer=said_in(asked, b"referer"),
+                agent=said_in(asked, b"user-agent"),
+                request_id=request_id,
+                registry=prepared.registry,
+                package=prepared.package,
+                outcome=prepared.reply.how.value.lower(),
+                cache_status=cache_status(prepared.reply),
+                seconds=seconds,
+            )
+
+        house.note(prepared.reply, prepared.registry, sent, seconds, line)
 
     taken = _written(channel, head, body)
     if taken < len(body):

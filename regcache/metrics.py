@@ -63,6 +63,7 @@ FAMILIES: Mapping[str, Family] = {
     "regcache_verification_failures_total": Family(
         "counter", ("where",), "Bodies that were not what they should be: when fetched, or found in the store."
     ),
+    "regcache_access_log_lost_lines_total": Family("counter", (), "Lines of the access log that were not written."),
     "regcache_reactor_lag_seconds": Family(
         "histogram", (), "By how much the reactor was late, looked at every second."
     ),
@@ -80,6 +81,7 @@ class Scene:
     :ivar writable: whether something can be stored.
     :ivar answering: requests that are being answered.
     :ivar fetching: artifacts that are being fetched.
+    :ivar lost_lines: lines of the access log that could not be written.
     :ivar in_trouble: whether the breaker of an origin is open.
     """
 
@@ -89,6 +91,7 @@ class Scene:
     writable: bool
     answering: int
     fetching: int
+    lost_lines: int
     in_trouble: Callable[[str], bool] = field(repr=False)
 
 
@@ -141,6 +144,7 @@ class _Samples(Collector):
         yield "regcache_evictions_total", [((), counts.evicted)]
         failures = [(("fetched",), counts.unverified), (("stored",), counts.damaged)]
         yield "regcache_verification_failures_total", failures
+        yield "regcache_access_log_lost_lines_total", [((), scene.lost_lines)]
 
     def _spared(self, registry: str) -> int:
         found = (self._answers.get((registry, outcome)) for outcome in _SPARED)

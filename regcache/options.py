@@ -17,7 +17,7 @@ from regcache import registries
 from regcache._version import __version__
 from regcache.auth import Door
 from regcache.cautions import warnings
-from regcache.config import OPTIONS, Config, load
+from regcache.config import OPTIONS, Config, Listen, load
 from regcache.credentials import held
 from regcache.errors import ConfigError
 
@@ -121,6 +121,7 @@ class Options(usage.Options):
         super().__init__()  # type: ignore[no-untyped-call]
         self.said: dict[str, str | list[str]] = {}
         self.config: Config
+        self._listening: tuple[Listen, ...] = ()
 
     def getSynopsis(self) -> str:
         """The first line of the help."""
@@ -155,6 +156,25 @@ class Options(usage.Options):
             stop(str(error))
         self.finish(os.environ)
 
+    def read(self, environ: Mapping[str, str]) -> tuple[Config, list[str]]:
+        """
+        What the command line, the environment and the file come to now, and what of it is probably not meant.
+
+        Endpoints that are listened on already are not looked at: their files may be another user's by now.
+
+        :raises regcache.errors.ConfigError: if any is wrong.
+        """
+        config = load(self.said, environ, lambda kind: registries.factory(kind).option_names)
+        for options in config.registries:
+            made = registries.make(options)
+            if options.name in config.credentials:
+                held(options.name, config.credentials[options.name], made.options.url)
+        Door(config.auth, config.registries, Clock()).probe()
+        for one in config.listen:
+            if one not in self._listening:
+                check_endpoint(one.endpoint)
+        return config, warnings(config, environ, self.said)
+
     def finish(self, environ: Mapping[str, str]) -> None:
         """Make the configuration."""
         for name, value in self.items():
@@ -162,18 +182,15 @@ class Options(usage.Options):
                 self.said[name] = value
             elif value and name != "check-config":
                 self.said[name] = "yes"
+        if "config" in self.said:
+            # It is read again later, when the working directory may be another.
+            self.said["config"] = os.path.abspath(str(self.said["config"]))
         try:
-            self.config = load(self.said, environ, lambda kind: registries.factory(kind).option_names)
-            for options in self.config.registries:
-                made = registries.make(options)
-                if options.name in self.config.credentials:
-                    held(options.name, self.config.credentials[options.name], made.options.url)
-            Door(self.config.auth, self.config.registries, Clock()).probe()
-            for one in self.config.listen:
-                check_endpoint(one.endpoint)
+            self.config, cautions = self.read(environ)
+            self._listening = self.config.listen
         except ConfigError as error:
             stop(error)
-        for warning in warnings(self.config, environ, self.said):
+        for warning in cautions:
             tell(sys.stderr, f"regcache: warning: {warning}")
         if self["check-config"]:
             names = ", ".join(options.name for options in self.config.registries)

@@ -1,14 +1,24 @@
-"""What is to be listened on: endpoints made complete, and sockets that were handed over."""
+"""What is to be listened on: endpoints made complete, their certificates, and sockets that were handed over."""
 
 from __future__ import annotations
 
 import errno
 import os
+import re
 import socket
+from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
-__all__ = ["completed", "mistaken"]
+from OpenSSL import SSL
+from twisted.internet.endpoints import serverFromString
+from twisted.internet.interfaces import IOpenSSLServerConnectionCreator
+from zope.interface import implementer
+
+from regcache.errors import ConfigError
+
+__all__ = ["Secured", "completed", "mistaken", "tls_files"]
 
 _BACKLOG = 1024
 
@@ -46,3 +56,58 @@ def mistaken(port: Any) -> ValueError | None:
     if found == port.socket.family:
         return None
     return ValueError(f"the socket is one of domain={found.name.removeprefix('AF_')}")
+
+
+def tls_files(endpoint: str) -> tuple[str, ...]:
+    """The files of an ``ssl`` endpoint, as :func:`serverFromString` has them, its certificate first; none of others."""
+    kind, *parts = (part.replace("\\:", ":") for part in re.split(r"(?<!\\):", endpoint))
+    if kind != "ssl":
+        return ()
+    named = dict(part.split("=", 1) for part in parts if "=" in part)
+    key = named.get("privateKey", "server.pem")
+    more = (named.get("extraCertChain", ""), named.get("dhParameters", ""))
+    return tuple(dict.fromkeys((named.get("certKey") or key, key, *filter(None, more))))
+
+
+@implementer(IOpenSSLServerConnectionCreator)
+class Secured:
+    """
+    The reactor for an ``ssl`` endpoint: its port shows each new connection the certificate that was read last.
+
+    :param endpoint: as it is listened on.
+    """
+
+    def __init__(self, reactor: Any, endpoint: str) -> None:
+        self._reactor, self._endpoint = reactor, endpoint
+        self._options: Any = None
+
+    def listenSSL(self, port: int, factory: Any, contextFactory: Any, backlog: int = 50, interface: str = "") -> Any:
+        self._options = contextFactory
+        return self._reactor.listenSSL(port, factory, self, backlog=backlog, interface=interface)
+
+    def serverConnectionForTLS(self, protocol: Any) -> SSL.Connection:
+        make = getattr(self._options, "serverConnectionForTLS", None)
+        # Older versions of Twisted do the rest themselves.
+        return SSL.Connection(self._options.getContext(), None) if make is None else make(protocol)
+
+    def read(self) -> Callable[[], None]:
+        """
+        Read the files anew; blocks. What is returned puts them to use.
+
+        :raises regcache.errors.ConfigError: if they cannot be used.
+        """
+        caught: list[Any] = []
+        catching = SimpleNamespace(listenSSL=lambda *_, contextFactory, **__: caught.append(contextFactory))
+        try:
+            serverFromString(catching, self._endpoint).listen(None)
+            # Only here is seen whether certificate and key belong together.
+            caught[0].getContext()
+        except Exception as error:
+            # Whatever OpenSSL has against them; its own text says little, and nothing where a file is not PEM.
+            told = getattr(error, "strerror", None) or "they are no PEM files of a certificate and its key"
+            raise ConfigError(f"{', '.join(tls_files(self._endpoint))}: {told}.") from None
+
+        def use() -> None:
+            self._options = caught[0]
+
+        return use

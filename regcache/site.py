@@ -101,7 +101,12 @@ class _Channel(HTTPChannel):
         super().connectionMade()  # type: ignore[no-untyped-call]
         self.site.channels.add(self)
         self.site.gate.enter(self._address)
+        self.reconsider()
+
+    def reconsider(self) -> None:
+        """See whether requests that come here may be answered the fast way."""
         self._place = self.site.resource.place(self)
+        self.asked = None
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         if self in self.site.channels:
@@ -114,7 +119,7 @@ class _Channel(HTTPChannel):
             self.asked = None
             if self._place is not None and self._rests:
                 asked = asked_plainly(data)
-                if asked is not None and self._answered(self._place, asked):
+                if asked is not None and self._answered(self._place, asked, data):
                     return
             super().dataReceived(data)  # type: ignore[no-untyped-call]
             return
@@ -127,8 +132,8 @@ class _Channel(HTTPChannel):
         """Whether nothing is under way, and nothing of a request is here."""
         return not (self.requests or self._buffer or self._waitingForTransport) and bool(self.persistent)
 
-    def _answered(self, place: Place, asked: bytes) -> bool:
-        """Whether the answer was ready, and is given."""
+    def _answered(self, place: Place, asked: bytes, data: bytes) -> bool:
+        """Whether the answer was ready, and is given; ``data`` is the whole of what came."""
         house = self.site.resource.house
         if not (house.express.on and house.running()):
             return False
@@ -138,7 +143,7 @@ class _Channel(HTTPChannel):
             self.asked = place, asked
             return False
         super().resetTimeout()  # type: ignore[no-untyped-call]
-        give(house, self, prepared, now)
+        give(house, self, prepared, now, data, place.trusted)
         return True
 
     def resetTimeout(self) -> None:
@@ -256,6 +261,11 @@ class CacheSite(Site):
     def acceptableProtocols(self) -> list[bytes]:
         """What a TLS client may choose from."""
         return [b"http/1.1"]
+
+    def reconsider(self) -> None:
+        """The rules by which connections are looked at are others."""
+        for channel in self.channels:
+            channel.reconsider()
 
     def drain(self) -> None:
         """Close the connections: idle ones now, the others after the response that is under way."""

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
@@ -26,13 +27,17 @@ class Supervisor:
 
     :param clock: timers and monotonic seconds.
     :param environ: where it says so: ``NOTIFY_SOCKET``, and for a watchdog ``WATCHDOG_USEC`` and ``WATCHDOG_PID``.
+    :param monotonic: nanoseconds of the system's monotonic clock, by which it knows one reload from another.
     """
 
-    def __init__(self, clock: IReactorTime, environ: Mapping[str, str]) -> None:
+    def __init__(
+        self, clock: IReactorTime, environ: Mapping[str, str], monotonic: Callable[[], int] = time.monotonic_ns
+    ) -> None:
         place = environ.get("NOTIFY_SOCKET", "")
         # An abstract address begins with a zero byte, which cannot stand in a variable.
         self._place = "\0" + place[1:] if place.startswith("@") else place
-        self._clock = clock
+        self._clock, self._monotonic = clock, monotonic
+        self._reloading = False
         self._pulse: Pulse | None = None
         self._turned: IDelayedCall | None = None
         self._complained = False
@@ -48,8 +53,21 @@ class Supervisor:
         if self._pulse is not None:
             self._pulse.start()
 
+    def reloading(self) -> None:
+        """It reads its configuration again; before it was ready, that is still to be said, and is enough."""
+        if self._place and (self._turned is None or not self._turned.active()):
+            self._reloading = True
+            self._tell(f"RELOADING=1\nMONOTONIC_USEC={self._monotonic() // 1000}")
+
+    def reloaded(self) -> None:
+        """It has done so, whatever came of it."""
+        if self._reloading:
+            self._reloading = False
+            self._tell("READY=1")
+
     def stopping(self) -> None:
         """The end has begun; it may take its time as long as the reactor turns."""
+        self._reloading = False
         if self._turned is not None and self._turned.active():
             self._turned.cancel()
         if self._place:

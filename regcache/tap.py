@@ -7,11 +7,10 @@ from __future__ import annotations
 import errno
 import os
 import secrets
-import signal
 import socket
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from attrs import frozen
@@ -25,7 +24,7 @@ from zope.interface import implementer
 from regcache import descriptors, registries
 from regcache._version import __version__
 from regcache.access import Access
-from regcache.accesslog import AccessLog
+from regcache.accesslog import AccessLog, Target
 from regcache.admin import Admin
 from regcache.auth import Door
 from regcache.config import Config, Listen
@@ -37,13 +36,15 @@ from regcache.garbage import collect_seldom
 from regcache.gate import Gate
 from regcache.house import House
 from regcache.http.messages import Headers
-from regcache.limits import Limits
 from regcache.logs import Log
 from regcache.options import Options, check_endpoint, stop, tell
 from regcache.outlook import rules_of
 from regcache.outward import Outward, marked
-from regcache.ports import completed, mistaken
+from regcache.ports import Secured, completed, mistaken, tls_files
 from regcache.pulse import Pulse
+from regcache.reload import Reload, Running
+from regcache.renewal import Renewable, Renewal
+from regcache.signals import heed_hangup, heed_impatience, is_on_terminal
 from regcache.site import CacheSite
 from regcache.store.disk import DiskStore
 from regcache.supervised import Supervisor
@@ -94,16 +95,17 @@ class CacheService(Service):
             registries=made,
             config=config,
             access=Access(config),
-            door=Door(config.auth, served, reactor, self._in_thread, secrets.token_bytes(32)),
+            door=Door(config.auth, served, reactor, self.in_thread, secrets.token_bytes(32)),
             clock=reactor,
             now=now,
             running=lambda: bool(self.running),
-            log=AccessLog(reactor, config.access_log, config.access_log_hits, self._in_thread),
+            log=AccessLog(reactor, Target.of(config), self.in_thread),
             token=token,
             condition=self.store.condition,
         )
 
-    def _in_thread(self, work: Callable[..., Any], *args: Any) -> Deferred[Any]:
+    def in_thread(self, work: Callable[..., Any], *args: Any) -> Deferred[Any]:
+        """Run a function beside the reactor; fires with what it returns."""
         return deferToThreadPool(self._reactor, self._threads, work, *args)
 
     def _context(self, token: str) -> Context:
@@ -119,12 +121,8 @@ class CacheService(Service):
             max_index_size=config.max_index_size,
             max_file_size=config.max_file_size,
             revalidate_on_request=config.client_no_cache == "revalidate",
-            in_thread=self._in_thread,
-            limits=Limits.of(
-                descriptors.available(),
-                config.max_connections,
-                shared=not all(network.is_loopback for network in config.allow),
-            ),
+            in_thread=self.in_thread,
+            limits=descriptors.limits_of(config),
         )
 
     def hurry(self) -> None:
@@ -150,7 +148,7 @@ class CacheService(Service):
     def stopService(self) -> Any:
         """Finish what is in flight, within the grace period; then close everything, in order."""
         super().stopService()  # type: ignore[no-untyped-call]
-        overdue = self._reactor.callLater(self._config.grace, self._overdue)
+        overdue = self._reactor.callLater(self.house.config.grace, self._overdue)
         yield DeferredList([self.house.drained(), self.house.cache.stop()])
         if overdue.active():
             overdue.cancel()
@@ -169,7 +167,8 @@ class _Ports(Service):
         self._reactor, self._config, self._parts, self._say = reactor, config, parts, say
         self._ports: list[Any] = []
         self._sites: list[CacheSite] = []
-        self._gate = Gate(reactor, parts.service.house.cache.context.limits, config.trust_proxy)
+        self._secured: dict[str, Secured] = {}
+        self.gate = Gate(reactor, parts.service.house.cache.context.limits, config.trust_proxy)
 
     def listen(self) -> None:
         """
@@ -187,12 +186,14 @@ class _Ports(Service):
                 raise ConfigError(f"{told}; choose another with --listen, or end what uses it.")
 
     def _open(self, one: Listen) -> Exception | None:
-        site = CacheSite(self._parts.resource(one.registry), self._reactor, self._gate)
+        site = CacheSite(self._parts.resource(one.registry), self._reactor, self.gate)
         outcome: list[Any] = []
         check_endpoint(one.endpoint)
+        reactor = self._reactor
+        if tls_files(one.endpoint):
+            reactor = self._secured[one.endpoint] = Secured(reactor, one.endpoint)
         try:
-            endpoint = endpoints.serverFromString(self._reactor, completed(one.endpoint))
-            endpoint.listen(site).addBoth(outcome.append)
+            endpoints.serverFromString(reactor, completed(one.endpoint)).listen(site).addBoth(outcome.append)
         except (ValueError, OSError) as error:
             return error
         result = outcome[0] if outcome else None
@@ -206,6 +207,16 @@ class _Ports(Service):
         self._ports.append((one, result))
         self._sites.append(site)
         return None
+
+    def reconsider(self) -> None:
+        """Who may do what is another question now."""
+        for site in self._sites:
+            site.reconsider()
+
+    def renewables(self) -> Iterator[Renewable]:
+        """The certificates of our own."""
+        for endpoint, secured in self._secured.items():
+            yield Renewable(f"listen {endpoint}", tls_files(endpoint), secured.read)
 
     def startService(self) -> None:
         super().startService()  # type: ignore[no-untyped-call]
@@ -296,14 +307,37 @@ class _Started(_InOrder):
     The whole service: opens what can fail before the reactor runs, where a failure can still end the program.
 
     Of that only the ports may need privileges.
+
+    :param read: what the configuration is now; see :class:`regcache.reload.Reload`.
     """
 
-    def __init__(self, parts: Parts, ports: _Ports, admin: Admin, supervisor: Supervisor) -> None:
+    def __init__(
+        self, reactor: Any, parts: Parts, environ: Mapping[str, str], read: Callable[[], tuple[Config, list[str]]]
+    ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self._parts, self._ports, self._supervisor = parts, ports, supervisor
-        parts.service.setServiceParent(self)  # type: ignore[no-untyped-call]
-        admin.setServiceParent(self)  # type: ignore[no-untyped-call]
-        ports.setServiceParent(self)  # type: ignore[no-untyped-call]
+        self._reactor, self._on_terminal = reactor, False
+        service = self._service = parts.service
+        house = service.house
+        self._supervisor = Supervisor(reactor, environ)
+        self._ports = _Ports(reactor, house.config, parts, _print)
+        running = Running(
+            house=house,
+            bounds=service.store.bounds,
+            outward=service.outward,
+            gate=self._ports.gate,
+            clock=reactor,
+            in_thread=service.in_thread,
+            reconsider=self._ports.reconsider,
+        )
+        self._renewal = Renewal(reactor, self._renewables, service.in_thread)
+        self.reload = Reload(running, read, self._renewal, self._supervisor)
+        admin = Admin(reactor, house, service.store, self._ports.bases, environ)
+        for one in (service, admin, self._ports):
+            one.setServiceParent(self)  # type: ignore[no-untyped-call]
+
+    def _renewables(self) -> Iterator[Renewable]:
+        yield from self._service.outward.renewables()
+        yield from self._ports.renewables()
 
     def privilegedStartService(self) -> None:
         try:
@@ -313,7 +347,9 @@ class _Started(_InOrder):
         super().privilegedStartService()  # type: ignore[no-untyped-call]
 
     def startService(self) -> None:
+        self._on_terminal = is_on_terminal()
         # Not before: only now is the process that of the user who will write there.
+        self._renewal.start()
         try:
             super().startService()  # type: ignore[no-untyped-call]
         except ConfigError as error:
@@ -321,17 +357,23 @@ class _Started(_InOrder):
         collect_seldom()
         self._supervisor.start()
 
+    def hang_up_soon(self) -> None:
+        """SIGHUP came; what comes before the reactor turns waits until it does."""
+        self._reactor.callFromThread(self._hang_up)
+
+    def _hang_up(self) -> None:
+        """Reload, unless it says that the terminal is gone that the service was run from."""
+        if self._on_terminal and not is_on_terminal():
+            self._reactor.stop()
+        else:
+            self.reload.ask()
+
     @inlineCallbacks
     def stopService(self) -> Any:
+        self.reload.stop()
         self._supervisor.stopping()
         yield super().stopService()
         self._supervisor.stop()
-
-
-def _heed_impatience(reactor: Any, service: CacheService) -> None:
-    """While stopping, a second signal cuts the grace period; Twisted's own handlers would report a bug."""
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: reactor.callFromThread(service.hurry))
 
 
 def _print(line: str) -> None:
@@ -342,23 +384,24 @@ def makeService(options: Options) -> MultiService:
     """The service that ``twistd regcache`` runs."""
     from twisted.internet import reactor
 
+    heed_hangup()
     # Twisted's clock is the wall clock, by which a step backwards would freeze every timer.
     if not reactor.getDelayedCalls():
         setattr(reactor, "seconds", time.monotonic)  # noqa: B010
-    config = options.config
     descriptors.raise_limit()
     try:
-        parts = build(reactor, config)
+        parts = build(reactor, options.config)
     except ConfigError as error:
         stop(error)
-    reactor.addSystemEventTrigger("before", "shutdown", _heed_impatience, reactor, parts.service)
-    ports = _Ports(reactor, config, parts, _print)
-    admin = Admin(reactor, parts.service.house, parts.service.store, ports.bases, os.environ)
-    return _Started(parts, ports, admin, Supervisor(reactor, os.environ))
+    reactor.addSystemEventTrigger("before", "shutdown", heed_impatience, reactor, parts.service.hurry)
+    made = _Started(reactor, parts, os.environ, lambda: options.read(os.environ))
+    heed_hangup(made.hang_up_soon)
+    return made
 
 
 def serve(arguments: list[str]) -> None:
     """``regcache serve``: runs the service in the foreground, without a pidfile."""
+    heed_hangup()
     Options.program = "regcache serve"
     from twisted.scripts.twistd import run
 

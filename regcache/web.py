@@ -15,7 +15,6 @@ from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Request
 
 from regcache.access import Peer
-from regcache.accesslog import Line
 from regcache.errors import (
     BadRequest,
     MethodNotAllowed,
@@ -31,6 +30,7 @@ from regcache.flow.sending import Sender, abort_client
 from regcache.house import OWN, House
 from regcache.http.messages import Headers, RequestHead
 from regcache.interfaces import IRegistry
+from regcache.lines import Line, line_of, packages_of, told_id
 from regcache.logs import Log
 from regcache.pages import CLIENTS, FOR_BROWSERS, LIVE, METRICS, clients, health, live, metrics, overview
 from regcache.readiness import READY, ready
@@ -111,6 +111,8 @@ class _Exchange:
         self.peer = Peer("", False)
         self.admitted = False
         self._who = ""
+        self._id = house.request_id()
+        self._head: RequestHead | None = None
         self._head_only = request.method == b"HEAD"
 
     def start(self) -> None:
@@ -140,6 +142,7 @@ class _Exchange:
         # Whoever is refused is told so in its own format.
         self._registry = house.registries.get(name)
         self.peer = house.access.peer(getattr(request.client, "host", None) or "", headers)
+        self._id = (self.peer.trusted and told_id(headers)) or self._id
         if path == LIVE and house.running():
             self._only_read()
             return live()
@@ -172,7 +175,7 @@ class _Exchange:
             raise NotFound(f"No registry {name!r} is served here; there are: {', '.join(served)}.")
         if rest in ("", "/") and request.method in (b"GET", b"HEAD"):
             return overview({name: registry}, base, house.state())
-        head = RequestHead(
+        head = self._head = RequestHead(
             method=request.method.decode("latin-1"),
             path=rest or "/",
             query=query,
@@ -204,7 +207,8 @@ class _Exchange:
             kind, body = "text/plain; charset=utf-8", error.text.encode() + b"\n"
         fields = [("content-type", kind), ("cache-control", "no-store"), *error.fields]
         if error.status >= 500:
-            _log.warn("{uri}: {why}", uri=self._request.uri.decode("latin-1")[:200], why=error.text)
+            uri = self._request.uri.decode("latin-1")[:200]
+            _log.warn("{uri}: {why} ({id})", uri=uri, why=error.text, id=self._id)
         asked = self._registry is not None and isinstance(error, UpstreamError | NotFound)
         how = How.MISS if asked else How.BYPASS
         return Reply(status=error.status, headers=Headers.of(fields), body=body, how=how)
@@ -234,6 +238,8 @@ class _Exchange:
             fields.setRawHeaders(b"connection", [b"close"])
         if reply.length is not None and reply.status != 304:
             fields.setRawHeaders(b"content-length", [str(reply.length).encode()])
+        # Last, as where the answer is ready but for it.
+        fields.setRawHeaders(b"x-request-id", [self._id.encode()])
         bare = self._head_only or reply.length == 0 or reply.status == 304
         reply = self._remember(reply, bare)
         if bare:
@@ -274,6 +280,7 @@ class _Exchange:
             registry="" if self._registry is None else self._registry.options.name,
             method=request.method.decode("latin-1"),
             target=request.uri.decode("latin-1"),
+            package=self._package,
         )
         if prepared is not None:
             express.remember(place, asked, prepared)
@@ -283,19 +290,19 @@ class _Exchange:
         return evolve(reply, body=body, start=0, stop=None)
 
     def _note(self, reply: Reply, sent: int, seconds: float) -> None:
-        request = self._request
-        line = Line(
-            when=self._house.now(),
-            client=self.peer.address,
-            method=request.method.decode("latin-1"),
-            target=request.uri.decode("latin-1"),
-            status=reply.status,
-            sent=sent,
-            how=reply.how,
-            upstream_seconds=reply.upstream_seconds,
-            seconds=seconds,
-        )
-        self._house.note(line, "" if self._registry is None else self._registry.options.name)
+        name = "" if self._registry is None else self._registry.options.name
+        now = self._house.now()
+        about = {"client": self.peer.address, "user": self._who, "request_id": self._id, "registry": name}
+
+        def line() -> Line:
+            return line_of(self._request, reply, now, sent, seconds, package=self._package, **about)
+
+        self._house.note(reply, name, sent, seconds, line)
+
+    @property
+    def _package(self) -> str:
+        """What is asked for, as far as the address tells."""
+        return "" if self._registry is None or self._head is None else packages_of(self._registry, self._head)
 
     def client_left(self, reason: Failure) -> None:
         """The connection is gone: nobody waits here any more; what was begun goes on."""

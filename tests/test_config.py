@@ -109,6 +109,9 @@ SOURCES: list[tuple[str, tuple[str, str, str], tuple[Any, Any, Any]]] = [
     ("offline", (" Yes ", "OFF", "on"), (True, False, True)),
     ("strict-links", ("off", "true", "0"), (False, True, False)),
     ("access-log-hits", ("true", "no", "1"), (True, False, True)),
+    ("access-log-format", ("json", "combined", "json"), ("json", "combined", "json")),
+    ("access-log-max-size", ("1K", "2K", "0"), (1024, 2048, 0)),
+    ("access-log-files", ("1", "2", "3"), (1, 2, 3)),
     ("upstream-ca", ("", "", ""), ("", "", "")),
     ("auth", (__file__, "", __file__), (__file__, "", __file__)),
 ]
@@ -251,6 +254,9 @@ WRONG: list[tuple[str, str, str]] = [
     ("access-log", "", "off, - or a file"),
     ("strict-links", "strict", "yes or no"),
     ("access-log-hits", "2", "yes or no"),
+    ("access-log-format", "common", "combined or json"),
+    ("access-log-max-size", "big", "a size such as 10G"),
+    ("access-log-files", "0", "a whole number above 0"),
 ]
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from attrs import evolve
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -24,7 +25,7 @@ from zope.interface.verify import verifyObject
 
 from regcache.errors import BadRequest, ConnectFailed, CutShort, ForbiddenOrigin, UpstreamError
 from regcache.flow import connections
-from regcache.flow.connections import Connections
+from regcache.flow.connections import Connections, Trust
 from regcache.http.messages import Headers
 from regcache.interfaces import IReceiver, IResponse, IUpstream
 
@@ -463,7 +464,7 @@ class Secure(Case):
         """A server that says it is that host, and a client that trusts it or not."""
         made = self.certificate(name)
         url = await self.serve(SHORT, f"ssl:0:interface=127.0.0.1:certKey={made}:privateKey={made}")
-        client = Connections(reactor, str(made) if ca else "")
+        client = Connections(reactor, Trust(made.read_bytes() if ca else b""))
         client.start()
         self.addCleanup(client.stop)
         return client, url.replace("http:", "https:").replace("127.0.0.1", "localhost")
@@ -474,6 +475,25 @@ class Secure(Case):
         for _ in range(2):
             assert (await self.get(url, client=client))[1] == b"ok"
         assert len(self.server.connections) == 1
+
+    async def test_what_is_trusted_is_renewed(self) -> None:
+        """What was connected by the trust before is not used again, and is not cut; the same trust changes nothing."""
+        client, url = await self.secure("localhost", ca=True)
+        self.server.answer = lambda connection, number: connection.transport.write(SHORT[:-1] if number == 1 else SHORT)
+        response = await client.request("GET", url, Headers())
+        client.renew(evolve(client._trust, system=1), None)
+        taken = Body()
+        response.deliver(taken)
+        self.server.connections[0].transport.write(SHORT[-1:])
+        assert (await taken.done)[0] is None
+        assert taken.data == b"ok"
+        for _ in range(2):
+            await self.get(url, client=client)
+            client.renew(evolve(client._trust), None)
+        assert len(self.server.connections) == 2
+        client.renew(Trust(), None)
+        with pytest.raises(ConnectFailed):
+            await self.get(url, client=client)
 
     async def test_a_host_that_is_not_trusted(self) -> None:
         """Nothing is sent to it."""

@@ -18,7 +18,7 @@ from regcache.http.messages import Kind
 from regcache.store import holding
 from regcache.store.disk import DiskStore
 from regcache.store.files import Files
-from regcache.store.space import Space
+from regcache.store.space import Bounds, Space
 from regcache.store.writer import Commit
 from tests.stores import blob, entry, let_go, logged, opened, put, rows, writer_of
 
@@ -349,7 +349,7 @@ def test_a_transaction_that_was_undone_already(tmp_path: Path) -> None:
 
 def test_room_is_asked_of_the_disk_it_is_on(tmp_path: Path) -> None:
     """What the disk says is free is what counts against min-free."""
-    space = Space(0, 1000, int, bool)
+    space = Space(Bounds(0, 1000), int, bool)
     space.measured(Files().free(tmp_path))
     space.take(1)
     space.measured(1500)

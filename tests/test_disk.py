@@ -16,7 +16,7 @@ from regcache.store import directory, disk
 from regcache.store.blobs import Partial
 from regcache.store.files import Files
 from regcache.store.index import FORMAT, connect
-from regcache.store.space import Space
+from regcache.store.space import Bounds, Space
 from tests.stores import entry, let_go, logged, opened, put
 
 
@@ -137,7 +137,7 @@ def test_a_disk_that_fills_up_costs_the_copy(tmp_path: Path) -> None:
                 raise OSError(errno.ENOSPC, "No space left on device")
             return super().write(fd, data[: 1000 - at], at)
 
-    partial = Partial(tmp_path / "1", bool, in_thread, Space(0, 0, int, bool), files=Full())
+    partial = Partial(tmp_path / "1", bool, in_thread, Space(Bounds(0, 0), int, bool), files=Full())
     failures: list[Any] = []
     partial.retain()
     partial.write(b"x" * 3000).addBoth(failures.append)
@@ -153,7 +153,7 @@ def test_a_disk_that_fills_up_costs_the_copy(tmp_path: Path) -> None:
 def test_the_bounds() -> None:
     """Below min-free or above max-size, with all that is under way, nothing more is stored, and room is made."""
     made_room: list[int] = []
-    space = Space(1000, 1 << 30, lambda: 500, made_room.append)
+    space = Space(Bounds(1000, 1 << 30), lambda: 500, made_room.append)
     space.measured((1 << 30) + 100)
     space.take(100)
     with pytest.raises(CannotStore, match="--min-free"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -69,11 +70,13 @@ def request(path: bytes, fields: bytes = b"", method: bytes = b"GET") -> bytes:
 
 
 def said(wire: Wire, *requests: bytes, address: str = "127.0.0.1") -> bytes:
-    """What comes back for requests that come one after the other on one connection."""
+    """What comes back for requests that come one after the other on one connection, but for their names."""
     transport = wire.connect(*requests, address=address)
     value: bytes = transport.value()
     transport.loseConnection()
-    return value
+    named = re.findall(rb"X-Request-Id: (\S+)\r\n", value)
+    assert len(set(named)) == len(named)
+    return re.sub(rb"(X-Request-Id: )\S+", rb"\1-", value)
 
 
 @given(

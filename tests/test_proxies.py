@@ -25,7 +25,7 @@ from twisted.python.failure import Failure
 from zope.interface.verify import verifyObject
 
 from regcache.errors import ConfigError, ConnectFailed, CutShort, UpstreamTimeout
-from regcache.flow.connections import Connections
+from regcache.flow.connections import Connections, Trust
 from regcache.flow.tunnels import Tunnel, _Opening
 from regcache.flow.upstream import Answer, Ask, Upstream
 from regcache.http.messages import Headers
@@ -196,7 +196,7 @@ class Case(single.Case):
         """A client of the proxy."""
         proxy = url or self.proxy.url
         environ = {"HTTPS_PROXY": proxy, "HTTP_PROXY": proxy, "NO_PROXY": exempt}
-        client = Connections(reactor, ca, Proxies.of(environ))
+        client = Connections(reactor, Trust(Path(ca).read_bytes() if ca else b""), Proxies.of(environ))
         client.start()
         self.addCleanup(client.stop)
         return client

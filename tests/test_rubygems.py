@@ -438,4 +438,4 @@ class TestBundler(_Gems):
         for path, old in before.items():
             size = len(origin.body(path)) - len(old) + 1
             assert sent[path] == size, path
-            assert f'rubygems{path}" 206 {size} ' in told, told
+            assert f'rubygems{path} HTTP/1.1" 206 {size} ' in told, told

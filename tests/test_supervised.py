@@ -75,6 +75,25 @@ def test_without_a_watchdog(watched: dict[str, str], tmp_path: Path) -> None:
         assert told(made) == ["READY=1"]
 
 
+def test_reloading(tmp_path: Path) -> None:
+    """It is told by when it began and that it is over; before it is ready that alone counts, and in the end the end."""
+    clock = Clock()
+    with manager(str(tmp_path / "notify")) as made:
+        supervisor = Supervisor(clock, {"NOTIFY_SOCKET": str(tmp_path / "notify")}, lambda: 5_000_999)
+        supervisor.start()
+        supervisor.reloading()
+        supervisor.reloaded()
+        assert told(made) == []
+        clock.advance(0)
+        supervisor.reloading()
+        supervisor.reloaded()
+        assert told(made) == ["READY=1", "RELOADING=1\nMONOTONIC_USEC=5000", "READY=1"]
+        supervisor.reloading()
+        supervisor.stopping()
+        supervisor.reloaded()
+        assert told(made)[1:] == ["STOPPING=1"]
+
+
 def test_nobody_wants_to_know() -> None:
     """Without a service manager there is nothing to do."""
     clock = Clock()

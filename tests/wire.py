@@ -17,7 +17,7 @@ from twisted.logger import ILogObserver, LogEvent, LogLevel, formatEvent, global
 from zope.interface import implementer
 
 from regcache.access import Access
-from regcache.accesslog import AccessLog
+from regcache.accesslog import AccessLog, Target
 from regcache.auth import Door
 from regcache.config import Config
 from regcache.flow.cache import Cache
@@ -165,7 +165,7 @@ class Wire:
             clock=clock,
             now=lambda: self.kit.wall,
             running=lambda: True,
-            log=AccessLog(clock, "off", False, maybeDeferred),
+            log=AccessLog(clock, Target(), maybeDeferred),
             token="regcache-test",
             condition=lambda: Condition(True, "sound", ""),
             **house,

@@ -20,6 +20,7 @@ from regcache.store.directory import Directory
 from regcache.store.files import Files
 from regcache.store.index import FAILURES
 from regcache.store.listing import Listed, listed
+from regcache.store.space import Bounds
 from regcache.store.verifying import BEFORE_ALL, Tally, bodies
 from regcache.store.writer import Writer
 
@@ -118,7 +119,7 @@ def opened(config: Config, now: Callable[[], float] = time.time) -> Iterator[Sto
     try:
         if found.index is None:
             raise Failed(f"The cache in {path} cannot be changed: {found.why}")
-        yield Stopped(config, Writer(found.index, path, 0, 0, now, lambda _step: None, files), now)
+        yield Stopped(config, Writer(found.index, path, Bounds(0, 0), now, lambda _step: None, files), now)
     except (CannotStore, *FAILURES) as error:
         raise Failed(f"The cache in {path} cannot be used: {getattr(error, 'detail', error)}") from None
     finally:

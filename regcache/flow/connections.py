@@ -4,17 +4,19 @@ Connections to the registries: made, kept and closed here.
 
 from __future__ import annotations
 
+import re
+from collections.abc import Hashable
 from typing import Any
 
 from attrs import field, frozen
-from OpenSSL import SSL
+from OpenSSL import SSL, crypto
 from twisted.internet._resolver import GAIResolver
 from twisted.internet._sslverify import IOpenSSLTrustRoot
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
 from twisted.internet.interfaces import IDelayedCall, IReactorPluggableNameResolver, IStreamClientEndpoint
 from twisted.internet.protocol import Factory
-from twisted.internet.ssl import optionsForClientTLS, platformTrust
+from twisted.internet.ssl import optionsForClientTLS
 from twisted.python.failure import Failure
 from twisted.python.threadpool import ThreadPool
 from twisted.web.client import BrowserLikePolicyForHTTPS
@@ -28,7 +30,12 @@ from regcache.http.origins import Origin
 from regcache.http.proxies import DIRECT, Proxies, Proxy
 from regcache.interfaces import IResponse, IUpstream
 
-__all__ = ["Certified", "Connections"]
+__all__ = ["CERTIFICATE", "Certified", "Connections", "Trust"]
+
+#: One certificate in a PEM file.
+CERTIFICATE = re.compile(
+    rb"-----BEGIN (?:X509 |TRUSTED )?CERTIFICATE-----.+?-----END (?:X509 |TRUSTED )?CERTIFICATE-----", re.DOTALL
+)
 
 _IDLE_SECONDS = 55.0
 _MOST_IDLE = 32
@@ -41,14 +48,37 @@ _REPEATABLE = frozenset({"GET", "HEAD"})
 
 @implementer(IOpenSSLTrustRoot)
 @frozen
-class _SystemAnd:
-    """The system's trust and the certificates of one file."""
+class Trust:
+    """
+    The system's trust and further certificates, which are kept in memory: of a file that is replaced, nothing is taken
+    before the whole of it is known to be good.
 
-    file: str
+    :ivar pem: those certificates; empty for none.
+    :ivar system: by what the system's are known, so that a change of those is one of this value.
+    """
+
+    pem: bytes = b""
+    system: Hashable = ()
+
+    @property
+    def certificates(self) -> list[crypto.X509]:
+        """
+        The further ones.
+
+        :raises OpenSSL.crypto.Error: if one is none.
+        """
+        return [crypto.load_certificate(crypto.FILETYPE_PEM, one) for one in CERTIFICATE.findall(self.pem)]
 
     def _addCACertsToContext(self, context: SSL.Context) -> None:
         context.set_default_verify_paths()
-        context.load_verify_locations(self.file)
+        store = context.get_cert_store()
+        assert store is not None
+        for one in self.certificates:
+            store.add_cert(one)
+
+
+#: The system's alone.
+SYSTEM = Trust()
 
 
 @implementer(IReactorPluggableNameResolver)
@@ -84,10 +114,12 @@ class Certified:
 
     :ivar origin: to no other is it shown.
     :ivar options: how :class:`twisted.internet.ssl.CertificateOptions` are given it.
+    :ivar known_by: by what it is compared: the same for the same certificate and key.
     """
 
     origin: Origin
-    options: dict[str, Any] = field(repr=False)
+    options: dict[str, Any] = field(repr=False, eq=False)
+    known_by: bytes = field(default=b"", repr=False)
 
 
 def _let_through(headers: Headers, proxy: Proxy) -> Headers:
@@ -99,25 +131,28 @@ class Connections:
     """
     The connections to all upstreams.
 
-    :param ca_file: PEM certificates to trust beside the system's, or empty.
+    :param trust: the certificates to trust.
     :param proxies: through which of them which host is asked.
     :param certified: the certificate to show to an upstream, if there is one. What is asked over a connection with it
         may not be what others may ask: it wants connections of its own.
     """
 
     def __init__(
-        self, reactor: Any, ca_file: str = "", proxies: Proxies = DIRECT, certified: Certified | None = None
+        self, reactor: Any, trust: Trust = SYSTEM, proxies: Proxies = DIRECT, certified: Certified | None = None
     ) -> None:
         self._reactor = reactor
         self._names = ThreadPool(0, 16, "regcache-names")
         self._resolving = _OwnResolver(reactor, self._names)
-        self._trust = _SystemAnd(ca_file) if ca_file else platformTrust()
-        self._policy = BrowserLikePolicyForHTTPS(trustRoot=self._trust)
+        self._trust = trust
+        self._policy = BrowserLikePolicyForHTTPS(trustRoot=trust)
         self._proxies, self._certified = proxies, certified
         self._endpoints: dict[Where, IStreamClientEndpoint] = {}
         self._idle: dict[Where, dict[Connection, float]] = {}
         self._timer: IDelayedCall | None = None
         self._open: set[Connection] = set()
+        # How often what they are made with has changed, and those that were made before the last time.
+        self._age = 0
+        self._outdated: set[Connection] = set()
         self._connecting: set[Deferred[Any]] = set()
         self._stopped = False
         self._all_closed: Deferred[None] | None = None
@@ -141,6 +176,23 @@ class Connections:
         if not self._open:
             self._all_closed.callback(None)
         return self._all_closed
+
+    def renew(self, trust: Trust, certified: Certified | None) -> None:
+        """
+        Trust and show that from now on; nothing happens if it is what was.
+
+        What is under way goes on over the connection it has; none that was made before is used again.
+        """
+        if (trust, certified) == (self._trust, self._certified):
+            return
+        self._trust, self._certified = trust, certified
+        self._policy = BrowserLikePolicyForHTTPS(trustRoot=trust)
+        self._endpoints.clear()
+        self._age += 1
+        self._outdated = set(self._open)
+        for connection in [one for idle in self._idle.values() for one in idle]:
+            connection.close()
+        self._idle.clear()
 
     def request(self, method: str, url: str, headers: Headers, body: bytes = b"") -> Deferred[IResponse]:
         return Deferred.fromCoroutine(self._request(method, url, headers, body))
@@ -186,7 +238,7 @@ class Connections:
         proxy = self._proxies.to(*where)
         name = where[1] if proxy is None else f"{where[1]} (asked through the proxy {proxy})"
         connecting = self._endpoint(where, proxy).connect(_Factory(where, name, self))
-        given_up = False
+        given_up, age = False, self._age
 
         def give_up(_waiting: object) -> None:
             nonlocal given_up
@@ -210,6 +262,8 @@ class Connections:
         finally:
             self._connecting.discard(waiting)
         assert isinstance(made, Connection)
+        if age != self._age:
+            self._outdated.add(made)
         return made
 
     def _endpoint(self, where: Where, proxy: Proxy | None) -> IStreamClientEndpoint:
@@ -249,6 +303,7 @@ class Connections:
     def closed(self, connection: Connection) -> None:
         """There is one less."""
         self._open.discard(connection)
+        self._outdated.discard(connection)
         self._idle.get(connection.where, {}).pop(connection, None)
         if self._all_closed is not None and not self._open and not self._all_closed.called:
             self._all_closed.callback(None)
@@ -257,7 +312,7 @@ class Connections:
         """One can be used again; whether it is wanted."""
         idle = self._idle.setdefault(connection.where, {})
         full = len(idle) >= _MOST_IDLE or sum(map(len, self._idle.values())) >= _MOST_IDLE_IN_ALL
-        if self._stopped or full:
+        if self._stopped or full or connection in self._outdated:
             return False
         idle[connection] = self._reactor.seconds()
         if self._timer is None:

@@ -123,6 +123,10 @@ class Context:
         self.upstream.limit(self.limits)
         self.withdrawals = Withdrawals(self.clock.seconds)
 
+    def forget(self) -> None:
+        """Believe no longer that there is none of something."""
+        self.missing = Bounded(_MOST_MISSING)
+
     async def find(self, key: str) -> Stored | None:
         """The entry of that key, on its way to the store included."""
         return self.unwritten.get(key) or await self.store.find(key)

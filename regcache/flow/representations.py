@@ -22,7 +22,7 @@ from regcache.http.fields import accepts_gzip
 from regcache.http.messages import Kind, RequestHead, Stored
 from regcache.interfaces import IRegistry
 from regcache.logs import Log
-from regcache.routes import Document, Source
+from regcache.routes import Document, RegistryOptions, Source
 
 __all__ = ["Ready", "Representations", "wants_gzip"]
 
@@ -57,7 +57,7 @@ class Representations:
         self._sources: Bounded[str, Source] = Bounded(_READY_BYTES)
         # Documents that are not in the store yet: there is nowhere else to read them from, however large they are.
         self._unwritten: dict[str, Source] = {}
-        self._configured: dict[str, str] = {}
+        self._configured: dict[str, tuple[RegistryOptions, str]] = {}
         self._bases: set[str] = set()
 
     def learn(self, registry: IRegistry, entry: Stored, source: Source, facts: bytes) -> Mapping[str, PackedFact]:
@@ -221,11 +221,12 @@ class Representations:
     def _made_from(self, registry: IRegistry, stored: Stored) -> str:
         """All that a derived body depends on: the document, where it came from, the deriver and its options."""
         options = registry.options
-        configured = self._configured.get(options.prefix)
-        if configured is None:
+        known, configured = self._configured.get(options.prefix, (None, ""))
+        if known is not options:
             hosts, extra = options.artifact_hosts, sorted(options.extra.items())
             told = repr((FACTS_FORMAT, registry.version, options.url, hosts, options.strict_links, extra))
-            configured = self._configured[options.prefix] = hashlib.sha256(told.encode()).hexdigest()[:16]
+            configured = hashlib.sha256(told.encode()).hexdigest()[:16]
+            self._configured[options.prefix] = options, configured
         return f"{stored.digest} {configured} {stored.url}"
 
     def _name(self, registry: IRegistry, stored: Stored) -> str:

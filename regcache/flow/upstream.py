@@ -284,6 +284,10 @@ class Upstream:
         self._way = way
         self._queues = Queues(clock, Limits())
 
+    def change(self, idle_timeout: float, accesses: Mapping[str, Access]) -> None:
+        """Let bodies pause so long, and ask with these accesses, from the next request on."""
+        self._idle_timeout, self._accesses = idle_timeout, accesses
+
     def limit(self, limits: Limits) -> None:
         """Ask so much at once; to be said before anything is asked."""
         self._queues = Queues(self._clock, limits)

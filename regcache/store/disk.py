@@ -33,7 +33,7 @@ from regcache.store.holding import RETRY_EVERY, Condition, Holding
 from regcache.store.index import COLUMNS, FAILURES, Index, read_entry
 from regcache.store.records import Records
 from regcache.store.scrub import Reading, Scrubber
-from regcache.store.space import Space
+from regcache.store.space import Bounds, Space
 from regcache.store.writer import Commit, Writer
 
 __all__ = ["DiskStore"]
@@ -71,6 +71,7 @@ class DiskStore:
     :param steps: told each step of a commit, in the thread that does it; tests stop the process there.
     :param files: what is done to the disk.
     :param counts: the numbers of the service.
+    :ivar bounds: how much it may take; to be changed by whoever wants others.
     """
 
     def __init__(
@@ -92,12 +93,14 @@ class DiskStore:
         self._disk = Files() if files is None else files
         self._reactor, self._steps = reactor, steps
 
+        self.bounds = Bounds(max_size, min_free)
+
         def writer(index: Index) -> Writer:
-            return Writer(index, self._path, max_size, min_free, now, steps, self._disk)
+            return Writer(index, self._path, self.bounds, now, steps, self._disk)
 
         self._hold = Holding(reactor, Directory(self._path, self._disk, now), writer, self._changed)
         self._write = self._hold.write
-        self._space = Space(max_size, min_free, lambda: self.usage()[0], self._make_room)
+        self._space = Space(self.bounds, lambda: self.usage()[0], self._make_room)
         self._evicting = False
         self._files = ThreadPool(0, 4, "regcache-files")
         self._records = Records()

@@ -4,25 +4,37 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from attrs import define
+
 from regcache.errors import CannotStore
 
-__all__ = ["Space"]
+__all__ = ["Bounds", "Space"]
+
+
+@define
+class Bounds:
+    """
+    How much the cache may take. Both may change while it is in use, and hold from then on.
+
+    :ivar max_size: bytes for the whole cache; 0 for any.
+    :ivar min_free: bytes of the file system to leave free.
+    """
+
+    max_size: int
+    min_free: int
 
 
 class Space:
     """
     Room for bodies, counted before they are written, so that no number of them under way passes a bound.
 
-    :param max_size: bytes for the whole cache; 0 for any.
-    :param min_free: bytes of the file system to leave free.
+    :param bounds: those that none may pass.
     :param allocated: says how many bytes the stored bodies take.
     :param make_room: told, without waiting, how many bytes are to come.
     """
 
-    def __init__(
-        self, max_size: int, min_free: int, allocated: Callable[[], int], make_room: Callable[[int], object]
-    ) -> None:
-        self._max_size, self._min_free = max_size, min_free
+    def __init__(self, bounds: Bounds, allocated: Callable[[], int], make_room: Callable[[int], object]) -> None:
+        self._bounds = bounds
         self._allocated, self._make_room = allocated, make_room
         self._under_way = 0
         self._free: int | None = None
@@ -31,7 +43,7 @@ class Space:
     def measured(self, free: int) -> None:
         """So many bytes of the file system are free now."""
         self._free, self._since = free, 0
-        if free < self._min_free:
+        if free < self._bounds.min_free or 0 < self._bounds.max_size < self._allocated():
             self._make_room(0)
 
     def take(self, size: int) -> None:
@@ -41,13 +53,13 @@ class Space:
         :raises regcache.errors.CannotStore: if they may not be; nothing is taken then.
         """
         coming = self._under_way + size
-        if self._max_size and coming > self._max_size:
-            raise CannotStore(f"{coming} bytes are under way; the cache holds {self._max_size} (--max-size).")
+        if self._bounds.max_size and coming > self._bounds.max_size:
+            raise CannotStore(f"{coming} bytes are under way; the cache holds {self._bounds.max_size} (--max-size).")
         left = None if self._free is None else self._free - self._since - size
-        if left is not None and left < self._min_free:
+        if left is not None and left < self._bounds.min_free:
             self._make_room(size)
-            raise CannotStore(f"The disk has only {self._free} bytes free (--min-free is {self._min_free}).")
-        if self._max_size and self._allocated() + coming > self._max_size:
+            raise CannotStore(f"The disk has only {self._free} bytes free (--min-free is {self._bounds.min_free}).")
+        if self._bounds.max_size and self._allocated() + coming > self._bounds.max_size:
             self._make_room(coming)
         self._under_way += size
         self._since += size

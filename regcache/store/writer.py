@@ -22,6 +22,7 @@ from regcache.store.files import Files
 from regcache.store.index import FAILURES, Index, is_damage, is_sound
 from regcache.store.rebuild import CANDIDATES, has_candidates
 from regcache.store.scrub import Reading
+from regcache.store.space import Bounds
 
 __all__ = ["Commit", "IndexDamaged", "Outcome", "Writer"]
 
@@ -83,8 +84,7 @@ class Writer:
         self,
         index: Index,
         directory: Path,
-        max_size: int,
-        min_free: int,
+        bounds: Bounds,
         now: Callable[[], float],
         steps: Callable[[str], None],
         files: Files,
@@ -93,8 +93,7 @@ class Writer:
         self._files = files
         self._directory = directory
         self._blobs = directory / "blobs"
-        self._max_size = max_size
-        self._min_free = min_free
+        self._bounds = bounds
         self._now = now
         self._steps = steps
         self._block = os.statvfs(directory).f_frsize
@@ -227,8 +226,8 @@ class Writer:
                 self.index.oldest,
                 allocated=self.index.allocated,
                 room=room,
-                max_size=self._max_size,
-                wanted_free=self._min_free + room - free,
+                max_size=self._bounds.max_size,
+                wanted_free=self._bounds.min_free + room - free,
                 going=bool(gone),
             )
             if not batch:
