@@ -122,13 +122,14 @@ def test_purge_and_refresh(
     assert run("purge", "npm/@s/left")[0] == 0
     assert run("purge", "pypi")[0] == 0
     assert parsed(run("ls", "--json")) == []
-    assert run("purge", "")[0] == 1
+    assert run("purge", "")[0] == 2
 
 
 def test_a_stopped_service(
     start: Callable[..., Running], origin: Origin, run: Callable[..., tuple[int, str, str]], tmp_path: Path
 ) -> None:
     """What lies there can be seen and purged under the lock; what wants a service says that none runs."""
+    (tmp_path / "regcache.toml").touch()
     assert run("ls")[0] == 1
     assert not (tmp_path / "cache").exists()
     service = start()
@@ -183,10 +184,10 @@ def test_a_path_too_long(
 
 @pytest.mark.parametrize("wrong", [[], ["nonsense"], ["show"], ["ls", "--config", "/nowhere.toml"], ["ls", "--wrong"]])
 def test_wrong_use(wrong: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    """It ends with status 1 and one line."""
+    """It ends with status 2 and one line."""
     with pytest.raises(SystemExit) as ended:
         main(wrong)
-    assert ended.value.code == 1
+    assert ended.value.code == 2
     assert capsys.readouterr().err.count("\n") == 1
 
 
@@ -244,10 +245,12 @@ def test_verify(
     assert code == 1
     assert f"{shown['digest']}: Its bytes have changed." in out
     assert run("ls", shown["key"])[0] == 0
-    assert parsed(run("verify", "--repair", "--json"))["damaged"] == [
-        {"digest": shown["digest"], "wrong": "Its bytes have changed."}
-    ]
-    assert run("ls", shown["key"])[0] == 1
+    repaired = parsed(run("verify", "--repair", "--json"))["damaged"]
+    told = "fetched when it is next wanted" if stopped else "fetched again"
+    wrong = {"digest": shown["digest"], "wrong": "Its bytes have changed.", "refetched": {shown["key"]: told}}
+    assert repaired == [wrong]
+    assert run("ls", shown["key"])[0] == stopped
+    assert blob.exists() is not stopped
     assert run("verify")[0] == 0
 
 
