@@ -63,12 +63,12 @@ def presented(tls: ssl.SSLObject) -> Presented:
     if not raw:
         return Presented()
     found = crypto.load_certificate(crypto.FILETYPE_ASN1, raw)
-    issuer = found.get_issuer()
+    issuer = found.to_cryptography().issuer.rfc4514_string()
     try:
         ends = datetime.strptime((found.get_notAfter() or b"").decode(), "%Y%m%d%H%M%SZ").replace(tzinfo=UTC)
     except ValueError:
-        return Presented(str(issuer.organizationName or issuer.commonName or ""))
-    return Presented(str(issuer.organizationName or issuer.commonName or ""), ends.timestamp())
+        return Presented(issuer)
+    return Presented(issuer, ends.timestamp())
 
 
 def trusted(subject: str, shown: Presented, version: str | None) -> Finding:
@@ -92,7 +92,7 @@ def distrusted(subject: str, error: ssl.SSLCertVerificationError, shown: Present
     if error.verify_code == 10 and shown.ends is not None and shown.ends < time.time():
         told += f", on {_day(shown.ends)}"
     if shown.issuer:
-        told += f" (issued by {shown.issuer!r})"
+        told += f" (issued by {shown.issuer})"
     return failure("tls", subject, f"{told}.", mend)
 
 
