@@ -10,7 +10,7 @@ from attrs import evolve
 
 from regcache.errors import RegCacheError
 from regcache.http.messages import Kind, Stored
-from regcache.outlook import document_of, route_of
+from regcache.outlook import as_it_was, document_of, route_of
 from regcache.store.disk import DiskStore
 from regcache.store.listing import named_in
 from regcache.store.scrub import Reading
@@ -52,7 +52,10 @@ class Mending:
 
     async def _refetched(self, entry: Stored) -> str:
         cache = self._house.cache
-        meant = None if entry.kind is Kind.DERIVED else route_of(self._house.registries, entry)
+        meant = None
+        if entry.kind is not Kind.DERIVED:
+            served = self._house.registries
+            meant = route_of(served, entry) or as_it_was(served, entry)
         if meant is None or meant.route is None:
             return _LATER
         failed = await self._failure(cache.refetched(meant.registry, meant.route))

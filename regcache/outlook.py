@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -12,7 +12,7 @@ from regcache.config import Config
 from regcache.errors import NotFound, RegCacheError
 from regcache.flow.documents import rules_for
 from regcache.flow.fetching import key_of
-from regcache.http.messages import Headers, Kind, RequestHead, Stored
+from regcache.http.messages import Digest, Headers, Kind, RequestHead, Stored
 from regcache.http.policy import Decision, Fetch, Gone, Refuse, Revalidate, Rules, UseStored, age_of, decide
 from regcache.interfaces import IOrdered, IRegistry
 from regcache.ownership import check
@@ -110,10 +110,10 @@ def route_of(registries: Mapping[str, IRegistry], entry: Stored) -> Meant | None
     for registry in _members(registries[entry.registry]) if entry.registry in registries else []:
         if not entry.key.startswith(registry.options.prefix):
             continue
-        for path in _paths(registry, entry):
+        for path, query in _places(registry, entry):
             for accept in _ACCEPTS:
                 try:
-                    route = _routed(registry, path, accept=accept)
+                    route = _routed(registry, path, query, accept)
                 except RegCacheError:
                     continue
                 if isinstance(route, Document | Artifact) and key_of(registry, route) == entry.key:
@@ -121,12 +121,15 @@ def route_of(registries: Mapping[str, IRegistry], entry: Stored) -> Meant | None
     return None
 
 
-def _paths(registry: IRegistry, entry: Stored) -> list[str]:
+def _places(registry: IRegistry, entry: Stored) -> Iterator[tuple[str, str]]:
+    """Paths and queries that may lead to an entry."""
     key = entry.key.removeprefix(registry.options.prefix).partition(COPY)[0]
+    key, _, query = key.partition("?")
     upstream = urlsplit(entry.url).path
-    beneath = "/" + entry.url.removeprefix(registry.options.url)
-    places = {"key": key, "last": key.rpartition("/")[2], "package": key.partition("/")[2]}
-    return [pattern.format(**places, upstream=upstream, beneath=beneath) for pattern in _PATHS]
+    beneath = "/" + entry.url.removeprefix(registry.options.url).partition("?")[0]
+    named = {"key": key, "last": key.rpartition("/")[2], "package": key.partition("/")[2]}
+    for pattern in _PATHS:
+        yield pattern.format(**named, upstream=upstream, beneath=beneath), query
 
 
 def outlook(meant: Meant, stored: Stored | None, rules: Rules, now: float, *, trouble: bool = False) -> tuple[str, str]:
@@ -200,6 +203,20 @@ def summary(one: Listed, now: float) -> dict[str, Any]:
 def asked_by(registries: Mapping[str, IRegistry], name: str) -> Meant | None:
     """What a name means that is a URL of this cache, or its path; None for a key."""
     return below(registries, name) if "://" in name or name.startswith("/") else None
+
+
+def as_it_was(registries: Mapping[str, IRegistry], entry: Stored) -> Meant | None:
+    """
+    A route by which the very same body is fetched from where it came, whatever address a client had for it.
+
+    None for what nothing vouches for, so that it may be another by now, and for what no upstream has.
+    """
+    found = guessed(registries, entry)
+    if found is None or not isinstance(found.route, Artifact) or entry.kind is not Kind.ARTIFACT or not entry.verified:
+        return None
+    digest = Digest("sha256", entry.digest)
+    kind = entry.headers.get("content-type")
+    return evolve(found, route=evolve(found.route, digests=(digest,), content_type=kind))
 
 
 def told_of(

@@ -20,8 +20,7 @@ import pytest
 from regcache.commands import main, telling
 from regcache.commands.outcome import MEANINGS
 from regcache.commands.output import Column, Output, printable
-from regcache.http.messages import Kind, Stored
-from regcache.store.index import Index, connect
+from tests.stores import indexed
 
 #: What begins the commands of a terminal.
 ESCAPE = "\x1b"
@@ -76,14 +75,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name in ("RUNTIME_DIRECTORY", "XDG_RUNTIME_DIR"):
         monkeypatch.delenv(name, raising=False)
     place = tmp_path / "cache"
-    place.mkdir(0o700)
-    index = Index(connect(place / "index.sqlite3"))
-    index.begin()
-    made = {"kind": Kind.ARTIFACT, "digest": "0" * 64, "size": 2048, "stored_at": 1.0, "validated_at": 1.0}
-    entries = [Stored(key=f"npm/{number:06}/{'x' * 90}", registry="npm", **made) for number in range(1100)]  # type: ignore[arg-type]
-    index.insert([(entry, 1) for entry in entries], 1.0)
-    index.commit()
-    index.connection.close()
+    indexed(place, (f"npm/{number:06}/{'x' * 90}" for number in range(1100)))
     return place
 
 
