@@ -25,6 +25,7 @@ from regcache._version import __version__
 from regcache.errors import BadRequest, MethodNotAllowed, NotFound, RegCacheError
 from regcache.flow.upstream import origin_of, origins_of
 from regcache.flow.waiting import within
+from regcache.house import House
 from regcache.http.messages import Kind
 from regcache.logs import Log
 from regcache.mending import Mending
@@ -34,7 +35,6 @@ from regcache.places import ADMIN_POINTER, admin_sockets, too_long
 from regcache.store.disk import DiskStore
 from regcache.store.listing import Listed, listed_in, seen_in
 from regcache.store.verifying import BEFORE_ALL, Tally, bodies_in
-from regcache.web import House
 
 __all__ = ["Admin"]
 
