@@ -9,12 +9,12 @@ from typing import Any
 from attrs import evolve
 
 from regcache.errors import RegCacheError
+from regcache.house import House
 from regcache.http.messages import Kind, Stored
 from regcache.outlook import as_it_was, document_of, route_of
 from regcache.store.disk import DiskStore
 from regcache.store.listing import named_in
 from regcache.store.scrub import Reading
-from regcache.web import House
 
 __all__ = ["Mending"]
 
