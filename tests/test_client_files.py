@@ -236,6 +236,11 @@ def test_a_file_and_its_backup(home: Path, capsys: pytest.CaptureFixture[str]) -
         assert configured("npm", "--client", "npm", "--undo") == 0
         assert real.read_bytes() == expected
     assert configured("npm", "--client", "npm", "--undo") == 1
+    capsys.readouterr()
+    assert configured("npm", "--undo", "--json") == 0
+    outcomes = {one["client"]: one["outcome"] for one in json.loads(capsys.readouterr().out)["clients"]}
+    assert outcomes["npm"] == "skipped"
+    assert outcomes["pnpm"] == "unchanged"
     assert {path.name for path in home.iterdir()} == {".npmrc", "dotfiles"}
 
 
@@ -308,16 +313,21 @@ def test_npm_reads_it(home: Path) -> None:
     [
         ("npm", "pnpm", ["pnpm", "config", "get", "registry"], "http://192.0.2.7:8650/npm/"),
         ("npm", "yarn1", ["yarn", "config", "get", "registry"], "http://192.0.2.7:8650/npm/"),
+        ("npm", "yarn", ["yarn-berry", "config", "get", "npmRegistryServer"], "http://192.0.2.7:8650/npm/"),
+        ("npm", "yarn", ["yarn-berry", "config", "get", "unsafeHttpWhitelist"], "192.0.2.7"),
         ("go", "go", ["go", "env", "GOPROXY"], "http://192.0.2.7:8650/go"),
         ("rubygems", "gem", ["gem", "sources", "--list"], "http://192.0.2.7:8650/rubygems/"),
         ("rubygems", "bundler", ["bundle", "config", "list"], "http://192.0.2.7:8650/rubygems/"),
         ("pypi", "pdm", ["pdm", "config", "pypi.url"], "http://192.0.2.7:8650/pypi/simple/"),
+        ("pypi", "poetry", ["poetry", "source", "show"], "http://192.0.2.7:8650/pypi/simple/"),
     ],
 )
 def test_clients_read_it(home: Path, registry: str, client: str, command: list[str], expected: str) -> None:
     """Each says that it asks the cache."""
+    project = '[project]\nname = "p"\nversion = "1"\nrequires-python = ">=3.11"\n[tool.poetry]\npackage-mode = false\n'
+    (home / "pyproject.toml").write_text(project)
     assert configured(registry, "--client", client, "--write", "--registries", registry) == 0
-    said = run([program(command[0]), *command[1:]], home, COREPACK_ENABLE_STRICT="0")
+    said = run([program(command[0]), *command[1:]], home, NPM_CONFIG_USERCONFIG=str(home / ".npmrc"))
     assert expected in said.stdout, said
 
 

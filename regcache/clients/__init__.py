@@ -150,19 +150,14 @@ def _variable(name: str, value: str) -> str:
 
 def _npm(base: str, home: _Home, _place: Path) -> list[Client]:
     host = urlsplit(base).hostname or ""
-    pnpm = home.path / "Library/Preferences" if sys.platform == "darwin" else home.config
+    npmrc = home.named("NPM_CONFIG_USERCONFIG", home.path / ".npmrc")
     yarn = [block_set("npmRegistryServer", base)]
     if base.startswith("http:"):
         yarn.append(block_add("unsafeHttpWhitelist", host))
     elsewhere = home.config / ".bunfig.toml"
     return [
-        Client(
-            "npm",
-            ("npm",),
-            home.named("NPM_CONFIG_USERCONFIG", home.path / ".npmrc"),
-            property_set("registry", base),
-        ),
-        Client("pnpm", ("pnpm",), pnpm / "pnpm/rc", property_set("registry", base)),
+        Client("npm", ("npm",), npmrc, property_set("registry", base)),
+        Client("pnpm", ("pnpm",), npmrc, property_set("registry", base)),
         Client("yarn1", ("yarn", "yarnpkg"), home.path / ".yarnrc", yarn_set("registry", base)),
         Client("yarn", ("yarn", "yarnpkg"), home.path / ".yarnrc.yml", _all(*yarn)),
         Client(

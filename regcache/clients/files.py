@@ -12,11 +12,15 @@ from pathlib import Path
 
 from regcache.clients.malformed import Malformed
 
-__all__ = ["BACKUP", "changed", "difference", "undone", "written"]
+__all__ = ["BACKUP", "NoBackup", "changed", "difference", "undone", "written"]
 
 #: How the file before a change is called, behind its name; with a number if there is one already.
 BACKUP = ".regcache-backup"
 Edit = Callable[[str], str]
+
+
+class NoBackup(Malformed):
+    """There is nothing to be undone."""
 
 
 def _read(path: Path) -> str | None:
@@ -123,7 +127,8 @@ def undone(path: Path, edit: Edit) -> Path | None:
     Put the newest backup back in a file's place, or take away a file that holds nothing but what was written.
 
     :returns: the backup; None where the file itself is gone.
-    :raises Malformed: if there is neither.
+    :raises NoBackup: if there is neither.
+    :raises Malformed: if that cannot be done.
     """
     kept = sorted(path.parent.glob(f"{path.name}{BACKUP}*"), key=_number)
     try:
@@ -136,7 +141,7 @@ def undone(path: Path, edit: Edit) -> Path | None:
             return None
     except OSError as error:
         raise Malformed(f"it cannot be put back: {error.strerror}") from None
-    raise Malformed(f"it has no backup ({path.name}{BACKUP})")
+    raise NoBackup(f"it has no backup ({path.name}{BACKUP})")
 
 
 def _number(path: Path) -> int:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from regcache.clients import Client, clients_of
-from regcache.clients.files import changed, difference, undone, written
+from regcache.clients.files import NoBackup, changed, difference, undone, written
 from regcache.clients.malformed import Malformed
 from regcache.commands.outcome import Code, Failed
 from regcache.commands.output import Output
@@ -34,7 +34,14 @@ def client_config(said: argparse.Namespace, out: Output) -> Code:
         return Code.DONE
     if not clients:
         raise Failed(f"The clients of {said.name!r} have no file that is known; copy the lines.")
-    done = [_done(one, said) for one in chosen]
+    first: dict[Path | None, str] = {None: ""}
+    done = []
+    for one in chosen:
+        if first.setdefault(one.file, one.name) in ("", one.name):
+            done.append(_done(one, said))
+        else:
+            same = f"it is the file of {first[one.file]}"
+            done.append({"client": one.name, "file": str(one.file), "outcome": "unchanged", "told": same})
     out.result({"name": said.name, "url": found["url"], "clients": done}, _told(done))
     return Code.NO if any(one["outcome"] == "failed" for one in done) else Code.DONE
 
@@ -78,6 +85,8 @@ def _done(one: Client, said: argparse.Namespace) -> dict[str, Any]:
         if said.dry_run:
             return {**told, "outcome": "would change", "told": "", "difference": lines}
         kept = written(one.file, before, after)
+    except NoBackup as error:
+        return {**told, "outcome": "failed" if one.name in said.client else "skipped", "told": str(error)}
     except Malformed as error:
         return {**told, "outcome": "failed", "told": f"{error}; it is left as it is"}
     return {**told, "outcome": "written", "told": f"before: {kept}" if kept else "it is new", "difference": lines}
