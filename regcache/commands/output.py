@@ -51,7 +51,7 @@ class Output:
 
     def result(self, found: Any, lines: Iterable[str]) -> None:
         """The whole result at once."""
-        for line in [json.dumps(found)] if self.as_json else lines:
+        for line in [json.dumps(found)] if self.as_json else map(printable, lines):
             self._write(f"{line}\n")
 
     def pairs(self, found: Any, rows: Sequence[tuple[str, str]]) -> None:
@@ -64,7 +64,7 @@ class Output:
             self._draw(drawn)
         else:
             width = max((len(name) for name, _ in rows), default=0)
-            self.result(None, (f"{name.ljust(width)}  {printable(text)}".rstrip() for name, text in rows))
+            self.result(None, (f"{name.ljust(width)}  {text}".rstrip() for name, text in rows))
 
     def table(self, columns: Sequence[Column], parts: Iterable[Sequence[Sequence[str]]]) -> None:
         """Rows, part by part as they come, below one head."""
@@ -163,7 +163,10 @@ def printable(text: str) -> str:
     """A text in which others had a hand, so that it cannot steer a terminal."""
     if text.isprintable():
         return text
-    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
+    kept = (char.isprintable() or char == "\t" for char in text)
+    return "".join(
+        char if keep else char.encode("unicode_escape").decode() for char, keep in zip(text, kept, strict=True)
+    )
 
 
 def _aligned(columns: Sequence[Column], row: Sequence[str]) -> str:
