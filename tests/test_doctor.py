@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from regcache.commands import main
-from regcache.doctor import machine, surroundings
+from regcache.doctor import itself, machine, surroundings
 from regcache.doctor.finding import Finding, Level
 from regcache.doctor.together import together
 from regcache.doctor.upstreams import Probed, clock, probe
@@ -279,6 +279,28 @@ def test_a_service_that_runs(
     assert [one["check"] for one in failed] == ["descriptors", "ports"]
     assert all(one["mend"] for one in failed)
     assert any("does not run" in one["told"] for one in findings if one["level"] == "warning")
+
+
+@pytest.mark.parametrize(
+    ("status", "level"), [(200, OK), (401, OK), (403, WARNING), (421, WARNING), (503, FAILURE), (500, FAILURE)]
+)
+def test_what_the_service_answers(status: int, level: Level) -> None:
+    """Whether that is well, and what to do else; one that does not answer has failed."""
+    with answering(lambda _: f"HTTP/1.1 {status} X\r\n\r\n".encode()) as port:
+        (one,) = itself.health(f"http://127.0.0.1:{port}/npm/", "npm", 5)
+        assert (one.level, one.subject) == (level, f"http://127.0.0.1:{port}/")
+        assert bool(one.mend) is (level is not OK)
+        assert itself.answers(f"http://127.0.0.1:{port}/npm/", "npm", 5)[0].level is level
+    assert itself.answers(f"http://127.0.0.1:{free_port()}/npm/", "npm", 5)[0].level is FAILURE
+
+
+@pytest.mark.parametrize("wrong", ["0", "nan", "soon", "601"])
+def test_a_timeout_that_is_wrong(wrong: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """It ends with one line."""
+    with pytest.raises(SystemExit) as ended:
+        main(["doctor", "--timeout", wrong])
+    assert ended.value.code == 2
+    assert capsys.readouterr().err.count("\n") == 1
 
 
 def test_a_configuration_that_is_wrong(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -50,7 +50,7 @@ def parser() -> argparse.ArgumentParser:
     doctor = add("doctor", "Find what is wrong with the machine, the network and the service, and how to mend it.")
     _served(doctor)
     doctor.add_argument(
-        "--timeout", type=_seconds, default=10.0, metavar="SECONDS", help="The most a check may take. Default: 10."
+        "--timeout", type=seconds, default=10.0, metavar="SECONDS", help="The most a check may take. Default: 10."
     )
     lines = add("client-config", "Print the lines that point clients at a registry, or put them in place.")
     lines.add_argument("name", metavar="NAME", help="The registry's name.")
@@ -78,7 +78,8 @@ def _served(one: argparse.ArgumentParser) -> None:
     one.add_argument("--public-url", metavar="URL", help="As of the service, where none runs.")
 
 
-def _seconds(text: str) -> float:
+def seconds(text: str) -> float:
+    """A number of them that makes sense; argparse tells its name where it does not."""
     found = float(text)
     if not 0 < found <= 600:
         raise argparse.ArgumentTypeError(f"{text!r} is not right; it wants seconds, more than 0 and at most 600")

@@ -34,6 +34,8 @@ def health(base: str, name: str, seconds: float) -> list[Finding]:
         return [answer]
     if answer.status == 200:
         return [ok("service", root, "says that it is ready.")]
+    if answer.status == 401:
+        return [ok("service", root, "answers, and wants to know who asks.")]
     if answer.status == 404:
         # A registry alone at the root of its port, where a path may be anything.
         return []
