@@ -13,7 +13,6 @@ from collections.abc import Callable, Coroutine, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from attrs import evolve
 from twisted.application.service import Service
 from twisted.internet.defer import CancelledError, Deferred, inlineCallbacks, maybeDeferred
 from twisted.internet.error import CannotListenError
@@ -24,24 +23,22 @@ from twisted.web.server import NOT_DONE_YET, Request, Site
 
 from regcache._version import __version__
 from regcache.errors import BadRequest, MethodNotAllowed, NotFound, RegCacheError
-from regcache.flow.upstream import origin_of
+from regcache.flow.upstream import origin_of, origins_of
 from regcache.flow.waiting import within
 from regcache.house import House
 from regcache.http.messages import Kind
 from regcache.logs import Log
-from regcache.outlook import below, described, document_of, outlook, summary
-from regcache.places import ADMIN_POINTER, admin_sockets
+from regcache.mending import Mending
+from regcache.outlook import asked_by, told_of
+from regcache.pagewise import DOCUMENTS_AT_ONCE, ENTRIES_AT_ONCE, listing, purged, reading_on
+from regcache.places import ADMIN_POINTER, admin_sockets, too_long
 from regcache.store.disk import DiskStore
-from regcache.store.listing import Listed, listed_in
+from regcache.store.listing import Listed, listed_in, seen_in
 from regcache.store.verifying import BEFORE_ALL, Tally, bodies_in
 
 __all__ = ["Admin"]
 
 _log = Log()
-#: Bytes that the address of a UNIX socket may have on every system that has such.
-_MOST_PATH = 103
-#: Entries that go in one transaction.
-_AT_ONCE = 500
 #: Seconds to wait for what is being stored.
 _SETTLING = 5.0
 #: Of how many bodies that are read one is told of, if nothing is wrong with it.
@@ -72,7 +69,7 @@ class Admin(Service):
     def startService(self) -> None:
         super().startService()  # type: ignore[no-untyped-call]
         self._desk.since = self._desk.house.now()
-        if len(os.fsencode(self._path)) > _MOST_PATH:
+        if too_long(str(self._path)):
             _log.warn("The admin socket {path} has too long a path; the service runs without.", path=str(self._path))
             return
         try:
@@ -106,6 +103,7 @@ class _Desk:
 
     def __init__(self, house: House, store: DiskStore, bases: Callable[[], Iterable[tuple[str, str]]]) -> None:
         self.house, self._store, self._bases = house, store, bases
+        self._mending = Mending(house, store)
         self.since = 0.0
         self._working: set[Deferred[None]] = set()
         self.reading = {
@@ -113,6 +111,7 @@ class _Desk:
             "ls": self._ls,
             "show": self._show,
             "client-config": self._client_config,
+            "self": self._self,
         }
         self.changing = {"purge": self._purge, "refresh": self._refresh}
         self.streaming = {"verify": self._verify}
@@ -142,18 +141,23 @@ class _Desk:
         text: str = await self._in_thread(json.dumps, answer)
         return text.encode()
 
-    async def _listed(self, pattern: str, documents: bool = False) -> list[Listed]:
+    async def _listed(self, asked: Asked, limit: int, *, documents: bool = False) -> list[Listed]:
         # What has come is served before it is stored, and would be stored after it was purged. A disk that is stuck is
         # no reason to say nothing.
-        cache = self.house.cache
-        with contextlib.suppress(TimeoutError):
-            await within(cache.context.clock, _SETTLING, Deferred.fromCoroutine(cache.settled()))
+        cache, after = self.house.cache, asked.get("after", "")
+        if not after:
+            with contextlib.suppress(TimeoutError):
+                await within(cache.context.clock, _SETTLING, Deferred.fromCoroutine(cache.settled()))
 
         def work() -> list[Listed]:
-            return listed_in(Path(self.house.config.cache_dir), pattern, documents=documents)
+            return listed_in(self._directory, asked.get("pattern", ""), documents=documents, after=after, limit=limit)
 
         found: list[Listed] = await self._in_thread(work)
         return found
+
+    @property
+    def _directory(self) -> Path:
+        return Path(self.house.config.cache_dir)
 
     async def _status(self, _asked: Asked) -> Any:
         house, health = self.house, self.house.health()
@@ -175,27 +179,17 @@ class _Desk:
         }
 
     async def _ls(self, asked: Asked) -> Any:
-        now = self.house.now()
-        found = await self._listed(asked.get("pattern", ""))
-        return {"entries": [summary(one, now) for one in found]}
+        return listing(await self._listed(asked, ENTRIES_AT_ONCE), self.house.now())
 
     async def _show(self, asked: Asked) -> Any:
-        house, name = self.house, asked["name"]
-        rules, now = house.cache.context.rules, house.now()
-        meant = below(house.registries, name) if "://" in name or name.startswith("/") else None
-        key = meant.key if meant is not None else ""
-        found = [one for one in await self._listed(key or name) if one.entry.key == key or name in _names(one)]
-        if found:
-            entry = found[0].entry
-            trouble = house.cache.context.breaker.spares(origin_of(entry.url), entry.key)
-            shown = described(house.registries, found[0], rules, now, trouble=trouble)
-            if meant is not None:
-                shown["now"], shown["why"] = outlook(meant, entry, rules, now, trouble=trouble)
-            return shown
-        if meant is None:
-            raise NotFound(f"Nothing is stored as {name!r}; see 'regcache ls'.")
-        word, why = outlook(meant, None, rules, now)
-        return {"key": key, "url": meant.route.url if meant.route else "", "now": word, "why": why}
+        house, name = self.house, _given(asked, "name")
+        meant = asked_by(house.registries, name)
+        found = await self._in_thread(seen_in, self._directory, *([meant.key] if meant else []), name)
+        context, trouble = house.cache.context, False
+        if found is not None:
+            entry = found.one.entry
+            trouble = context.breaker.spares(origin_of(entry.url), entry.key)
+        return told_of(house.registries, name, found, context.rules, house.now(), trouble=trouble)
 
     async def _client_config(self, asked: Asked) -> Any:
         registries = self.house.registries
@@ -204,24 +198,39 @@ class _Desk:
             raise NotFound(
                 f"No registry {asked['name']!r} is served on a TCP port; there are: {', '.join(registries)}."
             )
-        return {"name": asked["name"], "url": base, "lines": registries[asked["name"]].client_lines(base)}
+        registry = registries[asked["name"]]
+        lines = registry.client_lines(base)
+        return {"name": asked["name"], "type": registry.options.type, "url": base, "lines": lines}
+
+    async def _self(self, _asked: Asked) -> Any:
+        house = self.house
+        return {
+            "pid": os.getpid(),
+            "bases": [list(pair) for pair in self._bases()],
+            "origins": {name: origins_of(one) for name, one in house.registries.items()},
+            "offline": house.config.offline,
+            "upstream_ca": house.config.upstream_ca,
+            "min_free": house.config.min_free,
+            "max_size": house.config.max_size,
+        }
 
     async def _purge(self, asked: Asked) -> Any:
-        pattern = _given(asked, "pattern")
-        found = await self._listed(pattern, asked.get("metadata") == "1")
-        keys = [one.entry.key for one in found]
-        for at in range(0, len(keys), _AT_ONCE):
-            await self._store.drop(*keys[at : at + _AT_ONCE])
-        return {"purged": keys, "bytes": sum(one.allocated for one in found)}
+        _given(asked, "pattern")
+        found = await self._listed(asked, ENTRIES_AT_ONCE, documents=asked.get("metadata") == "1")
+        if found:
+            await self._store.drop(*(one.entry.key for one in found))
+        return purged(found)
 
     async def _refresh(self, asked: Asked) -> Any:
-        found = await self._listed(_given(asked, "pattern"), True)
-        documents = [one for one in found if one.entry.kind is Kind.DOCUMENT]
-        return {"refreshed": {one.entry.key: await self._refreshed(one) for one in documents}}
+        _given(asked, "pattern")
+        found = await self._listed(asked, DOCUMENTS_AT_ONCE, documents=True)
+        documents = [one.entry for one in found if one.entry.kind is Kind.DOCUMENT]
+        outcomes = {entry.key: await self._mending.refreshed(entry) for entry in documents}
+        return {"refreshed": outcomes, "next": reading_on(found, DOCUMENTS_AT_ONCE)}
 
     async def _verify(self, asked: Asked, say: Callable[[Any], None]) -> None:
         """Read every body, and tell of each what came of it; one at a time, so that clients hardly notice."""
-        total = await self._in_thread(bodies_in, Path(self.house.config.cache_dir))
+        total = await self._in_thread(bodies_in, self._directory)
         last, tally = BEFORE_ALL, Tally(*total)
         while (reading := await self._store.next_body(last)) is not None:
             before, last = last, reading.digest
@@ -232,7 +241,7 @@ class _Desk:
                     continue
                 told = tally.add(reading)
                 if reading.wrong and asked.get("repair") == "1":
-                    await self._store.condemn(reading)
+                    told["refetched"] = await self._mending.mended(reading)
             finally:
                 reading.close()
             # Whoever listens may be slow, and a line a body would gather here.
@@ -244,26 +253,6 @@ class _Desk:
         """Whether a body is still an entry's: it may have been evicted while it was read."""
         found = await self._store.next_body(before)
         return found is not None and found.digest == digest
-
-    async def _refreshed(self, one: Listed) -> str:
-        entry, cache = one.entry, self.house.cache
-        meant = document_of(self.house.registries, entry)
-        if meant is None:
-            cache.context.note(evolve(entry, validated_at=0.0))
-            return "asked for when it is next wanted"
-        assert meant.route is not None
-        try:
-            await cache.refreshed(meant.registry, meant.route)  # type: ignore[arg-type]
-        except RegCacheError as error:
-            return f"failed: {error.text}"
-        except TimeoutError:
-            return "failed: The registry is slow; the asking goes on."
-        now = await cache.context.find(entry.key)
-        return "unchanged" if now is not None and now.digest == entry.digest else "changed"
-
-
-def _names(one: Listed) -> tuple[str, str]:
-    return one.entry.key, one.entry.url
 
 
 def _given(asked: Asked, name: str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -12,19 +12,30 @@ from regcache.config import Config
 from regcache.errors import NotFound, RegCacheError
 from regcache.flow.documents import rules_for
 from regcache.flow.fetching import key_of
-from regcache.http.messages import Headers, Kind, RequestHead, Stored
+from regcache.http.messages import Digest, Headers, Kind, RequestHead, Stored
 from regcache.http.policy import Decision, Fetch, Gone, Refuse, Revalidate, Rules, UseStored, age_of, decide
 from regcache.interfaces import IOrdered, IRegistry
 from regcache.ownership import check
-from regcache.routes import Artifact, Document, Moved, Route
-from regcache.store.listing import Listed
+from regcache.routes import COPY, Artifact, Document, Moved, Route
+from regcache.store.listing import Listed, Seen
 
-__all__ = ["Meant", "below", "described", "document_of", "guessed", "outlook", "rules_of", "summary"]
+__all__ = [
+    "Meant",
+    "asked_by",
+    "below",
+    "document_of",
+    "guessed",
+    "outlook",
+    "route_of",
+    "rules_of",
+    "summary",
+    "told_of",
+]
 
 #: What clients ask for, of which each leads to a document of its own in some registry.
 _ACCEPTS = ("", "application/vnd.npm.install-v1+json")
-#: Where a document that has this key may be found.
-_PATHS = ("/{key}", "/{key}/", "/{last}", "/{last}/", "/{package}", "/{package}/")
+#: Where what has this key may be found.
+_PATHS = ("/{key}", "/{key}/", "/{last}", "/{last}/", "/{package}", "/{package}/", "{upstream}", "{beneath}")
 
 
 @frozen
@@ -90,21 +101,35 @@ def below(registries: Mapping[str, IRegistry], url: str) -> Meant | None:
 
 def document_of(registries: Mapping[str, IRegistry], entry: Stored) -> Meant | None:
     """By which route an entry that is a document is fetched; None where no address of a client's leads there."""
+    found = route_of(registries, entry)
+    return found if found is not None and isinstance(found.route, Document) else None
+
+
+def route_of(registries: Mapping[str, IRegistry], entry: Stored) -> Meant | None:
+    """By which route of a client's an entry is fetched; None where no address leads there that can be guessed."""
     for registry in _members(registries[entry.registry]) if entry.registry in registries else []:
-        prefix = registry.options.prefix
-        if not entry.key.startswith(prefix):
+        if not entry.key.startswith(registry.options.prefix):
             continue
-        key = entry.key.removeprefix(prefix)
-        places = {"key": key, "last": key.rpartition("/")[2], "package": key.partition("/")[2]}
-        for pattern in _PATHS:
+        for path, query in _places(registry, entry):
             for accept in _ACCEPTS:
                 try:
-                    route = _routed(registry, pattern.format(**places), accept=accept)
+                    route = _routed(registry, path, query, accept)
                 except RegCacheError:
                     continue
-                if isinstance(route, Document) and key_of(registry, route) == entry.key:
+                if isinstance(route, Document | Artifact) and key_of(registry, route) == entry.key:
                     return Meant(registry, route)
     return None
+
+
+def _places(registry: IRegistry, entry: Stored) -> Iterator[tuple[str, str]]:
+    """Paths and queries that may lead to an entry."""
+    key = entry.key.removeprefix(registry.options.prefix).partition(COPY)[0]
+    key, _, query = key.partition("?")
+    upstream = urlsplit(entry.url).path
+    beneath = "/" + entry.url.removeprefix(registry.options.url).partition("?")[0]
+    named = {"key": key, "last": key.rpartition("/")[2], "package": key.partition("/")[2]}
+    for pattern in _PATHS:
+        yield pattern.format(**named, upstream=upstream, beneath=beneath), query
 
 
 def outlook(meant: Meant, stored: Stored | None, rules: Rules, now: float, *, trouble: bool = False) -> tuple[str, str]:
@@ -175,15 +200,58 @@ def summary(one: Listed, now: float) -> dict[str, Any]:
     }
 
 
-def described(
-    registries: Mapping[str, IRegistry], one: Listed, rules: Rules, now: float, *, trouble: bool = False
+def asked_by(registries: Mapping[str, IRegistry], name: str) -> Meant | None:
+    """What a name means that is a URL of this cache, or its path; None for a key."""
+    return below(registries, name) if "://" in name or name.startswith("/") else None
+
+
+def as_it_was(registries: Mapping[str, IRegistry], entry: Stored) -> Meant | None:
+    """
+    A route by which the very same body is fetched from where it came, whatever address a client had for it.
+
+    None for what nothing vouches for, so that it may be another by now, and for what no upstream has.
+    """
+    found = guessed(registries, entry)
+    if found is None or not isinstance(found.route, Artifact) or entry.kind is not Kind.ARTIFACT or not entry.verified:
+        return None
+    digest = Digest("sha256", entry.digest)
+    kind = entry.headers.get("content-type")
+    return evolve(found, route=evolve(found.route, digests=(digest,), content_type=kind))
+
+
+def told_of(
+    registries: Mapping[str, IRegistry],
+    name: str,
+    seen: Seen | None,
+    rules: Rules,
+    now: float,
+    *,
+    trouble: bool = False,
 ) -> dict[str, Any]:
-    """All that is known of an entry, and what a request for it would get."""
-    entry = one.entry
-    meant = guessed(registries, entry)
-    word, why = ("blocked", f"No registry {entry.registry!r} is served.")
+    """
+    All that is known of what a person calls so, and what a request for it would get.
+
+    :param name: a URL of this cache, or what :func:`seen` was found by.
+    :param seen: its entry, found by the name or by the key of what :func:`asked_by` says that it means.
+    :raises regcache.errors.NotFound: if there is nothing to be said.
+    """
+    meant = asked = asked_by(registries, name)
+    if seen is None:
+        if meant is None:
+            raise NotFound(f"Nothing is stored as {name!r}; see 'regcache ls'.")
+        word, why = outlook(meant, None, rules, now, trouble=trouble)
+        return {"key": meant.key, "url": meant.route.url if meant.route else "", "now": word, "why": why}
+    entry = seen.one.entry
+    if asked is None or asked.key != entry.key:
+        meant = guessed(registries, entry)
+    word, why = "blocked", f"No registry {entry.registry!r} is served."
     if meant is not None:
-        word, why = outlook(meant, entry, rules, now, trouble=trouble)
+        word, why = outlook(meant, None if seen.wrong else entry, rules, now, trouble=trouble)
+    return {**_described(seen.one, now), "wrong": seen.wrong, "now": word, "why": f"{seen.wrong} {why}".strip()}
+
+
+def _described(one: Listed, now: float) -> dict[str, Any]:
+    entry = one.entry
     return {
         **summary(one, now),
         "url": entry.url,
@@ -195,6 +263,4 @@ def described(
         "stored_at": entry.stored_at,
         "validated_at": entry.validated_at,
         "used_at": one.used_at,
-        "now": word,
-        "why": why,
     }

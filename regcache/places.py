@@ -9,10 +9,12 @@ from collections.abc import Mapping
 
 from regcache.errors import ConfigError
 
-__all__ = ["ADMIN_POINTER", "admin_sockets", "default_cache_dir"]
+__all__ = ["ADMIN_POINTER", "admin_sockets", "default_cache_dir", "too_long"]
 
 #: The file in the cache directory that says where its service can be spoken to.
 ADMIN_POINTER = "admin.path"
+#: Bytes that the address of a UNIX socket may have on every system that has such.
+_MOST_PATH = 103
 
 
 def default_cache_dir(environ: Mapping[str, str]) -> str:
@@ -48,3 +50,8 @@ def admin_sockets(cache_dir: str, environ: Mapping[str, str]) -> list[str]:
     if os.path.isabs(user) and os.path.isdir(user):
         found.append(os.path.join(user, "regcache", name))
     return [*found, os.path.join(cache_dir, "admin.sock")]
+
+
+def too_long(path: str) -> bool:
+    """Whether no UNIX socket can stand there."""
+    return len(os.fsencode(path)) > _MOST_PATH

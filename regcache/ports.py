@@ -18,9 +18,24 @@ from zope.interface import implementer
 
 from regcache.errors import ConfigError
 
-__all__ = ["Secured", "completed", "mistaken", "tls_files"]
+__all__ = ["Secured", "completed", "mistaken", "tcp_address", "tls_files"]
 
 _BACKLOG = 1024
+_PORT = re.compile(r"(tcp6?|ssl):(?:port=)?([1-9]\d*)(?::|$)", re.ASCII)
+_INTERFACE = re.compile(r":interface=((?:\\.|[^:\\])*)")
+
+
+def tcp_address(endpoint: str) -> tuple[str, str, int] | None:
+    """
+    The kind, the interface and the port of an endpoint on TCP; None for another, or one that any port will do for.
+
+    The interface is empty for all of them.
+    """
+    found = _PORT.match(endpoint)
+    if found is None:
+        return None
+    interface = _INTERFACE.search(endpoint)
+    return found[1], interface[1].replace("\\", "") if interface is not None else "", int(found[2])
 
 
 def completed(endpoint: str) -> str:

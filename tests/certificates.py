@@ -14,15 +14,15 @@ from cryptography.x509.oid import NameOID
 __all__ = ["certificate", "server_context"]
 
 
-def certificate(path: Path, name: str = "localhost", secret: bytes = b"") -> Path:
+def certificate(path: Path, name: str = "localhost", secret: bytes = b"", ends: datetime | None = None) -> Path:
     """A self-signed certificate for a name, its key, encrypted where there is a secret, in the same PEM file."""
     key = ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
     now = datetime.now(UTC)
     made = (
         x509.CertificateBuilder(subject, subject, key.public_key(), x509.random_serial_number())
-        .not_valid_before(now - timedelta(days=1))
-        .not_valid_after(now + timedelta(days=1))
+        .not_valid_before((ends or now) - timedelta(days=1))
+        .not_valid_after(ends or now + timedelta(days=1))
         .add_extension(x509.SubjectAlternativeName([x509.DNSName(name)]), critical=False)
         .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
         .sign(key, hashes.SHA256())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +12,13 @@ from attrs import evolve
 from twisted.logger import ILogObserver, LogEvent, formatEvent, globalLogPublisher
 from zope.interface import implementer
 
-from regcache.http.messages import Kind, Stored
+from regcache.http.messages import Headers, Kind, Stored
 from regcache.store.blobs import blob_path
 from regcache.store.disk import DiskStore
+from regcache.store.index import Index, connect
 from regcache.store.writer import Commit, Writer
 
-__all__ = ["blob", "entry", "let_go", "logged", "opened", "put", "rows", "writer_of"]
+__all__ = ["blob", "entry", "indexed", "let_go", "logged", "opened", "put", "rows", "writer_of"]
 
 
 def opened(directory: Path, **more: Any) -> DiskStore:
@@ -25,6 +26,30 @@ def opened(directory: Path, **more: Any) -> DiskStore:
     store = DiskStore(directory, reactor=None, **more)
     store.open_directory()
     return store
+
+
+def indexed(directory: Path, keys: Iterable[str]) -> None:
+    """Make a cache directory whose index has entries of these keys; there are no bodies."""
+    directory.mkdir(0o700)
+    with contextlib.closing(connect(directory / "index.sqlite3")) as connection:
+        index = Index(connection)
+        index.begin()
+        index.insert([(_artifact(key), 1) for key in keys], 1.0)
+        index.commit()
+
+
+def _artifact(key: str) -> Stored:
+    registry = key.partition("/")[0]
+    return Stored(
+        key=key,
+        registry=registry,
+        kind=Kind.ARTIFACT,
+        headers=Headers(),
+        digest="0" * 64,
+        size=2048,
+        stored_at=1.0,
+        validated_at=1.0,
+    )
 
 
 def let_go(store: DiskStore) -> None:

@@ -11,18 +11,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from attrs import evolve
 
 from regcache.commands import commands_of, main, parser
 from regcache.http.messages import Headers, Kind, Stored
 from regcache.http.policy import Rules
-from regcache.outlook import below, outlook
+from regcache.outlook import as_it_was, below, outlook
 from regcache.places import admin_sockets
 from regcache.registries import make
-from regcache.routes import RegistryOptions
+from regcache.routes import Artifact, RegistryOptions
 from regcache.store.index import Index, connect
 from regcache.store.listing import listed_in
 from tests.origin import Origin
 from tests.service import Running
+from tests.stores import indexed
 
 WHEEL = "demo-1.0-py3-none-any.whl"
 
@@ -122,13 +124,14 @@ def test_purge_and_refresh(
     assert run("purge", "npm/@s/left")[0] == 0
     assert run("purge", "pypi")[0] == 0
     assert parsed(run("ls", "--json")) == []
-    assert run("purge", "")[0] == 1
+    assert run("purge", "")[0] == 2
 
 
 def test_a_stopped_service(
     start: Callable[..., Running], origin: Origin, run: Callable[..., tuple[int, str, str]], tmp_path: Path
 ) -> None:
     """What lies there can be seen and purged under the lock; what wants a service says that none runs."""
+    (tmp_path / "regcache.toml").touch()
     assert run("ls")[0] == 1
     assert not (tmp_path / "cache").exists()
     service = start()
@@ -183,10 +186,10 @@ def test_a_path_too_long(
 
 @pytest.mark.parametrize("wrong", [[], ["nonsense"], ["show"], ["ls", "--config", "/nowhere.toml"], ["ls", "--wrong"]])
 def test_wrong_use(wrong: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    """It ends with status 1 and one line."""
+    """It ends with status 2 and one line."""
     with pytest.raises(SystemExit) as ended:
         main(wrong)
-    assert ended.value.code == 1
+    assert ended.value.code == 2
     assert capsys.readouterr().err.count("\n") == 1
 
 
@@ -228,7 +231,7 @@ def test_verify(
     tmp_path: Path,
     stopped: bool,
 ) -> None:
-    """Every body is read; one that is damaged is told of, and goes where that is asked for."""
+    """Every body is read; one that is damaged is told of, and where that is asked for dropped and fetched again."""
     service = start()
     url = filled(service, origin)
     shown = parsed(run("show", url, "--json"))
@@ -244,11 +247,84 @@ def test_verify(
     assert code == 1
     assert f"{shown['digest']}: Its bytes have changed." in out
     assert run("ls", shown["key"])[0] == 0
-    assert parsed(run("verify", "--repair", "--json"))["damaged"] == [
-        {"digest": shown["digest"], "wrong": "Its bytes have changed."}
-    ]
-    assert run("ls", shown["key"])[0] == 1
+    repaired = parsed(run("verify", "--repair", "--json"))["damaged"]
+    told = "fetched when it is next wanted" if stopped else "fetched again"
+    wrong = {"digest": shown["digest"], "wrong": "Its bytes have changed.", "refetched": {shown["key"]: told}}
+    assert repaired == [wrong]
+    assert run("ls", shown["key"])[0] == stopped
+    assert blob.exists() is not stopped
     assert run("verify")[0] == 0
+    if not stopped:
+        blob.write_bytes(bytes(shown["size"]))
+        origin.spoil = lambda _path, _answer: (503, "text/plain", b"not now\n")
+        code, out, _ = run("verify", "--repair")
+        assert code == 1
+        assert f"    {shown['key']}: failed: " in out
+        assert run("ls", shown["key"])[0] == 1
+
+
+def test_a_body_that_is_gone(
+    start: Callable[..., Running], origin: Origin, run: Callable[..., tuple[int, str, str]], tmp_path: Path
+) -> None:
+    """It is told of, without reading any; and so is one of another size."""
+    service = start()
+    url = filled(service, origin)
+    shown = parsed(run("show", url, "--json"))
+    assert (shown["now"], shown["wrong"]) == ("hit", "")
+    digest = shown["digest"].removeprefix("sha256:")
+    blob = tmp_path / "cache/blobs" / digest[:2] / digest[2:]
+    blob.write_bytes(b"x")
+    for end in (service.stop, lambda: None):
+        code, out, _ = run("show", shown["key"], "--json")
+        assert code == 1
+        assert json.loads(out)["wrong"] == f"Its body has 1 bytes on the disk, not {shown['size']}."
+        end()
+    blob.unlink()
+    code, out, _ = run("show", url)
+    assert code == 1
+    assert "Its body is gone from the disk. Nothing is stored" in out
+    assert "miss" in out
+
+
+def test_more_than_one_part(
+    start: Callable[..., Running], run: Callable[..., tuple[int, str, str]], tmp_path: Path
+) -> None:
+    """A list that comes in parts is whole and in order, and what is purged in parts is all gone."""
+    keys = [f"npm/p{number:05}/-/p.tgz" for number in range(1234)]
+    more = [f"pypi/packages/{number:05}" for number in range(1000)]
+    indexed(tmp_path / "cache", keys + more)
+    service = start("--scrub", "off")
+    assert [one["key"] for one in parsed(run("ls", "--json"))] == keys + more
+    assert run("ls")[1].count("\n") == len(keys + more) + 1
+    assert parsed(run("purge", "npm", "--json")) == {"purged": keys, "bytes": 1234}
+    service.stop()
+    assert [one["key"] for one in parsed(run("ls", "--json"))] == more
+    assert parsed(run("purge", "pypi", "--json")) == {"purged": more, "bytes": 1000}
+    assert parsed(run("ls", "--json")) == []
+
+
+def test_what_is_fetched_as_it_was() -> None:
+    """A verified artifact that no address leads to is asked for where it came from, and has to be the same."""
+    registries = {"cargo": make(RegistryOptions(name="cargo", type="cargo", url="http://origin.example/index/"))}
+    url = "http://origin.example/crates/a-1.crate"
+    stored = Stored(
+        key=f"cargo/dl/{'0' * 64}/{url}",
+        registry="cargo",
+        kind=Kind.ARTIFACT,
+        url=url,
+        headers=Headers(),
+        digest="ab" * 32,
+        size=1,
+        stored_at=1.0,
+        validated_at=1.0,
+        verified=True,
+    )
+    found = as_it_was(registries, stored)
+    assert found is not None
+    assert isinstance(found.route, Artifact)
+    assert (found.key, found.route.url) == (stored.key, url)
+    assert [digest.value for digest in found.route.digests] == ["ab" * 32]
+    assert as_it_was(registries, evolve(stored, verified=False)) is None
 
 
 def test_the_documentation_has_the_help() -> None:

@@ -95,7 +95,7 @@ def test_the_plugin_leaves_the_reactor_to_be_chosen() -> None:
 def test_everything_used_is_required() -> None:
     """Whatever the package imports is among its requirements; what only the tests import, among theirs."""
     required = set(requirements("options", "install_requires"))
-    extra = {name for one in ("auth", "metrics") for name in requirements("options.extras_require", one)}
+    extra = {name for one in ("auth", "cli", "metrics") for name in requirements("options.extras_require", one)}
     assert used("regcache") - required - extra == set()
     assert used("tests") - required - set(requirements("options.extras_require", "test")) == set()
 
@@ -103,9 +103,11 @@ def test_everything_used_is_required() -> None:
 def test_everything_required_is_used() -> None:
     """Nothing is required that is not imported."""
     assert set(requirements("options", "install_requires")) - used("regcache") == set()
-    for extra in ("auth", "metrics"):
+    for extra in ("auth", "cli", "metrics"):
         assert set(requirements("options.extras_require", extra)) - used("regcache") == set()
-    assert set(requirements("options.extras_require", "test")) - used("tests") == set()
+    # What only the commands import is wanted by their tests as well.
+    cli = set(requirements("options.extras_require", "cli"))
+    assert set(requirements("options.extras_require", "test")) - used("tests") - cli == set()
 
 
 def test_lower_bounds() -> None:
@@ -113,6 +115,7 @@ def test_lower_bounds() -> None:
     for option, section in (
         ("install_requires", "options"),
         ("auth", "options.extras_require"),
+        ("cli", "options.extras_require"),
         ("metrics", "options.extras_require"),
         ("test", "options.extras_require"),
     ):

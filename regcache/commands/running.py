@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
-from regcache.commands.outcome import Failed
+from regcache.commands.outcome import Code, Failed
 from regcache.config import Config
 from regcache.places import ADMIN_POINTER, admin_sockets
 
@@ -60,7 +60,7 @@ class Running:
             answer = connection.getresponse()
             said = json.loads(answer.read())
         except (OSError, ValueError, http.client.HTTPException) as error:
-            raise Failed(f"The service did not answer on {self._path}: {error}") from None
+            raise Failed(f"The service did not answer on {self._path}: {error}", Code.NOT_RUNNING) from None
         finally:
             connection.close()
         if answer.status != 200:
@@ -85,10 +85,10 @@ class Running:
                 if "checked" in said:
                     return
         except (OSError, ValueError, http.client.HTTPException) as error:
-            raise Failed(f"The service did not answer on {self._path}: {error}") from None
+            raise Failed(f"The service did not answer on {self._path}: {error}", Code.NOT_RUNNING) from None
         finally:
             connection.close()
-        raise Failed("The service ended before all was read.")
+        raise Failed("The service ended before all was read.", Code.NOT_RUNNING)
 
 
 def running(config: Config, environ: Mapping[str, str]) -> Running | None:

@@ -3,33 +3,33 @@
 from __future__ import annotations
 
 import contextlib
-import re
 import socket
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from regcache import registries
 from regcache.access import Access
-from regcache.commands.outcome import NOT_RUNNING, Failed
+from regcache.commands.outcome import Code, Failed
 from regcache.config import Config, Listen
-from regcache.errors import CannotStore, ConfigError
-from regcache.outlook import below, described, outlook, rules_of, summary
+from regcache.errors import CannotStore, ConfigError, NotFound
+from regcache.interfaces import IRegistry
+from regcache.outlook import asked_by, rules_of, told_of
+from regcache.pagewise import ENTRIES_AT_ONCE, listing, purged
+from regcache.ports import tcp_address
 from regcache.store.directory import Directory
 from regcache.store.files import Files
 from regcache.store.index import FAILURES
-from regcache.store.listing import Listed, listed
+from regcache.store.listing import Listed, listed, seen
 from regcache.store.space import Bounds
 from regcache.store.verifying import BEFORE_ALL, Tally, bodies
 from regcache.store.writer import Writer
 
-__all__ = ["Stopped", "client_config", "opened"]
+__all__ = ["DEFAULT_ENDPOINT", "Stopped", "addresses", "client_config", "opened"]
 
-_AT_ONCE = 500
-_DEFAULT = "tcp:8650:interface=127.0.0.1"
-_PORT = re.compile(r"(tcp6?|ssl):(?:port=)?([1-9]\d*)(?::|$)", re.ASCII)
-_INTERFACE = re.compile(r":interface=((?:\\.|[^:\\])*)")
+#: Where the service listens unless it is told.
+DEFAULT_ENDPOINT = "tcp:8650:interface=127.0.0.1"
 
 
 class Stopped:
@@ -49,12 +49,12 @@ class Stopped:
         :raises Failed: if there is nothing of that.
         """
         if command == "ls":
-            return {"entries": [summary(one, self._now()) for one in self._listed(asked.get("pattern", ""))]}
+            return listing(self._listed(asked), self._now())
         if command == "show":
             return self._show(asked["name"])
         if command == "purge":
-            return self._purge(asked["pattern"], asked.get("metadata") == "1")
-        raise Failed(f"No service runs on {self._config.cache_dir}, which {command!r} wants.", NOT_RUNNING)
+            return self._purge(asked)
+        raise Failed(f"No service runs on {self._config.cache_dir}, which {command!r} wants.", Code.NOT_RUNNING)
 
     def verify(self, repair: bool) -> Generator[Any, None, None]:
         """As a running service does it."""
@@ -66,38 +66,40 @@ class Stopped:
                     reading.step()
                 told = tally.add(reading)
                 if reading.wrong and repair:
-                    self._writer.condemn(reading.digest, reading.inode)
+                    keys = self._writer.condemn(reading.digest, reading.inode)
+                    told["refetched"] = dict.fromkeys(keys, "fetched when it is next wanted")
             finally:
                 reading.close()
             yield told
         yield tally.result()
 
-    def _listed(self, pattern: str, documents: bool = False) -> list[Listed]:
-        return listed(self._writer.index.connection, pattern, documents=documents)
+    def _listed(self, asked: Mapping[str, str]) -> list[Listed]:
+        return listed(
+            self._writer.index.connection,
+            asked.get("pattern", ""),
+            documents=asked.get("metadata") == "1",
+            after=asked.get("after", ""),
+            limit=ENTRIES_AT_ONCE,
+        )
 
     def _show(self, name: str) -> Any:
-        config = self._config
-        made = {one.name: registries.make(one) for one in config.registries}
-        meant = below(made, name) if "://" in name or name.startswith("/") else None
-        key = meant.key if meant is not None else ""
-        rules, now = rules_of(config), self._now()
-        for one in self._listed(key or name):
-            if one.entry.key == key or name in (one.entry.key, one.entry.url):
-                shown = described(made, one, rules, now)
-                if meant is not None:
-                    shown["now"], shown["why"] = outlook(meant, one.entry, rules, now)
-                return shown
-        if meant is None:
-            raise Failed(f"Nothing is stored as {name!r}; see 'regcache ls'.")
-        word, why = outlook(meant, None, rules, now)
-        return {"key": key, "url": meant.route.url if meant.route else "", "now": word, "why": why}
+        made = _made(self._config)
+        meant = asked_by(made, name)
+        keys = [meant.key] if meant is not None else []
+        found = seen(self._writer.index.connection, Path(self._config.cache_dir), *keys, name)
+        try:
+            return told_of(made, name, found, rules_of(self._config), self._now())
+        except NotFound as error:
+            raise Failed(error.text) from None
 
-    def _purge(self, pattern: str, documents: bool) -> Any:
-        found = self._listed(pattern, documents)
-        keys = [one.entry.key for one in found]
-        for at in range(0, len(keys), _AT_ONCE):
-            self._writer.drop(*keys[at : at + _AT_ONCE])
-        return {"purged": keys, "bytes": sum(one.allocated for one in found)}
+    def _purge(self, asked: Mapping[str, str]) -> Any:
+        found = self._listed(asked)
+        self._writer.drop(*(one.entry.key for one in found))
+        return purged(found)
+
+
+def _made(config: Config) -> dict[str, IRegistry]:
+    return {one.name: registries.make(one) for one in config.registries}
 
 
 @contextlib.contextmanager
@@ -115,7 +117,7 @@ def opened(config: Config, now: Callable[[], float] = time.time) -> Iterator[Sto
     try:
         found = directory.open()
     except ConfigError as error:
-        raise Failed(f"{error.detail} Its admin socket cannot be reached.", NOT_RUNNING) from None
+        raise Failed(f"{error.detail} Its admin socket cannot be reached.", Code.NOT_RUNNING) from None
     try:
         if found.index is None:
             raise Failed(f"The cache in {path} cannot be changed: {found.why}")
@@ -133,18 +135,23 @@ def client_config(config: Config, name: str) -> Any:
 
     :raises Failed: if it is not served, or not on a TCP port that is known beforehand.
     """
-    made = {one.name: registries.make(one) for one in config.registries}
+    made = _made(config)
     if name not in made:
         raise Failed(f"No registry {name!r} is served; there are: {', '.join(made)}.")
-    access = Access(config)
-    for listen in config.listen or (Listen(_DEFAULT),):
-        port = _PORT.match(listen.endpoint)
-        if port is None or listen.registry not in ("", name):
-            continue
-        interface = _INTERFACE.search(listen.endpoint)
-        host = interface[1].replace("\\", "") if interface is not None else ""
-        host = socket.gethostname() if host in ("", "0.0.0.0", "::") else f"[{host}]" if ":" in host else host
-        scheme = "https" if port[1] == "ssl" else "http"
-        url = access.base(f"{scheme}://{host}:{port[2]}", "", "" if listen.registry else f"{name}/")
-        return {"name": name, "url": url, "lines": made[name].client_lines(url)}
+    for url in addresses(config, name):
+        registry = made[name]
+        return {"name": name, "type": registry.options.type, "url": url, "lines": registry.client_lines(url)}
     raise Failed(f"{name!r} is not served on a TCP port that is known before it runs.")
+
+
+def addresses(config: Config, name: str) -> Iterator[str]:
+    """Where a registry would be reached, on the ports that are known before the service runs."""
+    access = Access(config)
+    for listen in config.listen or (Listen(DEFAULT_ENDPOINT),):
+        place = tcp_address(listen.endpoint)
+        if place is None or listen.registry not in ("", name):
+            continue
+        kind, host, port = place
+        host = socket.gethostname() if host in ("", "0.0.0.0", "::") else f"[{host}]" if ":" in host else host
+        scheme = "https" if kind == "ssl" else "http"
+        yield access.base(f"{scheme}://{host}:{port}", "", "" if listen.registry else f"{name}/")

@@ -1,12 +1,14 @@
-"""Results as plain text: one fact a line, columns where there are many of a kind."""
+"""Results as text for people."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-__all__ = ["aged", "entries", "entry", "sized", "status"]
+from regcache.commands.output import Column
+
+__all__ = ["ENTRY_COLUMNS", "aged", "entries", "entry", "sized", "status", "verified"]
 
 
 def sized(number: int) -> str:
@@ -32,20 +34,22 @@ def _when(stamp: float) -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(stamp))
 
 
-def table(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Rows with aligned columns; the last is as long as it is."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return ["  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+#: Of a list of entries.
+ENTRY_COLUMNS = (
+    Column("KIND", 8),
+    Column("SIZE", 10, right=True),
+    Column("AGE", 6, right=True),
+    Column("HITS", 6, right=True),
+    Column("KEY"),
+)
 
 
-def entries(found: Sequence[Mapping[str, Any]]) -> list[str]:
-    """A list of entries."""
-    head = ("KIND", "SIZE", "AGE", "HITS", "KEY")
-    rows = [(one["kind"], sized(one["size"]), aged(one["age"]), str(one["hits"]), one["key"]) for one in found]
-    return table([head, *rows])
+def entries(found: Sequence[Mapping[str, Any]]) -> list[tuple[str, ...]]:
+    """Rows of such a list."""
+    return [(one["kind"], sized(one["size"]), aged(one["age"]), str(one["hits"]), one["key"]) for one in found]
 
 
-def entry(one: Mapping[str, Any]) -> list[str]:
+def entry(one: Mapping[str, Any]) -> list[tuple[str, str]]:
     """All about one entry."""
     rows = [(name, str(one[name])) for name in ("key", "registry", "kind", "url", "digest", "parent") if one.get(name)]
     if "size" in one:
@@ -58,10 +62,10 @@ def entry(one: Mapping[str, Any]) -> list[str]:
         rows += [("used", _when(one["used_at"])), ("verified", "yes" if one["verified"] else "no")]
         rows += [("also", digest) for digest in one["digests"]]
         rows += [("header", f"{name}: {value}") for name, value in one["headers"]]
-    return table([*rows, ("now", one["now"]), ("why", one["why"])])
+    return [*rows, ("now", one["now"]), ("why", one["why"])]
 
 
-def status(said: Mapping[str, Any]) -> list[str]:
+def status(said: Mapping[str, Any]) -> list[tuple[str, str]]:
     """How the service is."""
     limit = sized(said["max_size"]) if said["max_size"] else "no limit"
     counts = ", ".join(f"{number} {how}" for how, number in said["requests"].items()) or "none"
@@ -71,4 +75,16 @@ def status(said: Mapping[str, Any]) -> list[str]:
         ("requests", counts),
     ]
     rows += [(name, f"{one['upstream']}, {one['url']}") for name, one in said["registries"].items()]
-    return table(rows)
+    return rows
+
+
+def verified(result: Mapping[str, Any], *, repair: bool) -> Iterator[str]:
+    """What came of reading all bodies."""
+    damaged = result["damaged"]
+    for one in damaged:
+        yield f"{one['digest']}: {one['wrong']}"
+        for key, told in one.get("refetched", {}).items():
+            yield f"    {key}: {told}"
+    counted = f"{result['checked']} bodies, {sized(result['bytes'])}, were read"
+    end = "dropped" if repair else "damaged; 'regcache verify --repair' mends that"
+    yield f"{counted}; {len(damaged)} are {end}." if damaged else f"{counted}; all are sound."

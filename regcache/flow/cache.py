@@ -24,6 +24,7 @@ from regcache.flow.collect import collect, decoded
 from regcache.flow.context import Context
 from regcache.flow.derive import Derived, Job
 from regcache.flow.documents import Documents
+from regcache.flow.fetching import key_of
 from regcache.flow.ordered import Ordered
 from regcache.flow.reply import How, Reply
 from regcache.flow.upstream import Ask
@@ -106,6 +107,25 @@ class Cache:
         """
         check(registry.options, route)
         await self._documents.refreshed(registry, route)
+
+    async def refetched(self, registry: IRegistry, route: Document | Artifact) -> None:
+        """
+        Have the upstream asked for what is not stored any more, and wait until it is, or cannot be.
+
+        :raises regcache.errors.RegCacheError: if it cannot be had.
+        :raises TimeoutError: if it does not come in time; the asking goes on.
+        """
+        if isinstance(route, Document):
+            await self.refreshed(registry, route)
+            return
+        check(registry.options, route)
+        reply = await self._artifacts.answer(registry, route, RequestHead(method="GET", path="/"))
+        key = key_of(registry, route)
+        ends = [transfer.done.wait() for transfer in self._artifacts.transfers if transfer.key == key]
+        # A fill goes on without whoever began it.
+        reply.close()
+        for end in ends:
+            await end
 
     async def settled(self) -> None:
         """Wait until the documents that have come by now are in the store, or cannot be."""
