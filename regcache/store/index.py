@@ -11,6 +11,7 @@ import msgspec
 
 from regcache.errors import CannotStore
 from regcache.http.messages import Digest, Headers, Kind, Stored
+from regcache.store.journal import KEPT, PATIENCE
 
 __all__ = [
     "COLUMNS",
@@ -92,9 +93,11 @@ def connect(path: Path, *, readonly: bool = False, immutable: bool = False) -> s
     if readonly:
         mode = "mode=ro&immutable=1" if immutable else "mode=ro"
         return sqlite3.connect(f"{path.absolute().as_uri()}?{mode}", uri=True, timeout=0, check_same_thread=False)
-    connection = sqlite3.connect(path, timeout=10, check_same_thread=False, isolation_level=None)
+    connection = sqlite3.connect(path, timeout=PATIENCE, check_same_thread=False, isolation_level=None)
     connection.execute("PRAGMA journal_mode=WAL")
     connection.execute("PRAGMA synchronous=NORMAL")
+    # Else the log keeps for ever the size that one burst gave it.
+    connection.execute(f"PRAGMA journal_size_limit={KEPT}")
     return connection
 
 
