@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from attrs import define, field
 
-__all__ = ["Breaker"]
+__all__ = ["MOST_HOLD", "Breaker"]
 
 #: Errors in a row that open the breaker, where one is not proof enough.
 _STREAK = 3
@@ -17,7 +17,7 @@ _PROBE_EVERY = 10.0
 #: Seconds for which an error on one key holds that key only.
 _KEY_HOLD = 10.0
 #: The longest that an upstream's Retry-After is believed.
-_MOST_HOLD = 600.0
+MOST_HOLD = 600.0
 _MOST_KEYS = 10_000
 
 
@@ -96,7 +96,7 @@ class Breaker:
         """An error status for one key. True if that was the one too many that opened the breaker."""
         if len(self._held) >= _MOST_KEYS:
             self._held.clear()
-        self._held[key] = self.now() + min(max(hold or 0.0, _KEY_HOLD), _MOST_HOLD)
+        self._held[key] = self.now() + min(max(hold or 0.0, _KEY_HOLD), MOST_HOLD)
         state = self._origins.setdefault(origin, _Origin())
         state.streak += 1
         return self.broke(origin) if state.streak >= _STREAK and not state.open else False
