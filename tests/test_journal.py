@@ -16,7 +16,7 @@ from regcache.store.disk import DiskStore
 from regcache.store.index import connect
 from tests.stores import let_go, opened, put, rows, writer_of
 
-COMMITS = 4000
+COMMITS = 2500
 #: What the page about the cache directory says.
 BOUND = 8 << 20
 

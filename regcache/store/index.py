@@ -27,6 +27,7 @@ __all__ = [
     "is_sound",
     "marks",
     "read_entry",
+    "row_bytes",
 ]
 
 #: The version of the store's layout. An older program leaves a newer store alone.
@@ -52,6 +53,8 @@ COLUMNS = (
     " withdrawn"
 )
 Row = tuple[Any, ...]
+#: What a row takes beside its texts: digests above all, times and numbers.
+_ROW_BYTES = 400
 #: Rows a statement: each statement lets the reactor's thread in, and has to wait for it then.
 _ROWS = 64
 
@@ -124,6 +127,12 @@ def _row(entry: Stored) -> Row:
         entry.validated_at,
         entry.withdrawn,
     )
+
+
+def row_bytes(entry: Stored) -> int:
+    """About how many bytes the row of an entry takes; its key stands in the table and in three trees beside it."""
+    fields = sum(len(name) + len(value) for name, value in entry.headers)
+    return _ROW_BYTES + 4 * len(entry.key) + 2 * len(entry.parent) + len(entry.source) + len(entry.url) + fields
 
 
 def alias_of(digest: Digest) -> str:

@@ -19,7 +19,7 @@ from regcache.store.backup import back_up
 from regcache.store.blobs import blob_path
 from regcache.store.evict import plan
 from regcache.store.files import Files
-from regcache.store.index import FAILURES, Index, is_damage
+from regcache.store.index import FAILURES, Index, is_damage, row_bytes
 from regcache.store.journal import Journal
 from regcache.store.rebuild import CANDIDATES, has_candidates
 from regcache.store.scrub import Reading
@@ -116,7 +116,7 @@ class Writer:
             self._unlink({commit.entry.digest for commit in placed})
             raise CannotStore(f"{error.strerror}: {self._blobs}") from None
         self._steps("directory-synced")
-        entries = [(commit.entry, self._allocated(commit.entry.size)) for commit in placed]
+        entries = [(commit.entry, self._allocated(commit.entry)) for commit in placed]
         loose: set[str] = set()
         try:
             self._transact(lambda: loose.update(self.index.insert(entries, self._now())))
@@ -130,8 +130,9 @@ class Writer:
         self._unlink(loose)
         return Outcome(failed, self.evict(0))
 
-    def _allocated(self, size: int) -> int:
-        return -(-size // self._block) * self._block
+    def _allocated(self, entry: Stored) -> int:
+        """Bytes on the disk, the row included: without that, there could be any number of entries without a body."""
+        return -(-(entry.size + row_bytes(entry)) // self._block) * self._block
 
     def _place(self, commit: Commit) -> CannotStore | None:
         """Give the file its name; nobody is told of it yet."""
