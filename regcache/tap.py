@@ -39,6 +39,7 @@ from regcache.http.messages import Headers
 from regcache.limits import Limits
 from regcache.logs import Log
 from regcache.options import Options, check_endpoint, stop, tell
+from regcache.outlet import let_out
 from regcache.outlook import rules_of
 from regcache.outward import Outward, marked
 from regcache.ports import completed, mistaken
@@ -346,6 +347,7 @@ def makeService(options: Options) -> MultiService:
         setattr(reactor, "seconds", time.monotonic)  # noqa: B010
     config = options.config
     descriptors.raise_limit()
+    let_out(reactor)
     try:
         parts = build(reactor, config)
     except ConfigError as error:

@@ -52,6 +52,7 @@ LEVELS = {
     "regcache.supervised": 4,
     "regcache.targets": 4,
     "regcache.web": 4,
+    "regcache.outlet": 4,
     "regcache.outlook": 4,
     "regcache.admin": 5,
     "regcache.commands": 6,

@@ -14,7 +14,7 @@ from tests.stores import blob, let_go, opened, put, rows, writer_of
 
 PAGE = Path(__file__).parent.parent / "docs" / "long-life.md"
 #: A short form for every run, and the whole.
-DAYS = [pytest.param(80, id="short"), pytest.param(400, id="whole", marks=pytest.mark.soak)]
+DAYS = [pytest.param(60, id="short"), pytest.param(400, id="whole", marks=pytest.mark.soak)]
 #: What comes and goes in steps, such as a memory that is looked through when it is full, may have one step more.
 STEP = 25
 
