@@ -94,8 +94,8 @@ def let_out(reactor: Any) -> None:
 
     A stream that somebody else has put in its place is left alone.
     """
-    stream: TextIO | None = sys.stdout
-    if stream is None or stream is not sys.__stdout__:
+    stream = sys.__stdout__
+    if stream is None or sys.stdout is not stream:
         return
     outlet: Any = Outlet(stream)
     sys.stdout = outlet
