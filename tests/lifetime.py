@@ -174,6 +174,7 @@ class Life:
             cache_dir=str(directory / "cache"),
             max_size=MOST_STORED,
             min_free=0,
+            memory_cache=40_000,
             hosts=("*",),
             allow=(*LOOPBACK, ipaddress.ip_network("10.0.0.0/8"), ipaddress.ip_network("fd00::/8")),
             auth=str(users),
