@@ -40,6 +40,7 @@ __all__ = [
     "TooLarge",
     "TooManyFailures",
     "Unauthorized",
+    "UpstreamBusy",
     "UpstreamError",
     "UpstreamStatus",
     "UpstreamTimeout",
@@ -263,13 +264,34 @@ class UpstreamStatus(UpstreamError):
     The registry answered with an error.
 
     :ivar code: the status it sent.
-    :ivar retry_after: seconds it asked us to wait, or None.
     """
 
-    def __init__(self, detail: str, code: int, retry_after: float | None = None) -> None:
+    def __init__(self, detail: str, code: int) -> None:
         super().__init__(detail)
         self.code = code
-        self.retry_after = retry_after
+
+
+class UpstreamBusy(UpstreamStatus):
+    """
+    The registry has asked for patience; try again later.
+
+    Whoever has a stored copy is served that; others are told what it said, so that clients wait as long as it wants
+    them to, and not as they would for a registry that is broken. That the cache asked too often is no fault of the
+    client's: a 429 becomes 503, too, after which every client tries again.
+
+    :ivar wait: seconds that it asked for, or None.
+    """
+
+    status = 503
+
+    def __init__(self, detail: str, code: int, wait: float | None = None) -> None:
+        super().__init__(detail, code)
+        self.wait = wait
+
+    @property
+    def fields(self) -> tuple[tuple[str, str], ...]:
+        """When."""
+        return super().fields if self.wait is None else (("retry-after", str(max(math.ceil(self.wait), 1))),)
 
 
 class CutShort(UpstreamError):

@@ -38,6 +38,7 @@ from regcache.house import House
 from regcache.http.messages import Headers
 from regcache.logs import Log
 from regcache.options import Options, check_endpoint, stop, tell
+from regcache.outlet import let_out
 from regcache.outlook import rules_of
 from regcache.outward import Outward, marked
 from regcache.ports import Secured, completed, mistaken, tls_files
@@ -389,6 +390,7 @@ def makeService(options: Options) -> MultiService:
     if not reactor.getDelayedCalls():
         setattr(reactor, "seconds", time.monotonic)  # noqa: B010
     descriptors.raise_limit()
+    let_out(reactor)
     try:
         parts = build(reactor, options.config)
     except ConfigError as error:

@@ -175,17 +175,21 @@ class _Exchange:
             raise NotFound(f"No registry {name!r} is served here; there are: {', '.join(served)}.")
         if rest in ("", "/") and request.method in (b"GET", b"HEAD"):
             return overview({name: registry}, base, house.state())
-        head = self._head = RequestHead(
+        self._head = self._asked(rest or "/", query, headers, base(name))
+        house.admit(self)
+        return await house.cache.answer(registry, self._head)
+
+    def _asked(self, path: str, query: str, headers: Headers, base: str) -> RequestHead:
+        request = self._request
+        return RequestHead(
             method=request.method.decode("latin-1"),
-            path=rest or "/",
+            path=path,
             query=query,
             headers=headers,
-            base=base(name),
+            base=base,
             body=b"" if request.content is None else request.content.read(),
             chunked=request.clientproto == b"HTTP/1.1",
         )
-        house.admit(self)
-        return await house.cache.answer(registry, head)
 
     def _own_page(self, path: str, served: Mapping[str, IRegistry], base: Callable[[str], str]) -> Reply | None:
         """What the service says about itself, and about the registries that this client may read; None elsewhere."""

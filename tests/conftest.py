@@ -50,3 +50,21 @@ def start(tmp_path: Path, origin: Origin) -> Iterator[Callable[..., Running]]:
     yield starting
     for service in started:
         service.kill()
+
+
+@pytest.fixture(scope="module")
+def registry() -> Iterator[Origin]:
+    """One registry for all the tests of a module, which leave it as it is."""
+    made = Origin()
+    made.add_wheel("alpha", "1.0")
+    made.add_tarball("left", "1.0.0")
+    yield made
+    made.close()
+
+
+@pytest.fixture(scope="module")
+def service(registry: Origin, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    """One service, likewise; at the end it must not have reported a bug."""
+    running = Running(tmp_path_factory.mktemp("service"), registry)
+    yield running
+    running.stop()

@@ -58,6 +58,8 @@ _DOWN = _row(
 _SILENT = _row(_DOWN, cold="504, nothing, MISS")
 #: The registry is there and answers nothing of use: it is asked again the next time.
 _USELESS = _row(_DOWN, ageing="HIT, kept, REVALIDATED", old="STALE, kept, REVALIDATED")
+#: It says so itself, and clients are told.
+_BUSY = _row(_USELESS, cold="503, nothing, MISS")
 #: What its HEAD says is believed.
 _BODY = _row(_USELESS, head="MISS, nothing, MISS")
 _CUT = _row(_BODY, file="cut, nothing, MISS", alone="cut, nothing, MISS", crowd="cut, nothing, MISS")
@@ -186,10 +188,10 @@ FAULTS = (
         does.status(404),
         others=True,
     ),
-    Fault(_ANSWERS, "429 with Retry-After", _USELESS, does.status(429, _MINUTE)),
+    Fault(_ANSWERS, "429 with Retry-After", _BUSY, does.status(429, _MINUTE)),
     Fault(_ANSWERS, "500", _USELESS, does.status(500)),
     Fault(_ANSWERS, "502", _USELESS, does.status(502)),
-    Fault(_ANSWERS, "503 with Retry-After", _USELESS, does.status(503, _MINUTE)),
+    Fault(_ANSWERS, "503 with Retry-After", _BUSY, does.status(503, _MINUTE)),
     Fault(_HEADS, "a head of 50 MB", _DOWN, does.endless_head),
     Fault(_HEADS, "10,000 header fields", _DOWN, does.many_fields),
     Fault(_HEADS, "cut in the head", _DOWN, does.cut("head")),

@@ -4,16 +4,11 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 from attrs import evolve
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 from twisted.internet import reactor
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.endpoints import serverFromString
@@ -28,6 +23,7 @@ from regcache.flow import connections
 from regcache.flow.connections import Connections, Trust
 from regcache.http.messages import Headers
 from regcache.interfaces import IReceiver, IResponse, IUpstream
+from tests.certificates import certificate
 
 OK = b"HTTP/1.1 200 OK\r\n"
 SHORT = OK + b"Content-Length: 2\r\n\r\nok"
@@ -440,29 +436,11 @@ class Responses(Case):
 class Secure(Case):
     """TLS."""
 
-    def certificate(self, name: str) -> Path:
-        """A self-signed certificate for a host, with its key in the same file."""
-        key = ec.generate_private_key(ec.SECP256R1())
-        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-        now = datetime.now(UTC)
-        made = (
-            x509.CertificateBuilder(subject, subject, key.public_key(), x509.random_serial_number())
-            .not_valid_before(now - timedelta(days=1))
-            .not_valid_after(now + timedelta(days=1))
-            .add_extension(x509.SubjectAlternativeName([x509.DNSName(name)]), critical=False)
-            .sign(key, hashes.SHA256())
-        )
-        pem, bare = serialization.Encoding.PEM, serialization.NoEncryption()
-        secret = key.private_bytes(pem, serialization.PrivateFormat.PKCS8, bare)
-        directory = tempfile.TemporaryDirectory(prefix="regcache-test-")
-        self.addCleanup(directory.cleanup)
-        path = Path(directory.name) / "both.pem"
-        path.write_bytes(made.public_bytes(pem) + secret)
-        return path
-
     async def secure(self, name: str, ca: bool) -> tuple[Connections, str]:
         """A server that says it is that host, and a client that trusts it or not."""
-        made = self.certificate(name)
+        directory = tempfile.TemporaryDirectory(prefix="regcache-test-")
+        self.addCleanup(directory.cleanup)
+        made = certificate(Path(directory.name) / "both.pem", name)
         url = await self.serve(SHORT, f"ssl:0:interface=127.0.0.1:certKey={made}:privateKey={made}")
         client = Connections(reactor, Trust(made.read_bytes() if ca else b""))
         client.start()

@@ -6,7 +6,6 @@ import json
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,23 +26,6 @@ from tests.wire import Wire
 #: In the order in which the tests name their values.
 LABELS = ("registry", "outcome", "upstream", "where")
 DOCS = Path(__file__).parent.parent / "docs"
-
-
-@pytest.fixture(scope="module")
-def registry() -> Iterator[Origin]:
-    """One registry for all the tests here."""
-    made = Origin()
-    made.add_tarball("left", "1.0.0")
-    yield made
-    made.close()
-
-
-@pytest.fixture(scope="module")
-def service(registry: Origin, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    """One service, which must not have reported a bug at the end."""
-    running = Running(tmp_path_factory.mktemp("service"), registry)
-    yield running
-    running.stop()
 
 
 def scraped(service: Running) -> dict[tuple[str, tuple[str, ...]], float]:

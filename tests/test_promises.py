@@ -153,7 +153,7 @@ def test_head_equals_get(origin: Origin, start: Start) -> None:
 def test_a_release_is_seen_by_the_first_request_after_refresh_after(origin: Origin, start: Start) -> None:
     """A stored index that is older than refresh-after is revalidated before it answers."""
     origin.add_wheel("alpha", "1.0")
-    service = start("--refresh-after", "1ms")
+    service = start("--refresh-after", "0")
     assert b"alpha-2.0" not in service.get("pypi/simple/alpha/")[2]
     origin.add_wheel("alpha", "2.0")
     assert b"alpha-2.0" in service.get("pypi/simple/alpha/")[2]
@@ -175,7 +175,7 @@ def test_a_file_that_the_stored_index_does_not_name_is_found(origin: Origin, sta
 def test_what_is_withdrawn_is_gone_and_can_come_back(origin: Origin, start: Start) -> None:
     """A 404 hides the stored index, for that is how malware is taken down; a later 200 restores it."""
     origin.add_wheel("alpha", "1.0")
-    service = start("--refresh-after", "1ms", "--negative-ttl", "0")
+    service = start("--refresh-after", "0", "--ttl", "0", "--negative-ttl", "0")
     assert service.get("pypi/simple/alpha/")[0] == 200
     origin.spoil = lambda _path, _answer: (404, "text/plain", b"taken down\n")
     assert service.get("pypi/simple/alpha/")[0] == 404
@@ -189,7 +189,7 @@ def test_everything_gone_at_once_is_a_fault(origin: Origin, start: Start) -> Non
     names = [f"alpha{number}" for number in range(8)]
     for name in names:
         origin.add_wheel(name, "1.0")
-    service = start("--refresh-after", "1ms", "--negative-ttl", "1ms")
+    service = start("--refresh-after", "0", "--ttl", "0", "--negative-ttl", "0")
     for name in names:
         assert service.get(f"pypi/simple/{name}/")[0] == 200
     origin.spoil = lambda _path, _answer: (404, "text/plain", b"lost\n")
@@ -218,7 +218,7 @@ def test_an_artifact_without_a_proof_is_proven_when_its_index_comes(origin: Orig
         return (200, found[1], bad) if asked == path else (404, "text/plain", b"none\n")
 
     origin.spoil = only_a_bad_tarball
-    service = start("--negative-ttl", "1ms")
+    service = start("--negative-ttl", "0")
     assert service.get(f"npm{path}")[2] == bad
     service.until(f"npm{path}", "HIT")
     origin.spoil = lambda _path, found: found

@@ -23,7 +23,7 @@ from regcache.errors import BadDocument, BlobDamaged, CannotStore, TooBusy
 from regcache.flow.reading import read_all
 from regcache.http.messages import Digest, Headers, Kind, Stored
 from regcache.interfaces import IStore
-from regcache.store import disk, writer
+from regcache.store import disk, upkeep, writer
 from regcache.store.disk import DiskStore
 from regcache.store.files import Files
 from regcache.store.index import connect
@@ -405,9 +405,9 @@ class OnDisk(Contract, TestCase):
         changed = entry_for(bodies["npm/3"]).digest
         (self.directory / "blobs" / changed[:2] / changed[2:]).write_bytes(b"!" + bodies["npm/3"][1:])
         with pytest.MonkeyPatch.context() as patched:
-            patched.setattr(disk, "_PAUSE", 0)
+            patched.setattr(upkeep, "_PAUSE", 0)
             store = self.started()
-            while store._sweeps < 256:
+            while store._upkeep._sweeps < 256:
                 await deferLater(reactor, 0.01)
         for algorithm in ("sha512", "sha1"):
             partial = await store.adopt(Digest(algorithm, hashlib.new(algorithm, bodies["npm/1"]).hexdigest()))

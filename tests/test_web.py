@@ -6,7 +6,6 @@ import contextlib
 import http.client
 import json
 import socket
-from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -14,24 +13,6 @@ import pytest
 
 from tests.origin import Origin
 from tests.service import Running
-
-
-@pytest.fixture(scope="module")
-def registry() -> Iterator[Origin]:
-    """One registry for all the tests here, which leave it as it is."""
-    made = Origin()
-    made.add_wheel("alpha", "1.0")
-    made.add_tarball("left", "1.0.0")
-    yield made
-    made.close()
-
-
-@pytest.fixture(scope="module")
-def service(registry: Origin, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    """One service, likewise; at the end it must not have reported a bug."""
-    running = Running(tmp_path_factory.mktemp("service"), registry)
-    yield running
-    running.stop()
 
 
 def send(service: Running, raw: bytes) -> tuple[int, dict[str, str], bytes]:

@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from attrs import evolve, frozen
 
-from regcache.errors import ConnectFailed, CutShort, NotFound, UpstreamError, UpstreamStatus, UpstreamTimeout
+from regcache.errors import (
+    ConnectFailed,
+    CutShort,
+    NotFound,
+    UpstreamBusy,
+    UpstreamError,
+    UpstreamStatus,
+    UpstreamTimeout,
+)
+from regcache.flow.breaker import MOST_HOLD
 from regcache.flow.collect import collect, decoded
 from regcache.flow.context import Context, Missing
 from regcache.flow.upstream import Answer, Ask, origin_of
@@ -23,6 +32,8 @@ KEPT_FIELDS = frozenset(
     {"content-type", "etag", "last-modified", "x-pypi-last-serial", "npm-notice", "content-disposition"}
 )
 _GONE = frozenset({404, 410, 451})
+#: What asks for patience (RFC 6585 section 4, RFC 9110 section 15.6.4).
+_BUSY = frozenset({429, 503})
 _MOST_ERROR_TEXT = 4096
 
 
@@ -153,7 +164,12 @@ async def _trouble(context: Context, origin: str, key: str, answer: Answer) -> U
         text = await _said(answer)
     else:
         answer.discard()
-    retry_after = seconds(answer.headers.get("retry-after"), context.now()) if code in (429, 503) else None
-    if (code >= 500 or code == 429) and context.breaker.erred(origin, key, retry_after):
+    told = f"It was {code} for {answer.url}{answer.way}. {text}".rstrip()
+    error = UpstreamStatus(told, code)
+    if code in _BUSY:
+        wait = seconds(answer.headers.get("retry-after"), context.now())
+        error = UpstreamBusy(told, code, None if wait is None else min(wait, MOST_HOLD))
+    hold = error.wait if isinstance(error, UpstreamBusy) else None
+    if (code >= 500 or code == 429) and context.breaker.erred(origin, key, hold):
         _log.error("{origin} is in trouble: it answered {code} again and again.", origin=origin, code=code)
-    return UpstreamStatus(f"It was {code} for {answer.url}{answer.way}. {text}".rstrip(), code, retry_after)
+    return error

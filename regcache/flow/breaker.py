@@ -5,10 +5,11 @@ The circuit breaker: which upstreams are in trouble, so that requests that can d
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from attrs import define, field
 
-__all__ = ["Breaker"]
+__all__ = ["MOST_HOLD", "Breaker"]
 
 #: Errors in a row that open the breaker, where one is not proof enough.
 _STREAK = 3
@@ -17,8 +18,10 @@ _PROBE_EVERY = 10.0
 #: Seconds for which an error on one key holds that key only.
 _KEY_HOLD = 10.0
 #: The longest that an upstream's Retry-After is believed.
-_MOST_HOLD = 600.0
+MOST_HOLD = 600.0
 _MOST_KEYS = 10_000
+#: Hosts whose trouble is remembered: a page may name as many as it likes below an allowed domain.
+_MOST_ORIGINS = 1000
 
 
 @define
@@ -78,6 +81,7 @@ class Breaker:
 
     def lagged(self, origin: str) -> None:
         """The origin took longer than a request with a fresh copy waits."""
+        _make_room(self._slow, origin, _MOST_ORIGINS)
         self._slow[origin] = self.now() + _KEY_HOLD
 
     def succeeded(self, origin: str) -> None:
@@ -86,7 +90,7 @@ class Breaker:
 
     def broke(self, origin: str) -> bool:
         """No connection, or no answer in time. True if that opened the breaker."""
-        state = self._origins.setdefault(origin, _Origin())
+        state = self._state(origin)
         opened = not state.open
         state.open = True
         state.next_probe = self.now() + _PROBE_EVERY
@@ -94,9 +98,18 @@ class Breaker:
 
     def erred(self, origin: str, key: str, hold: float | None = None) -> bool:
         """An error status for one key. True if that was the one too many that opened the breaker."""
-        if len(self._held) >= _MOST_KEYS:
-            self._held.clear()
-        self._held[key] = self.now() + min(max(hold or 0.0, _KEY_HOLD), _MOST_HOLD)
-        state = self._origins.setdefault(origin, _Origin())
+        _make_room(self._held, key, _MOST_KEYS)
+        self._held[key] = self.now() + min(max(hold or 0.0, _KEY_HOLD), MOST_HOLD)
+        state = self._state(origin)
         state.streak += 1
         return self.broke(origin) if state.streak >= _STREAK and not state.open else False
+
+    def _state(self, origin: str) -> _Origin:
+        _make_room(self._origins, origin, _MOST_ORIGINS)
+        return self._origins.setdefault(origin, _Origin())
+
+
+def _make_room(table: dict[str, Any], name: str, most: int) -> None:
+    """See that one more fits in: what was put there first is forgotten."""
+    if name not in table and len(table) >= most:
+        del table[next(iter(table))]

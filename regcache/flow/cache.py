@@ -224,9 +224,11 @@ class Cache:
                 said = answer.hushed(said.decode("utf-8", "surrogateescape")).encode("utf-8", "surrogateescape")
         finally:
             self._relaying -= 1
-        kind = answer.headers.get("content-type") or "application/octet-stream"
+        fields = {"content-type": answer.headers.get("content-type") or "application/octet-stream"}
+        if "retry-after" in answer.headers:
+            fields["retry-after"] = answer.headers.get("retry-after")
         status = answer.status if answer.status in _RELAYED_STATUSES or answer.status >= 400 else 502
-        return Reply(status=status, headers=Headers.of({"content-type": kind}), body=said)
+        return Reply(status=status, headers=Headers.of(fields), body=said)
 
     async def _rewritten(self, registry: IRegistry, route: Relay, request: RequestHead) -> bytes:
         """

@@ -19,11 +19,12 @@ from zope.interface import implementer
 
 from regcache.errors import BadDocument, MethodNotAllowed, NotFound
 from regcache.http.messages import Digest, RequestHead
-from regcache.http.origins import Origin, Origins
+from regcache.http.origins import Origin
 from regcache.http.paths import quote, segments
 from regcache.interfaces import IRegistry
 from regcache.ownership import queried, shortened
 from regcache.registries.jsontext import read_object
+from regcache.registries.plain import Confined
 from regcache.routes import Artifact, Document, Facts, Local, RegistryOptions, Route, Source
 
 __all__ = ["Cargo"]
@@ -47,7 +48,7 @@ class _Release(msgspec.Struct):
 
 
 @implementer(IRegistry)
-class Cargo:
+class Cargo(Confined):
     """
     A Cargo registry with a sparse index.
     """
@@ -58,11 +59,7 @@ class Cargo:
     algorithms = ("sha256",)
 
     def __init__(self, options: RegistryOptions) -> None:
-        self.options = options
-        own = [options.url]
-        if options.url == self.default_url:
-            own += _WELL_KNOWN
-        self._origins = Origins.of(own, options.artifact_hosts)
+        super().__init__(options, *(_WELL_KNOWN if options.url == self.default_url else ()))
 
     # Requests.
 
@@ -162,9 +159,6 @@ class Cargo:
         path = quote_any(parts.path.rstrip("/"), safe="/{}%!$&'()*,;=:@~")
         query = f"?{parts.query}" if parts.query else ""
         return f"{base}{below}/{origin.scheme}/{origin.authority}{path}{query}"
-
-    def allows(self, url: str) -> bool:
-        return self._origins.allows(url)
 
     def error(self, status: int, text: str) -> tuple[str, bytes]:
         del status

@@ -9,11 +9,11 @@ from zope.interface import implementer
 
 from regcache.errors import BadDocument, ConfigError, MethodNotAllowed, NotFound
 from regcache.http.messages import Digest, RequestHead
-from regcache.http.origins import Origins
 from regcache.http.paths import quote, segments
 from regcache.interfaces import IRegistry
 from regcache.ownership import matches
 from regcache.registries.jsontext import read_object
+from regcache.registries.plain import Confined
 from regcache.routes import Artifact, Document, Fact, Facts, RegistryOptions, Route, Source
 
 __all__ = ["Go", "is_canonical"]
@@ -45,7 +45,7 @@ _HINT = "An upper-case letter is written as an exclamation mark and its lower-ca
 
 
 @implementer(IRegistry)
-class Go:
+class Go(Confined):
     """
     A module proxy (https://go.dev/ref/mod#goproxy-protocol).
 
@@ -60,9 +60,7 @@ class Go:
     algorithms: tuple[str, ...] = ()
 
     def __init__(self, options: RegistryOptions) -> None:
-        self.options = options
-        own = [options.url, *_WELL_KNOWN] if options.url == self.default_url else [options.url]
-        self._origins = Origins.of(own, options.artifact_hosts)
+        super().__init__(options, *(_WELL_KNOWN if options.url == self.default_url else ()))
         self._database = options.extra.get("sumdb", _PUBLIC_DATABASE)
         if self._database != "off" and not _DATABASE.fullmatch(self._database):
             raise ConfigError("sumdb wants the name of a checksum database, without its key, or off.")
@@ -213,13 +211,6 @@ class Go:
         self.facts(document, source)
         form, _, width = representation.partition(" ")
         return source.body[: int(width) * _HASH_SIZE] if form == _FIRST else source.body
-
-    def allows(self, url: str) -> bool:
-        return self._origins.allows(url)
-
-    def error(self, status: int, text: str) -> tuple[str, bytes]:
-        del status
-        return _TEXT, text.encode() + b"\n"
 
     def client_lines(self, base: str) -> list[str]:
         return [f"go env -w GOPROXY={base.rstrip('/')}"]

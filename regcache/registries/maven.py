@@ -10,9 +10,9 @@ from zope.interface import implementer
 
 from regcache.errors import BadDocument, MethodNotAllowed, NotFound
 from regcache.http.messages import Digest, RequestHead
-from regcache.http.origins import Origins
 from regcache.http.paths import quote, segments
 from regcache.interfaces import IRegistry
+from regcache.registries.plain import Confined
 from regcache.routes import Artifact, Checksum, Document, Fact, Facts, RegistryOptions, Route, Source
 
 __all__ = ["Maven"]
@@ -50,7 +50,7 @@ _READ_ONLY = "Deploying goes to the repository itself."
 
 
 @implementer(IRegistry)
-class Maven:
+class Maven(Confined):
     """
     A Maven 2 repository.
 
@@ -64,8 +64,7 @@ class Maven:
     algorithms = ("sha512", "sha1", "md5")
 
     def __init__(self, options: RegistryOptions) -> None:
-        self.options = options
-        self._origins = Origins.of([options.url, *_SERVED_FROM.get(options.url, ())], options.artifact_hosts)
+        super().__init__(options, *_SERVED_FROM.get(options.url, ()))
 
     # Requests.
 
@@ -136,13 +135,6 @@ class Maven:
         del representation, base
         self.facts(document, source)
         return source.body
-
-    def allows(self, url: str) -> bool:
-        return self._origins.allows(url)
-
-    def error(self, status: int, text: str) -> tuple[str, bytes]:
-        del status
-        return f"{_PLAIN}; charset=utf-8", text.encode() + b"\n"
 
     def client_lines(self, base: str) -> list[str]:
         mirror = f"<mirror><id>regcache</id><mirrorOf>*</mirrorOf><url>{base}</url></mirror>"

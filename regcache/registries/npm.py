@@ -15,11 +15,12 @@ from zope.interface import implementer
 from regcache.errors import BadDocument, MethodNotAllowed, NotFound
 from regcache.http.fields import negotiate, parse_sri
 from regcache.http.messages import Digest, RequestHead
-from regcache.http.origins import Origin, Origins
+from regcache.http.origins import Origin
 from regcache.http.paths import quote, segments
 from regcache.interfaces import IRegistry
 from regcache.registries.audits import AUDIT, audited, searched
 from regcache.registries.jsontext import read_object, write_json
+from regcache.registries.plain import Confined
 from regcache.routes import Artifact, Document, Fact, Facts, Local, RegistryOptions, Relay, Route, Source
 
 __all__ = ["Npm"]
@@ -62,7 +63,7 @@ _MINUTE = 60.0
 
 
 @implementer(IRegistry)
-class Npm:
+class Npm(Confined):
     """
     An npm registry.
 
@@ -75,8 +76,7 @@ class Npm:
     algorithms = ("sha512", "sha1")
 
     def __init__(self, options: RegistryOptions) -> None:
-        self.options = options
-        self._origins = Origins.of([options.url, self.default_url], options.artifact_hosts)
+        super().__init__(options, self.default_url)
 
     # Requests.
 
@@ -297,9 +297,6 @@ class Npm:
                 attestations["url"] = f"{base}-/{_ATTESTATIONS}{there.removeprefix(own)}"
         part = self._part(document, found, representation)
         return write_json(_abbreviated(part) if representation == "abbreviated" else part)
-
-    def allows(self, url: str) -> bool:
-        return self._origins.allows(url)
 
     def error(self, status: int, text: str) -> tuple[str, bytes]:
         del status

@@ -12,7 +12,7 @@ from zope.interface import implementer
 
 from regcache.errors import BadRequest, ConfigError, MethodNotAllowed, NotFound
 from regcache.http.messages import RequestHead
-from regcache.http.origins import Origin, Origins
+from regcache.http.origins import Origin
 from regcache.http.paths import quote, segments
 from regcache.interfaces import IRegistry
 from regcache.ownership import queried
@@ -30,6 +30,7 @@ from regcache.registries.nugetjson import (
     read,
     types,
 )
+from regcache.registries.plain import Confined
 from regcache.routes import COPY, Artifact, Document, Fact, Facts, RegistryOptions, Route, Source
 
 __all__ = ["NuGet"]
@@ -67,7 +68,7 @@ _READ_ONLY = "Publishing goes to the registry itself."
 
 
 @implementer(IRegistry)
-class NuGet:
+class NuGet(Confined):
     """
     A NuGet source.
 
@@ -84,9 +85,7 @@ class NuGet:
     algorithms = ("sha512",)
 
     def __init__(self, options: RegistryOptions) -> None:
-        self.options = options
-        hosts = _SEARCH_HOSTS if options.url == self.default_url else ()
-        self._origins = Origins.of([options.url, *hosts], options.artifact_hosts)
+        super().__init__(options, *(_SEARCH_HOSTS if options.url == self.default_url else ()))
         parts = urlsplit(options.url)
         if parts.query or parts.fragment:
             raise ConfigError(f"{options.url!r} is not the address of a source; it ends with {'/'.join(_SERVICE)}.")
@@ -282,13 +281,6 @@ class NuGet:
                 path = f"{registrations}/{_PROVEN}/{path}"
             _, brace, template = url.partition("{")
             yield {**resource, "@id": base + path + brace + template}
-
-    def allows(self, url: str) -> bool:
-        return self._origins.allows(url)
-
-    def error(self, status: int, text: str) -> tuple[str, bytes]:
-        del status
-        return "text/plain; charset=utf-8", text.encode() + b"\n"
 
     def client_lines(self, base: str) -> list[str]:
         source = base + "/".join(_SERVICE)

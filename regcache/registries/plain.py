@@ -1,6 +1,6 @@
 """
-What most registries have in common, to be inherited from: :class:`Plain` is all but what requests and documents mean,
-:class:`Tree` is a whole registry out of a table of the kinds of files that lie there.
+What most registries have in common, to be inherited from: :class:`Confined` is what all share, :class:`Plain` all but
+what requests and documents mean, :class:`Tree` is a whole registry out of a table of the kinds of files that lie there.
 """
 
 from __future__ import annotations
@@ -23,15 +23,36 @@ from regcache.interfaces import IRegistry
 from regcache.routes import Artifact, Document, Fact, Facts, RegistryOptions, Route, Source
 from regcache.values import items
 
-__all__ = ["Named", "Plain", "Reader", "Row", "Tree"]
+__all__ = ["Confined", "Named", "Plain", "Reader", "Row", "Tree"]
 
 _TEXT = "text/plain; charset=utf-8"
 _GZIP = b"\x1f\x8b"
 _PAGE = re.compile(rb"\s*<(?:!doctype html|html)\b", re.IGNORECASE)
 
 
+class Confined:
+    """
+    Asks its own hosts alone, and tells errors as plain text: what every registry does that does not say otherwise.
+
+    :param also: URLs of further hosts that are its own.
+    """
+
+    def __init__(self, options: RegistryOptions, *also: str) -> None:
+        self.options = options
+        self._origins = Origins.of([options.url, *also], options.artifact_hosts)
+
+    def allows(self, url: str) -> bool:
+        """As :class:`regcache.interfaces.IRegistry` says."""
+        return self._origins.allows(url)
+
+    def error(self, status: int, text: str) -> tuple[str, bytes]:
+        """As :class:`regcache.interfaces.IRegistry` says."""
+        del status
+        return _TEXT, text.encode() + b"\n"
+
+
 @implementer(IRegistry)
-class Plain:
+class Plain(Confined):
     """
     A registry of which only :meth:`means` has to be said: it has one upstream, rewrites nothing, tells errors as plain
     text, and has no documents until :meth:`facts` is overridden.
@@ -50,9 +71,7 @@ class Plain:
     lines: tuple[str, ...] = ()
 
     def __init__(self, options: RegistryOptions) -> None:
-        self.options = options
-        further = self.well_known if options.url == self.default_url else ()
-        self._origins = Origins.of([options.url, *further], options.artifact_hosts)
+        super().__init__(options, *(self.well_known if options.url == self.default_url else ()))
 
     def route(self, request: RequestHead) -> Route:
         if request.method not in ("GET", "HEAD"):
@@ -83,13 +102,6 @@ class Plain:
         # been undone then.
         coded = document.endswith(".gz") and not source.body.startswith(_GZIP)
         return gzip.compress(source.body, mtime=0) if coded else source.body
-
-    def allows(self, url: str) -> bool:
-        return self._origins.allows(url)
-
-    def error(self, status: int, text: str) -> tuple[str, bytes]:
-        del status
-        return _TEXT, text.encode() + b"\n"
 
     def client_lines(self, base: str) -> list[str]:
         return [line.replace("{base}", base) for line in self.lines]

@@ -14,10 +14,11 @@ from zope.interface import implementer
 from regcache.errors import BadDocument, BadRequest, MethodNotAllowed, NotAcceptable, NotFound
 from regcache.http.fields import negotiate
 from regcache.http.messages import STRENGTH, Digest, RequestHead
-from regcache.http.origins import Origin, Origins
+from regcache.http.origins import Origin
 from regcache.http.paths import quote, segments
 from regcache.interfaces import IRegistry
 from regcache.registries.jsontext import read_object, write_json
+from regcache.registries.plain import Confined
 from regcache.registries.pynames import SIDECARS, is_archive, normal, projects_of
 from regcache.registries.simplehtml import (
     core_metadata,
@@ -44,7 +45,7 @@ _FAULT = (
 
 
 @implementer(IRegistry)
-class PyPI:
+class PyPI(Confined):
     """
     A Python package index.
 
@@ -58,9 +59,8 @@ class PyPI:
     algorithms = ("blake2b_256",)
 
     def __init__(self, options: RegistryOptions) -> None:
-        self.options = options
         self._files = options.extra.get("files", "https://files.pythonhosted.org/").rstrip("/") + "/"
-        self._origins = Origins.of([options.url, self._files], options.artifact_hosts)
+        super().__init__(options, self._files)
         self._last_html: tuple[Source | None, bytes] = None, b""
         self._files_origin = Origin.of(self._files)
         self._files_path = [quote(part) for part in segments(urlsplit(self._files).path) if part]
@@ -285,13 +285,6 @@ class PyPI:
             url = _absolute(page, link)
             return f"{base}integrity/{url.removeprefix(own)}" if url.startswith(own) else self._link(url, base)
         return link
-
-    def allows(self, url: str) -> bool:
-        return self._origins.allows(url)
-
-    def error(self, status: int, text: str) -> tuple[str, bytes]:
-        del status
-        return "text/plain; charset=utf-8", text.encode() + b"\n"
 
     def client_lines(self, base: str) -> list[str]:
         index = f"{base}simple/"

@@ -13,10 +13,10 @@ from zope.interface import implementer
 
 from regcache.errors import BadDocument, MethodNotAllowed, NotFound
 from regcache.http.messages import Digest, RequestHead
-from regcache.http.origins import Origins
 from regcache.http.paths import quote, segments
 from regcache.interfaces import IRegistry
-from regcache.routes import Artifact, Document, Fact, Facts, RegistryOptions, Route, Source
+from regcache.registries.plain import Confined
+from regcache.routes import Artifact, Document, Fact, Facts, Route, Source
 
 __all__ = ["RubyGems"]
 
@@ -45,7 +45,7 @@ _NO_DEPENDENCY_API = "The dependency API has gone, as it has at the registry; th
 
 
 @implementer(IRegistry)
-class RubyGems:
+class RubyGems(Confined):
     """
     A RubyGems registry.
 
@@ -57,10 +57,6 @@ class RubyGems:
     option_names: tuple[str, ...] = ()
     version = 1
     algorithms = ("sha256",)
-
-    def __init__(self, options: RegistryOptions) -> None:
-        self.options = options
-        self._origins = Origins.of([options.url], options.artifact_hosts)
 
     # Requests.
 
@@ -147,13 +143,6 @@ class RubyGems:
             return source.body
         # A server that takes the name's ending for a content coding has had it undone.
         return gzip.compress(source.body, mtime=0) if document.endswith(".gz") else zlib.compress(source.body)
-
-    def allows(self, url: str) -> bool:
-        return self._origins.allows(url)
-
-    def error(self, status: int, text: str) -> tuple[str, bytes]:
-        del status
-        return _TEXT, text.encode() + b"\n"
 
     def client_lines(self, base: str) -> list[str]:
         return [

@@ -34,6 +34,7 @@ from regcache.store.index import COLUMNS, FAILURES, Index, read_entry
 from regcache.store.records import Records
 from regcache.store.scrub import Reading, Scrubber
 from regcache.store.space import Bounds, Space
+from regcache.store.upkeep import Upkeep
 from regcache.store.writer import Commit, Writer
 
 __all__ = ["DiskStore"]
@@ -42,10 +43,6 @@ _log = Log()
 _MOST_USES = 1000
 _USES_EVERY = 10.0
 _SPACE_EVERY = 5.0
-_FIRST_BACKUP, _BACKUP_EVERY = 600.0, 86400.0
-_SWEEP_EVERY = 60.0
-#: Seconds between two jobs that look at what a damaged index has left.
-_PAUSE = 0.02
 #: Bytes up to which a body stays in memory until the writer takes it, and of all that wait for the writer.
 _MOST_HELD = 1 << 17
 _MOST_WAITING = 16 << 20
@@ -100,16 +97,15 @@ class DiskStore:
 
         self._hold = Holding(reactor, Directory(self._path, self._disk, now), writer, self._changed)
         self._write = self._hold.write
+        self._upkeep = Upkeep(reactor, self._hold, self._evicted, self._failed)
         self._space = Space(self.bounds, lambda: self.usage()[0], self._make_room)
         self._evicting = False
         self._files = ThreadPool(0, 4, "regcache-files")
         self._records = Records()
         self._names = (f"{os.getpid()}-{number}" for number in itertools.count())
-        self._sweeps = 0
         self._uses: dict[str, tuple[float, int]] = {}
         self._commits = Gathering(reactor, lambda batch: self._write(Writer.commit, batch), self._committed)
         self._running = False
-        self._timers: list[Any] = []
         self._scrubber: Scrubber | None = None
         if scrub is not None:
             self._scrubber = Scrubber(
@@ -131,49 +127,19 @@ class DiskStore:
         self._files.start()
         self._hold.start()
         self._running = True
+        self._upkeep.every(_SPACE_EVERY, self._measure)
+        self._upkeep.every(_USES_EVERY, self._flush_uses)
+        self._upkeep.every(RETRY_EVERY, self._hold.retry)
+        self._upkeep.start()
         self._changed()
         self._measure()
-        # It reads the whole index: not while a build may be waiting for the service to come back.
-        self._timers.append(self._reactor.callLater(_FIRST_BACKUP, self._back_up))
-        self._later(_SPACE_EVERY, self._measure)
-        self._later(_USES_EVERY, self._flush_uses)
-        self._later(_BACKUP_EVERY, self._back_up)
-        self._later(_SWEEP_EVERY, self._sweep)
-        self._later(RETRY_EVERY, self._hold.retry)
         if self._scrubber is not None:
             self._scrubber.start()
 
     def _changed(self) -> None:
         """The index is another one: what was known of it is not."""
         self._records = Records()
-        self._sweeps = 0
-        self._restore()
-
-    def _restore(self) -> None:
-        """Look at some of the rows that a damaged index has left."""
-        if self._running and self._hold.writer is not None:
-            self._write(Writer.restore).addCallbacks(self._restored, self._failed)
-
-    def _restored(self, result: tuple[list[str], bool]) -> None:
-        keys, more = result
-        self._evicted(keys)
-        if more and self._running:
-            self._timers.append(self._reactor.callLater(_PAUSE, self._restore))
-        else:
-            self._swept(False)
-
-    def _back_up(self) -> None:
-        self._write(Writer.back_up).addErrback(self._failed)
-
-    def _sweep(self) -> None:
-        """Look through one of the 256 directories of bodies, so that all are seen in a few hours."""
-        self._write(Writer.sweep, f"{self._sweeps % 256:02x}").addCallbacks(self._swept, self._failed)
-
-    def _swept(self, whole: bool) -> None:
-        self._sweeps += whole
-        if self._running and self._hold.partly and self._sweeps < 256:
-            # What lies there without a name may be asked for soon.
-            self._timers.append(self._reactor.callLater(_PAUSE, self._sweep))
+        self._upkeep.begin_anew()
 
     def next_body(self, last: str) -> Deferred[Reading | None]:
         """As :meth:`Writer.next_body`."""
@@ -196,9 +162,7 @@ class DiskStore:
         if not self._running:
             return succeed(None)
         self._running = False
-        for timer in self._timers:
-            if timer.active():
-                timer.cancel()
+        self._upkeep.stop()
         self._note_uses()
         scrubbed = succeed(None) if self._scrubber is None else self._scrubber.stop()
         drained = scrubbed.addCallback(lambda _: self._commits.drain())
@@ -208,15 +172,6 @@ class DiskStore:
         # No request is left that could add a job.
         self._files.stop()
         return result
-
-    def _later(self, seconds: float, work: Callable[[], None]) -> None:
-        def again() -> None:
-            work()
-            if self._running:
-                self._timers = [timer for timer in self._timers if timer.active()]
-                self._timers.append(self._reactor.callLater(seconds, again))
-
-        self._timers.append(self._reactor.callLater(seconds, again))
 
     def _measure(self) -> None:
         self._in_thread(self._disk.free, self._path).addCallbacks(self._space.measured, lambda _: None)
@@ -398,7 +353,7 @@ class DiskStore:
 
     def condition(self) -> Condition:
         """Whether it can be written and read now."""
-        return self._hold.condition(restored=self._sweeps >= 256)
+        return self._hold.condition(restored=self._upkeep.has_swept)
 
     def _in_thread(self, work: Callable[..., Any], *args: Any) -> Deferred[Any]:
         return deferToThreadPool(self._reactor, self._files, work, *args)

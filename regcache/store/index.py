@@ -11,6 +11,7 @@ import msgspec
 
 from regcache.errors import CannotStore
 from regcache.http.messages import Digest, Headers, Kind, Stored
+from regcache.store.journal import KEPT, PATIENCE
 
 __all__ = [
     "COLUMNS",
@@ -26,6 +27,7 @@ __all__ = [
     "is_sound",
     "marks",
     "read_entry",
+    "row_bytes",
 ]
 
 #: The version of the store's layout. An older program leaves a newer store alone.
@@ -51,6 +53,8 @@ COLUMNS = (
     " withdrawn"
 )
 Row = tuple[Any, ...]
+#: What a row takes beside its texts: digests above all, times and numbers.
+_ROW_BYTES = 400
 #: Rows a statement: each statement lets the reactor's thread in, and has to wait for it then.
 _ROWS = 64
 
@@ -92,9 +96,11 @@ def connect(path: Path, *, readonly: bool = False, immutable: bool = False) -> s
     if readonly:
         mode = "mode=ro&immutable=1" if immutable else "mode=ro"
         return sqlite3.connect(f"{path.absolute().as_uri()}?{mode}", uri=True, timeout=0, check_same_thread=False)
-    connection = sqlite3.connect(path, timeout=10, check_same_thread=False, isolation_level=None)
+    connection = sqlite3.connect(path, timeout=PATIENCE, check_same_thread=False, isolation_level=None)
     connection.execute("PRAGMA journal_mode=WAL")
     connection.execute("PRAGMA synchronous=NORMAL")
+    # Else the log keeps for ever the size that one burst gave it.
+    connection.execute(f"PRAGMA journal_size_limit={KEPT}")
     return connection
 
 
@@ -121,6 +127,12 @@ def _row(entry: Stored) -> Row:
         entry.validated_at,
         entry.withdrawn,
     )
+
+
+def row_bytes(entry: Stored) -> int:
+    """About how many bytes the row of an entry takes; its key stands in the table and in three trees beside it."""
+    fields = sum(len(name) + len(value) for name, value in entry.headers)
+    return _ROW_BYTES + 4 * len(entry.key) + 2 * len(entry.parent) + len(entry.source) + len(entry.url) + fields
 
 
 def alias_of(digest: Digest) -> str:

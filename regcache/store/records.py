@@ -10,6 +10,8 @@ from regcache.http.messages import Stored
 
 __all__ = ["Known", "Records"]
 
+_MOST = 20_000
+
 
 @frozen
 class Known:
@@ -21,8 +23,7 @@ class Known:
 class Records:
     """A bounded memory of look-ups; the least recently used are forgotten."""
 
-    def __init__(self, most: int = 20_000) -> None:
-        self._most = most
+    def __init__(self) -> None:
         self._items: OrderedDict[str, Known] = OrderedDict()
 
     def get(self, key: str) -> Known | None:
@@ -36,7 +37,7 @@ class Records:
         """Know this of a key."""
         self._items[key] = Known(entry)
         self._items.move_to_end(key)
-        if len(self._items) > self._most:
+        if len(self._items) > _MOST:
             self._items.popitem(last=False)
 
     def drop(self, key: str) -> None:

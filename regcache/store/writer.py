@@ -7,7 +7,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-import sqlite3
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,10 +15,12 @@ from attrs import frozen
 from regcache.errors import CannotStore
 from regcache.http.messages import Digest, Kind, Stored
 from regcache.logs import Log
+from regcache.store.backup import back_up
 from regcache.store.blobs import blob_path
 from regcache.store.evict import plan
 from regcache.store.files import Files
-from regcache.store.index import FAILURES, Index, is_damage, is_sound
+from regcache.store.index import FAILURES, Index, is_damage, row_bytes
+from regcache.store.journal import Journal
 from regcache.store.rebuild import CANDIDATES, has_candidates
 from regcache.store.scrub import Reading
 from regcache.store.space import Bounds
@@ -94,6 +95,7 @@ class Writer:
         self._directory = directory
         self._blobs = directory / "blobs"
         self._bounds = bounds
+        self._journal = Journal(index.connection, directory / "index.sqlite3-wal")
         self._now = now
         self._steps = steps
         self._block = os.statvfs(directory).f_frsize
@@ -113,7 +115,7 @@ class Writer:
             self._unlink({commit.entry.digest for commit in placed})
             raise CannotStore(f"{error.strerror}: {self._blobs}") from None
         self._steps("directory-synced")
-        entries = [(commit.entry, self._allocated(commit.entry.size)) for commit in placed]
+        entries = [(commit.entry, self._allocated(commit.entry)) for commit in placed]
         loose: set[str] = set()
         try:
             self._transact(lambda: loose.update(self.index.insert(entries, self._now())))
@@ -127,8 +129,9 @@ class Writer:
         self._unlink(loose)
         return Outcome(failed, self.evict(0))
 
-    def _allocated(self, size: int) -> int:
-        return -(-size // self._block) * self._block
+    def _allocated(self, entry: Stored) -> int:
+        """Bytes on the disk, the row included: without that, there could be any number of entries without a body."""
+        return -(-(entry.size + row_bytes(entry)) // self._block) * self._block
 
     def _place(self, commit: Commit) -> CannotStore | None:
         """Give the file its name; nobody is told of it yet."""
@@ -167,6 +170,7 @@ class Writer:
             os.close(fd)
 
     def _transact(self, work: Callable[[], object]) -> None:
+        self._journal.see_that_there_is_room()
         try:
             self.index.begin()
             try:
@@ -186,7 +190,7 @@ class Writer:
             gone = [digest for digest in digests if not self.index.named(digest)]
             if gone:
                 # Until the rows are on disk, a power cut would bring back those that name these bodies.
-                self._files.sync_path(self._directory / "index.sqlite3-wal")
+                self._files.sync_path(self._journal.path)
                 self._steps("log-synced")
             for digest in gone:
                 self._files.remove(blob_path(self._blobs, digest))
@@ -363,34 +367,22 @@ class Writer:
     # The index as a whole.
 
     def close(self) -> None:
-        """Back the index up and close it."""
+        """Back the index up and close it; whoever else has it open finds its log empty."""
         try:
             self.back_up()
+            self.settle()
         finally:
             self.index.connection.close()
 
     def back_up(self) -> None:
         """
-        Write a copy of the index, whole or not at all.
+        Write a copy of the index.
 
-        A copy of an index that is damaged takes the place of nothing.
-
-        :raises IndexDamaged: if it is.
+        :raises IndexDamaged: if it is damaged.
         """
-        backup = self._directory / "index.backup.sqlite3"
-        fresh = backup.with_suffix(".new")
-        try:
-            fresh.unlink(missing_ok=True)
-            with contextlib.closing(sqlite3.connect(fresh)) as target:
-                self.index.connection.backup(target)
-                sound = is_sound(target)
-            if sound:
-                fresh.chmod(0o600)
-                self._files.replace(fresh, backup)
-            else:
-                fresh.unlink()
-        except (OSError, *FAILURES) as error:
-            sound = not is_damage(error)
-            _log.warn("The index could not be backed up: {why}", why=str(error))
-        if not sound:
+        if not back_up(self.index.connection, self._directory, self._files):
             raise IndexDamaged("Its copy is not sound.")
+
+    def settle(self) -> None:
+        """Empty the log of the index, as far as its readers let that be done."""
+        self._journal.settle()
