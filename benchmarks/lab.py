@@ -1,0 +1,147 @@
+"""What all measurements of a run share: the data, the servers once they are needed, and how often to measure."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TypeVar
+from urllib.parse import urlsplit
+
+from benchmarks.data import Tree
+from benchmarks.load import PIP, WrongAnswer, get
+from benchmarks.servers import Server, apache, nginx
+from tests.service import Running, free_port
+
+__all__ = ["Lab"]
+
+T = TypeVar("T")
+#: No page is asked for again while it is measured what a stored one costs.
+_FRESH = ("--refresh-after", "off", "--scrub", "off", "--max-size", "0")
+
+
+class Lab:
+    """
+    A place for measurements.
+
+    :ivar rounds: how often each is made, one server after the other in turning order.
+    :ivar seconds: how long each load lasts.
+    :ivar short: make do with less data: for looking whether the programs work.
+    """
+
+    def __init__(self, directory: Path, *, rounds: int, seconds: float, short: bool) -> None:
+        self.directory, self.rounds, self.seconds, self.short = directory, rounds, seconds, short
+        directory.chmod(0o755)
+        port = free_port()
+        tree = directory / "tree"
+        tree.mkdir()
+        self.tree = Tree(tree, f"http://127.0.0.1:{port}/")
+        self._servers: dict[str, Server] = {}
+        self._started: list[Server] = []
+        self.origin = self._keep(
+            nginx("origin", "origin.conf", directory / "origin", PORT=str(port), TREE=str(tree), logged=False)
+        )
+        self._number = 0
+
+    def close(self) -> None:
+        """End all servers."""
+        for server in self._started:
+            server.stop()
+
+    def _keep(self, server: Server) -> Server:
+        self._started.append(server)
+        return server
+
+    def _once(self, name: str, start: Callable[[], Server]) -> Server:
+        if name not in self._servers:
+            self._servers[name] = self._keep(start())
+        return self._servers[name]
+
+    @property
+    def _port(self) -> str:
+        return str(urlsplit(self.origin.url).port)
+
+    def place(self) -> Path:
+        """A new directory."""
+        self._number += 1
+        made = self.directory / f"place-{self._number}"
+        made.mkdir()
+        return made
+
+    def nginx(self, *, logged: bool = True) -> Server:
+        """The practical limit."""
+        name = "nginx" if logged else "nginx-silent"
+        return self._once(name, lambda: self.new_nginx(logged=logged))
+
+    def new_nginx(self, *, logged: bool = True) -> Server:
+        """The same with nothing in its cache; the caller ends it."""
+        return nginx("nginx", "nginx.conf", self.place() / "nginx", logged=logged, ORIGIN=self._port)
+
+    def substituting(self) -> Server:
+        """nginx with sub_filter: what a rewriting nginx really does."""
+        return self._once("substituting", self.new_substituting)
+
+    def new_substituting(self, origin: str = "") -> Server:
+        """The same with nothing in its cache, before the origin with that port; the caller ends it."""
+        where = self.place() / "nginx"
+        return nginx("sub_filter", "substituting.conf", where, ORIGIN=origin or self._port)
+
+    def apache(self) -> Server | None:
+        """Apache that caches everything; None where it is not installed."""
+        if not has_apache():
+            return None
+        return self._once("apache", lambda: apache(self.place() / "apache", self._port))
+
+    def regcache(self, *, logged: bool = True) -> Server:
+        """The service, with pypi and npm and files."""
+        name = "regcache" if logged else "regcache-silent"
+        return self._once(name, lambda: self.new_regcache(logged=logged))
+
+    def new_regcache(self, *more: str, logged: bool = True, origin: str = "", cache: Path | None = None) -> Server:
+        """
+        The same with nothing in its cache; the caller ends it.
+
+        :param origin: the URL of another upstream.
+        :param cache: a directory whose ``cache`` is to be used.
+        """
+        url, place = origin or self.tree.url, cache or self.place()
+        tables = (
+            f'[registries.pypi]\nurl = "{url}simple/"\nfiles = "{url}"\n[registries.npm]\nurl = "{url}npm/"\n'
+            f'[registries.files]\ntype = "generic"\nurl = "{url}files/"\n'
+        )
+        options = [*_FRESH, *more]
+        if logged:
+            options += ["--access-log", str(place / "access.log"), "--access-log-hits"]
+        running = Running(place, None, *options, tables=tables)
+        return Server("regcache", running.url, running.process)
+
+    def turns(self, subjects: Sequence[T]) -> Iterator[Sequence[T]]:
+        """In each round the subjects, another one first."""
+        for number in range(self.rounds):
+            at = number % len(subjects)
+            yield [*subjects[at:], *subjects[:at]]
+
+    def warm(self, url: str, headers: Mapping[str, str] = PIP) -> bytes:
+        """Ask until the cache answers from what it has; the body."""
+        for _ in range(2000):
+            answer = get(url, headers)
+            if answer.headers["X-Cache"] == "HIT":
+                return answer.body
+        raise WrongAnswer(f"{url} was never a hit")
+
+
+def has_apache() -> bool:
+    """Whether Apache is installed."""
+    return any(shutil.which(name, path="/usr/sbin:/usr/bin:/usr/local/sbin") for name in ("apache2", "httpd"))
+
+
+def version(*command: str) -> str:
+    """The version that a program says it has, or that there is none."""
+    program = shutil.which(command[0], path="/usr/sbin:/usr/bin:/usr/local/sbin:/usr/local/bin")
+    if program is None:
+        return "none"
+    done = subprocess.run([program, *command[1:]], capture_output=True, text=True, check=False)
+    found = re.search(r"\d+\.\d+[\w.]*", done.stdout + done.stderr)
+    return found[0] if found else "?"

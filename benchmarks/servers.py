@@ -1,0 +1,132 @@
+"""The servers that are compared, each from a configuration of its own, in a process of its own."""
+
+from __future__ import annotations
+
+import grp
+import os
+import pwd
+import shutil
+import socket
+import subprocess
+import time
+from pathlib import Path
+
+from attrs import define
+
+from benchmarks import processes
+from tests.service import free_port
+
+__all__ = ["Server", "apache", "nginx", "wait_for"]
+
+_CONF = Path(__file__).with_name("conf")
+_MODULES = ("/usr/lib/apache2/modules", "/usr/lib64/httpd/modules", "/usr/libexec/apache2")
+
+
+@define
+class Server:
+    """
+    A server that runs.
+
+    :ivar url: where, with a slash at the end.
+    """
+
+    name: str
+    url: str
+    process: subprocess.Popen[str]
+
+    @property
+    def pid(self) -> int:
+        """Its first process."""
+        return self.process.pid
+
+    def cpu(self) -> float:
+        """Seconds of the processor it took until now."""
+        return processes.cpu(self.pid)
+
+    def resident(self) -> int:
+        """Bytes it has in memory."""
+        return processes.resident(self.pid)
+
+    def stop(self) -> None:
+        """End it, and its children with it."""
+        self.process.terminate()
+        self.process.wait(20)
+
+
+def wait_for(port: int, process: subprocess.Popen[str]) -> None:
+    """
+    Wait until somebody listens there.
+
+    :raises RuntimeError: with what it said, if the process ends before.
+    """
+    while True:
+        try:
+            socket.create_connection(("127.0.0.1", port)).close()
+        except ConnectionRefusedError:
+            if process.poll() is not None:
+                raise RuntimeError(f"{process.args}: {process.communicate()[0]}") from None
+            time.sleep(0.01)
+        else:
+            return
+
+
+def _start(name: str, conf: str, directory: Path, command: list[str], values: dict[str, str]) -> Server:
+    directory.mkdir()
+    for part in ("cache", "locks"):
+        place = directory / part
+        place.mkdir()
+        if os.geteuid() == 0 and name == "Apache":
+            user, group = _unprivileged()
+            shutil.chown(place, user, group)
+    port = int(values["PORT"])
+    text = (_CONF / conf).read_text()
+    for key, value in {"DIR": str(directory), **values}.items():
+        text = text.replace(f"@{key}@", value)
+    file = directory / conf
+    file.write_text(text)
+    program = shutil.which(command[0], path=f"{os.environ['PATH']}:/usr/sbin:/usr/local/sbin")
+    if program is None:
+        raise RuntimeError(f"{command[0]} is not installed")
+    process = subprocess.Popen(
+        [program, *command[1:], str(file)],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    wait_for(port, process)
+    return Server(name, f"http://127.0.0.1:{port}/", process)
+
+
+def nginx(name: str, conf: str, directory: Path, *, logged: bool = True, **values: str) -> Server:
+    """
+    nginx with that configuration.
+
+    :param logged: it writes a buffered access log to a file; else no log at all.
+    :param values: for the names between @ in the configuration.
+    """
+    given = {
+        "PORT": str(free_port()),
+        "USER": "user root;" if os.geteuid() == 0 else "",
+        "LOG": f"{directory}/access.log combined buffer=64k flush=1s" if logged else "off",
+        "ERRORS": f"{directory}/error.log" if logged else "/dev/null",
+        **values,
+    }
+    return _start(name, conf, directory, ["nginx", "-p", str(directory), "-c"], given)
+
+
+def apache(directory: Path, origin: str) -> Server:
+    """Apache that is told to cache everything, before the origin of that port."""
+    modules = next((place for place in _MODULES if Path(place).is_dir()), _MODULES[0])
+    user = ""
+    if os.geteuid() == 0:
+        user = "User {}\nGroup {}".format(*_unprivileged())
+    given = {"PORT": str(free_port()), "MODULES": modules, "ORIGIN": origin, "USER": user}
+    program = "apache2" if shutil.which("apache2", path=f"{os.environ['PATH']}:/usr/sbin") else "httpd"
+    return _start("Apache", "apache.conf", directory, [program, "-D", "FOREGROUND", "-f"], given)
+
+
+def _unprivileged() -> tuple[str, str]:
+    """Whom it becomes that does not serve as root."""
+    nobody = pwd.getpwnam("nobody")
+    return nobody.pw_name, grp.getgrgid(nobody.pw_gid).gr_name
