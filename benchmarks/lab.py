@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
@@ -12,7 +13,7 @@ from urllib.parse import urlsplit
 
 from benchmarks.data import Tree
 from benchmarks.load import PIP, WrongAnswer, get
-from benchmarks.servers import Server, apache, nginx
+from benchmarks.servers import Server, apache, nginx, wait_for
 from tests.service import Running, free_port
 
 __all__ = ["Lab"]
@@ -116,6 +117,15 @@ class Lab:
             options += ["--access-log", str(place / "access.log"), "--access-log-hits"]
         running = Running(place, None, *options, tables=tables)
         return Server("regcache", running.url, running.process)
+
+    def late(self, latency: float) -> Server:
+        """An upstream with all that is published so far, that many seconds away; the caller ends it."""
+        port = free_port()
+        command = [sys.executable, "-m", "benchmarks.late", str(port), f"{latency * 1000:g}"]
+        command += [str(self.tree.directory), self.tree.url]
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        wait_for(port, process)
+        return Server("origin", f"http://127.0.0.1:{port}/", process)
 
     def turns(self, subjects: Sequence[T]) -> Iterator[Sequence[T]]:
         """In each round the subjects, another one first."""

@@ -84,7 +84,8 @@ def cold(lab: Lab) -> list[Row]:
     for number, turn in enumerate(lab.turns(servers)):
         fresh = lab.tree.again(path, f"files/cold-100-{number}.bin")
         for server in turn:
-            found = download(server.url + fresh, size)
+            with (lab.directory / "downloaded").open("wb") as sink:
+                found = download(server.url + fresh, size, sink=sink)
             firsts[server.name].append(found.first)
             totals[server.name].append(found.seconds)
         for server in turn:

@@ -11,6 +11,7 @@ import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import BinaryIO
 from urllib.parse import urlsplit
 
 from attrs import frozen
@@ -107,7 +108,8 @@ class Download:
 class _Reader:
     """One client that reads one body after the other, and looks only at how much it is."""
 
-    def __init__(self, url: str, size: int) -> None:
+    def __init__(self, url: str, size: int, sink: BinaryIO | None) -> None:
+        self._sink = sink
         parts = urlsplit(url)
         self._ask = f"GET {parts.path} HTTP/1.1\r\nHost: localhost\r\nAccept-Encoding: identity\r\n\r\n".encode()
         self._size, self._left, self._head = size, 0, b""
@@ -124,8 +126,11 @@ class _Reader:
         """Take what is there, of this body at most; how many bytes of bodies."""
         if not self._left:
             return self._read_head()
-        # The kernel drops what nobody looks at: the clients share the machine with what is measured.
-        got = self.socket.recv_into(buffer, min(self._left, len(buffer)), socket.MSG_TRUNC)
+        # The kernel drops what nobody keeps: the clients share the machine with what is measured.
+        flags = 0 if self._sink else socket.MSG_TRUNC
+        got = self.socket.recv_into(buffer, min(self._left, len(buffer)), flags)
+        if self._sink:
+            self._sink.write(memoryview(buffer)[:got])
         if not got:
             raise WrongAnswer(f"a body ended {self._left} bytes early")
         self._left -= got
@@ -152,17 +157,23 @@ class _Reader:
 
 
 def download(
-    url: str, size: int, clients: int = 1, seconds: float = 0, watch: Callable[[], object] | None = None
+    url: str,
+    size: int,
+    clients: int = 1,
+    seconds: float = 0,
+    watch: Callable[[], object] | None = None,
+    sink: BinaryIO | None = None,
 ) -> Download:
     """
     Read that body, again and again for so long; once each when ``seconds`` is 0.
 
     :param watch: what to do beside it, every tenth of a second.
+    :param sink: where the bodies are written, as installers do; else they are dropped.
     :raises WrongAnswer: if an answer is no 200 of that size, or ends early.
     """
     selector = selectors.DefaultSelector()
     began = time.monotonic()
-    readers: Sequence[_Reader] = [_Reader(url, size) for _ in range(clients)]
+    readers: Sequence[_Reader] = [_Reader(url, size, sink) for _ in range(clients)]
     for one in readers:
         selector.register(one.socket, selectors.EVENT_READ, one)
     buffer, received, busy, looked = bytearray(1 << 20), 0, clients, began

@@ -76,7 +76,7 @@ class Row:
 
 def ratios(upper: Sequence[float], lower: Sequence[float]) -> tuple[float, ...]:
     """Round by round, one divided by the other."""
-    return tuple(one / max(other, 1e-9) for one, other in zip(upper, lower, strict=True))
+    return tuple(one / (other or float("inf")) for one, other in zip(upper, lower, strict=True))
 
 
 def table(rows: Sequence[Row]) -> str:

@@ -1,0 +1,95 @@
+"""Many small artifacts that nobody has asked for yet, from many connections at once."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
+
+from benchmarks.lab import Lab
+from benchmarks.load import PIP, WrongAnswer, get, wrk
+from benchmarks.report import Row, at_least, ratios
+from benchmarks.servers import Server
+
+__all__ = ["GROUPS"]
+
+CONNECTIONS, PROJECTS, SIZE = 64, 200, 8_000
+#: Asks for one path after the other, each once, and ends when all were answered.
+_SCRIPT = """
+local paths = {}
+for line in io.lines("@PATHS@") do paths[#paths + 1] = line end
+local asked = 0
+request = function()
+  asked = asked + 1
+  return wrk.format("GET", paths[asked] or paths[#paths])
+end
+local answered = 0
+response = function()
+  answered = answered + 1
+  if answered == #paths then wrk.thread:stop() end
+end
+"""
+
+
+def fill(lab: Lab) -> list[Row]:
+    """Projects whose pages are known, and all their files, each once; every digest is in its page."""
+    count = 2_000 if lab.short else 20_000
+    paths = _publish(lab, count)
+    rates: dict[str, list[float]] = {"regcache": [], "nginx": []}
+    cpu: dict[str, list[float]] = {"regcache": [], "nginx": []}
+    for turn in lab.turns([*rates]):
+        for label in turn:
+            server = lab.new_regcache() if label == "regcache" else lab.new_nginx()
+            try:
+                rate, used = _fill(lab, server, paths)
+            finally:
+                server.stop()
+            rates[label].append(rate)
+            cpu[label].append(used)
+    note = ", ".join(
+        f"{label} {median(some):,.0f}/s {median(cpu[label]) * 1e6:.0f} µs" for label, some in rates.items()
+    )
+    name = f"cold fill of {count:,} artifacts, {CONNECTIONS} conn."
+    return [
+        Row(f"{name}: requests ÷ nginx", ratios(rates["regcache"], rates["nginx"]), at_least(0.25), note=note),
+        Row(f"{name}: CPU a request ÷ nginx", ratios(cpu["regcache"], cpu["nginx"])),
+    ]
+
+
+def _publish(lab: Lab, count: int) -> list[str]:
+    paths = []
+    for number in range(PROJECTS):
+        name = f"many{number}"
+        files = {f"{name}-1.{at}-py3-none-any.whl": lab.tree.noise(SIZE) for at in range(count // PROJECTS)}
+        paths += lab.tree.project(name, files)
+    random.Random(1).shuffle(paths)
+    return paths
+
+
+def _fill(lab: Lab, server: Server, paths: list[str]) -> tuple[float, float]:
+    """Requests a second, and seconds of the processor a request; checked afterwards."""
+    ours = server.name == "regcache"
+    prefix = "pypi/" if ours else ""
+    for number in range(PROJECTS):
+        get(f"{server.url}{prefix}simple/many{number}/", PIP)
+    place = lab.place()
+    (place / "paths").write_text("".join(f"/{prefix}{path}\n" for path in paths))
+    script = place / "fill.lua"
+    done = Path(__file__).with_name("done.lua").read_text()
+    script.write_text(_SCRIPT.replace("@PATHS@", str(place / "paths")) + done)
+    before = server.cpu()
+    load = wrk(server.url, CONNECTIONS, 120, {"Accept-Encoding": "identity"}, str(script))
+    used = (server.cpu() - before) / load.requests
+    for path in random.Random(2).sample(paths, 100):
+        answer = get(f"{server.url}{prefix}{path}", {"Accept-Encoding": "identity"})
+        expected = (lab.tree.directory / path).read_bytes()
+        if answer.status != 200 or hashlib.sha256(answer.body).digest() != hashlib.sha256(expected).digest():
+            raise WrongAnswer(f"{server.name}, {path}: {answer.status}, {len(answer.body)} bytes")
+    shutil.rmtree(place)
+    return load.rate, used
+
+
+GROUPS: dict[str, Callable[[Lab], list[Row]]] = {"fill": fill}
