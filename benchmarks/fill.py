@@ -5,31 +5,36 @@ from __future__ import annotations
 import hashlib
 import random
 import shutil
+import subprocess
+import time
 from collections.abc import Callable
 from pathlib import Path
 from statistics import median
 
 from benchmarks.lab import Lab
-from benchmarks.load import PIP, WrongAnswer, get, wrk
+from benchmarks.load import PIP, WrongAnswer, get
 from benchmarks.report import Row, at_least, ratios
 from benchmarks.servers import Server
 
 __all__ = ["GROUPS"]
 
 CONNECTIONS, PROJECTS, SIZE = 64, 200, 8_000
-#: Asks for one path after the other, each once, and ends when all were answered.
+#: Asks for one path after the other, each once, and says when it began and when all were answered, and how many badly.
+#: wrk asks for one request beforehand, which it does not send.
 _SCRIPT = """
 local paths = {}
 for line in io.lines("@PATHS@") do paths[#paths + 1] = line end
-local asked = 0
+local asked, answered, refused = -1, 0, 0
+local say = function(text) io.write(text .. "\\n") io.flush() end
 request = function()
   asked = asked + 1
-  return wrk.format("GET", paths[asked] or paths[#paths])
+  if asked == 1 then say("begun") end
+  return wrk.format("GET", paths[math.max(asked, 1)] or paths[#paths])
 end
-local answered = 0
-response = function()
+response = function(status)
   answered = answered + 1
-  if answered == #paths then wrk.thread:stop() end
+  if status ~= 200 then refused = refused + 1 end
+  if answered == #paths then say("ended " .. refused) wrk.thread:stop() end
 end
 """
 
@@ -78,18 +83,39 @@ def _fill(lab: Lab, server: Server, paths: list[str]) -> tuple[float, float]:
     place = lab.place()
     (place / "paths").write_text("".join(f"/{prefix}{path}\n" for path in paths))
     script = place / "fill.lua"
-    done = Path(__file__).with_name("done.lua").read_text()
-    script.write_text(_SCRIPT.replace("@PATHS@", str(place / "paths")) + done)
+    script.write_text(_SCRIPT.replace("@PATHS@", str(place / "paths")))
     before = server.cpu()
-    load = wrk(server.url, CONNECTIONS, 120, {"Accept-Encoding": "identity"}, str(script))
-    used = (server.cpu() - before) / load.requests
+    took = _run(script, server.url)
+    used = (server.cpu() - before) / len(paths)
     for path in random.Random(2).sample(paths, 100):
         answer = get(f"{server.url}{prefix}{path}", {"Accept-Encoding": "identity"})
         expected = (lab.tree.directory / path).read_bytes()
         if answer.status != 200 or hashlib.sha256(answer.body).digest() != hashlib.sha256(expected).digest():
             raise WrongAnswer(f"{server.name}, {path}: {answer.status}, {len(answer.body)} bytes")
     shutil.rmtree(place)
-    return load.rate, used
+    return len(paths) / took, used
+
+
+def _run(script: Path, url: str) -> float:
+    """Seconds until everything was answered."""
+    command = ["wrk", "-t1", f"-c{CONNECTIONS}", "-d300s", "--timeout", "60s", "-s", str(script), url]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    try:
+        began = 0.0
+        for line in process.stdout:
+            if line == "begun\n":
+                began = time.monotonic()
+            elif line.startswith("ended "):
+                took = time.monotonic() - began
+                if line != "ended 0\n":
+                    raise WrongAnswer(f"{url}: {line.split()[1]} answers were errors")
+                return took
+        raise WrongAnswer(f"{url}: not everything was answered")
+    finally:
+        # It would sit out the time it was given.
+        process.kill()
+        process.communicate()
 
 
 GROUPS: dict[str, Callable[[Lab], list[Row]]] = {"fill": fill}

@@ -6,9 +6,10 @@ import re
 import shutil
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import IO, TypeVar
 from urllib.parse import urlsplit
 
 from benchmarks.data import Tree
@@ -116,6 +117,8 @@ class Lab:
         if logged:
             options += ["--access-log", str(place / "access.log"), "--access-log-hits"]
         running = Running(place, None, *options, tables=tables)
+        # It would wait for whoever reads what it says.
+        threading.Thread(target=_write_down, args=(running.process.stdout, place / "log"), daemon=True).start()
         return Server("regcache", running.url, running.process)
 
     def late(self, latency: float) -> Server:
@@ -140,6 +143,11 @@ class Lab:
             if answer.headers["X-Cache"] == "HIT":
                 return answer.body
         raise WrongAnswer(f"{url} was never a hit")
+
+
+def _write_down(said: IO[str], path: Path) -> None:
+    with path.open("w") as file:
+        shutil.copyfileobj(said, file)
 
 
 def has_apache() -> bool:

@@ -46,17 +46,16 @@ class Load:
         return self.requests / self.seconds
 
 
-def wrk(url: str, connections: int, seconds: float, headers: Mapping[str, str], script: str = "") -> Load:
+def wrk(url: str, connections: int, seconds: float, headers: Mapping[str, str]) -> Load:
     """
     Ask for that URL on so many connections.
 
-    :param script: the Lua file to use in place of the usual one, whose ``done`` it has to have.
     :raises WrongAnswer: if any answer was an error, or none at all.
     """
     command = ["wrk", "-t1", f"-c{connections}", f"-d{max(seconds, 1):.0f}s", "--timeout", "60s"]
     for name, value in headers.items():
         command += ["-H", f"{name}: {value}"]
-    done = subprocess.run([*command, "-s", script or str(_SCRIPT), url], capture_output=True, text=True, check=True, timeout=300)
+    done = subprocess.run([*command, "-s", str(_SCRIPT), url], capture_output=True, text=True, check=True, timeout=300)
     found = json.loads(done.stdout.strip().splitlines()[-1])
     if found["refused"] or found["broken"] or not found["requests"]:
         raise WrongAnswer(f"{url}: {found['refused']} errors, {found['broken']} broken of {found['requests']}")
