@@ -15,13 +15,13 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from benchmarks import fill, hits, idle, jobs, large, stall
+from benchmarks import fill, hits, idle, jobs, large, scale, stall
 from benchmarks.lab import Lab, version
 from benchmarks.report import Row, table, write_json
 
 __all__ = ["main"]
 
-GROUPS: Mapping[str, Callable[[Lab], list[Row]]] = {**hits.GROUPS, **large.GROUPS, **fill.GROUPS, **jobs.GROUPS, **idle.GROUPS, **stall.GROUPS}
+GROUPS: Mapping[str, Callable[[Lab], list[Row]]] = {**hits.GROUPS, **large.GROUPS, **fill.GROUPS, **jobs.GROUPS, **idle.GROUPS, **stall.GROUPS, **scale.GROUPS}
 
 
 def machine() -> dict[str, object]:

@@ -8,6 +8,7 @@ import json
 import selectors
 import socket
 import subprocess
+import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -23,7 +24,7 @@ PIP = {
     "Accept": "application/vnd.pypi.simple.v1+json, application/vnd.pypi.simple.v1+html; q=0.1, text/html; q=0.01",
     "Accept-Encoding": "gzip, deflate",
 }
-_SCRIPT = Path(__file__).with_name("done.lua")
+_DONE = Path(__file__).with_name("done.lua")
 _LINE = 1 << 16
 
 
@@ -46,16 +47,21 @@ class Load:
         return self.requests / self.seconds
 
 
-def wrk(url: str, connections: int, seconds: float, headers: Mapping[str, str]) -> Load:
+def wrk(url: str, connections: int, seconds: float, headers: Mapping[str, str], script: str = "") -> Load:
     """
     Ask for that URL on so many connections.
 
+    :param script: more Lua, such as what makes each request.
     :raises WrongAnswer: if any answer was an error, or none at all.
     """
     command = ["wrk", "-t1", f"-c{connections}", f"-d{max(seconds, 1):.0f}s", "--timeout", "60s"]
     for name, value in headers.items():
         command += ["-H", f"{name}: {value}"]
-    done = subprocess.run([*command, "-s", str(_SCRIPT), url], capture_output=True, text=True, check=True, timeout=300)
+    with tempfile.NamedTemporaryFile("w", suffix=".lua") as file:
+        file.write(_DONE.read_text() + script)
+        file.flush()
+        command += ["-s", file.name, url]
+        done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=300)
     found = json.loads(done.stdout.strip().splitlines()[-1])
     if found["refused"] or found["broken"] or not found["requests"]:
         raise WrongAnswer(f"{url}: {found['refused']} errors, {found['broken']} broken of {found['requests']}")

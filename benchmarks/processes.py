@@ -23,13 +23,11 @@ def family(pid: int) -> list[int]:
 
 
 def resident(pid: int) -> int:
-    """Bytes that it and its descendants hold in memory of their own: what they share with others counts once."""
+    """Bytes that it and its descendants have in memory; what they share counts once for each."""
     found = 0
     for one in family(pid):
         with contextlib.suppress(OSError):
-            for line in Path(f"/proc/{one}/smaps_rollup").read_text().splitlines():
-                if line.startswith("Pss:"):
-                    found += int(line.split()[1]) << 10
+            found += int(Path(f"/proc/{one}/statm").read_text().split()[1]) * _PAGE
     return found
 
 
