@@ -1,78 +1,29 @@
 """
 All measurements, or some of them, side by side with what others need for the same: ``python -m benchmarks``.
-
-Prints a table of ratios with their targets. Only ratios count; absolute figures are there to understand them.
 """
 
 from __future__ import annotations
 
-import argparse
-import os
-import platform
 import sys
-import tempfile
-import time
-from collections.abc import Callable, Mapping
-from pathlib import Path
 
-from benchmarks import fill, hits, idle, jobs, large, scale, stall
-from benchmarks.lab import Lab, version
-from benchmarks.report import Row, table, write_json
+from benchmarks import coalesce, fill, hits, idle, jobs, large, lockfile, outage, scale, stale, stall
+from benchmarks.command import Groups, run
 
-__all__ = ["main"]
+__all__ = ["GROUPS"]
 
-GROUPS: Mapping[str, Callable[[Lab], list[Row]]] = {**hits.GROUPS, **large.GROUPS, **fill.GROUPS, **jobs.GROUPS, **idle.GROUPS, **stall.GROUPS, **scale.GROUPS}
-
-
-def machine() -> dict[str, object]:
-    """Where and with what it was measured."""
-    model = next(
-        (line.partition(":")[2].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line),
-        platform.machine(),
-    )
-    return {
-        "date": time.strftime("%Y-%m-%d %H:%M", time.gmtime()) + " UTC",
-        "machine": f"{os.cpu_count()} × {model}, {os.sysconf('SC_PHYS_PAGES') * os.sysconf('SC_PAGESIZE') >> 30} GiB",
-        "system": f"Linux {platform.release()}, Python {platform.python_version()}",
-        "compared": f"nginx {version('nginx', '-v')}, Apache {version('apache2', '-v')}, wrk {version('wrk', '-v')}",
-    }
-
-
-def options(arguments: list[str] | None) -> argparse.Namespace:
-    """What the command line says."""
-    parser = argparse.ArgumentParser("python -m benchmarks", description=__doc__)
-    parser.add_argument("--only", nargs="+", choices=[*GROUPS], metavar="NAME", help=f"some of {', '.join(GROUPS)}")
-    parser.add_argument("--rounds", type=int, help="how often each is measured (default: 5; 1 with --short)")
-    parser.add_argument("--short", action="store_true", help="less of everything, to see whether it works")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write everything there as well")
-    return parser.parse_args(arguments)
-
-
-def main(arguments: list[str] | None = None) -> int:
-    """Measure and print; the status of the process: 1 if anything could not be measured."""
-    given = options(arguments)
-    rounds = given.rounds or (1 if given.short else 5)
-    about, rows, broken = machine(), list[Row](), False
-    began = time.monotonic()
-    with tempfile.TemporaryDirectory() as directory:
-        lab = Lab(Path(directory), rounds=rounds, seconds=1 if given.short else 2, short=given.short)
-        try:
-            for name in given.only or GROUPS:
-                since = time.monotonic()
-                try:
-                    rows += GROUPS[name](lab)
-                except Exception as error:
-                    broken = True
-                    rows.append(Row(name, (float("nan"),), note=f"not measured: {error!r}"))
-                sys.stderr.write(f"{name}: {time.monotonic() - since:.0f} s\n")
-        finally:
-            lab.close()
-    about["seconds"] = round(time.monotonic() - began)
-    sys.stdout.write("".join(f"{key}: {value}\n" for key, value in about.items()) + "\n" + table(rows))
-    if given.json:
-        write_json(given.json, about, rows)
-    return int(broken)
-
+GROUPS: Groups = {
+    **hits.GROUPS,
+    **large.GROUPS,
+    **fill.GROUPS,
+    **coalesce.GROUPS,
+    **jobs.GROUPS,
+    **lockfile.GROUPS,
+    **idle.GROUPS,
+    **stall.GROUPS,
+    **scale.GROUPS,
+    **stale.GROUPS,
+    **outage.GROUPS,
+}
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run(GROUPS))

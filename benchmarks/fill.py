@@ -7,10 +7,10 @@ import random
 import shutil
 import subprocess
 import time
-from collections.abc import Callable
 from pathlib import Path
 from statistics import median
 
+from benchmarks.command import Groups
 from benchmarks.lab import Lab
 from benchmarks.load import PIP, WrongAnswer, get
 from benchmarks.report import Row, at_least, ratios
@@ -118,4 +118,4 @@ def _run(script: Path, url: str) -> float:
         process.communicate()
 
 
-GROUPS: dict[str, Callable[[Lab], list[Row]]] = {"fill": fill}
+GROUPS: Groups = {"fill": fill}

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from statistics import median
 
 from attrs import evolve, field, frozen
 
+from benchmarks.command import Groups
 from benchmarks.lab import Lab
 from benchmarks.load import PIP, Load, WrongAnswer, get, wrk
 from benchmarks.report import Row, Target, at_least, at_most, ratios
@@ -95,8 +96,7 @@ def compared(name: str, found: Mapping[str, Measured], targets: Mapping[str, Tar
     """
     ours, base = found["regcache"], found["nginx"]
     note = ", ".join(
-        f"{label} {median(one.rates):,.0f}/s {median(one.cpu) * 1e6:.0f} µs"
-        for label, one in found.items()
+        f"{label} {median(one.rates):,.0f}/s {median(one.cpu) * 1e6:.0f} µs" for label, one in found.items()
     )
     rows = [
         Row(f"{name}: requests ÷ {label}", ratios(ours.rates, other.rates), targets.get(label))
@@ -203,7 +203,7 @@ def artifact(lab: Lab) -> list[Row]:
     return rows
 
 
-GROUPS: dict[str, Callable[[Lab], list[Row]]] = {
+GROUPS: Groups = {
     "index": index,
     "conditional": conditional,
     "packument": packument,

@@ -1,14 +1,14 @@
-"""What the service takes while nobody asks: its memory, beside that of the smallest web server of the same framework."""
+"""What the service takes while nobody asks: its memory, beside that of an empty Site."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 from statistics import median
 
+from benchmarks.command import Groups
 from benchmarks.lab import Lab
 from benchmarks.report import Row, at_most
 from benchmarks.servers import Server, wait_for
@@ -43,4 +43,4 @@ def idle(lab: Lab) -> list[Row]:
     return [Row("idle memory over an empty twistd Site, helpers included", more, at_most(20), "MB", note)]
 
 
-GROUPS: dict[str, Callable[[Lab], list[Row]]] = {"idle": idle}
+GROUPS: Groups = {"idle": idle}

@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 from statistics import median
 
+from benchmarks.command import Groups
 from benchmarks.lab import Lab
 from benchmarks.report import Row, Target, at_most, ratios
 from benchmarks.servers import Server
@@ -143,4 +144,4 @@ def _row(name: str, found: Mapping[str, list[float]], other: str, target: Target
     return Row(name, ratios(found["regcache"], found[other]), target, note=note)
 
 
-GROUPS: dict[str, Callable[[Lab], list[Row]]] = {"jobs": warm, "cold-jobs": cold}
+GROUPS: Groups = {"jobs": warm, "cold-jobs": cold}

@@ -42,9 +42,6 @@ class Lab:
         self.tree = Tree(tree, f"http://127.0.0.1:{port}/")
         self._servers: dict[str, Server] = {}
         self._started: list[Server] = []
-        self.origin = self._keep(
-            nginx("origin", "origin.conf", directory / "origin", PORT=str(port), TREE=str(tree), logged=False)
-        )
         self._number = 0
 
     def close(self) -> None:
@@ -62,7 +59,16 @@ class Lab:
         return self._servers[name]
 
     @property
-    def _port(self) -> str:
+    def origin(self) -> Server:
+        """The upstream: nginx with what is published."""
+        where, values = (
+            self.directory / "origin",
+            {"PORT": str(urlsplit(self.tree.url).port), "TREE": str(self.tree.directory)},
+        )
+        return self._once("origin", lambda: nginx("origin", "origin.conf", where, logged=False, **values))
+
+    def _upstream(self) -> str:
+        """The port of the upstream, which is there from now on."""
         return str(urlsplit(self.origin.url).port)
 
     def place(self) -> Path:
@@ -79,22 +85,21 @@ class Lab:
 
     def new_nginx(self, *, logged: bool = True) -> Server:
         """The same with nothing in its cache; the caller ends it."""
-        return nginx("nginx", "nginx.conf", self.place() / "nginx", logged=logged, ORIGIN=self._port)
+        return nginx("nginx", "nginx.conf", self.place() / "nginx", logged=logged, ORIGIN=self._upstream())
 
     def substituting(self) -> Server:
         """nginx with sub_filter: what a rewriting nginx really does."""
         return self._once("substituting", self.new_substituting)
 
-    def new_substituting(self, origin: str = "") -> Server:
-        """The same with nothing in its cache, before the origin with that port; the caller ends it."""
-        where = self.place() / "nginx"
-        return nginx("sub_filter", "substituting.conf", where, ORIGIN=origin or self._port)
+    def new_substituting(self) -> Server:
+        """The same with nothing in its cache; the caller ends it."""
+        return nginx("sub_filter", "substituting.conf", self.place() / "nginx", ORIGIN=self._upstream())
 
     def apache(self) -> Server | None:
         """Apache that caches everything; None where it is not installed."""
         if not has_apache():
             return None
-        return self._once("apache", lambda: apache(self.place() / "apache", self._port))
+        return self._once("apache", lambda: apache(self.place() / "apache", self._upstream()))
 
     def regcache(self, *, logged: bool = True) -> Server:
         """The service, with pypi and npm and files."""
@@ -108,7 +113,7 @@ class Lab:
         :param origin: the URL of another upstream.
         :param cache: a directory whose ``cache`` is to be used.
         """
-        url, place = origin or self.tree.url, cache or self.place()
+        url, place = origin or self.origin.url, cache or self.place()
         tables = (
             f'[registries.pypi]\nurl = "{url}simple/"\nfiles = "{url}"\n[registries.npm]\nurl = "{url}npm/"\n'
             f'[registries.files]\ntype = "generic"\nurl = "{url}files/"\n'
@@ -130,9 +135,9 @@ class Lab:
         wait_for(port, process)
         return Server("origin", f"http://127.0.0.1:{port}/", process)
 
-    def turns(self, subjects: Sequence[T]) -> Iterator[Sequence[T]]:
-        """In each round the subjects, another one first."""
-        for number in range(self.rounds):
+    def turns(self, subjects: Sequence[T], least: int = 0) -> Iterator[Sequence[T]]:
+        """In each round, of which there are some at ``least``, the subjects, another one first."""
+        for number in range(max(self.rounds, least)):
             at = number % len(subjects)
             yield [*subjects[at:], *subjects[:at]]
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import socket
-from collections.abc import Callable
 from statistics import median
 from urllib.parse import urlsplit
 
+from benchmarks.command import Groups
 from benchmarks.lab import Lab
 from benchmarks.load import WrongAnswer, download, get
 from benchmarks.report import Row, at_least, at_most, ratios
@@ -133,4 +133,4 @@ def _slow_reader(url: str) -> socket.socket:
     return made
 
 
-GROUPS: dict[str, Callable[[Lab], list[Row]]] = {"large": warm, "cold": cold, "memory": memory}
+GROUPS: Groups = {"large": warm, "cold": cold, "memory": memory}

@@ -5,10 +5,11 @@ from __future__ import annotations
 import hashlib
 import random
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from statistics import median
 
+from benchmarks.command import Groups
 from benchmarks.lab import Lab
 from benchmarks.load import WrongAnswer, get, wrk
 from benchmarks.report import Row, at_least, at_most, ratios
@@ -98,7 +99,10 @@ def scale(lab: Lab) -> list[Row]:
     store(small, SMALL, 0)
     name = f"{entries:,} entries"
     rows = _start(lab, large, entries, name)
-    servers = {"large": lab.new_regcache(cache=large, logged=False), "small": lab.new_regcache(cache=small, logged=False)}
+    servers = {
+        "large": lab.new_regcache(cache=large, logged=False),
+        "small": lab.new_regcache(cache=small, logged=False),
+    }
     try:
         rows += _rates(lab, servers, entries, own, name)
     finally:
@@ -183,4 +187,4 @@ def _dropped(place: Path, entries: int) -> int:
     return gone
 
 
-GROUPS: dict[str, Callable[[Lab], list[Row]]] = {"scale": scale}
+GROUPS: Groups = {"scale": scale}

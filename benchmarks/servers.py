@@ -64,7 +64,7 @@ def wait_for(port: int, process: subprocess.Popen[str]) -> None:
             socket.create_connection(("127.0.0.1", port)).close()
         except ConnectionRefusedError:
             if process.poll() is not None:
-                raise RuntimeError(f"{process.args}: {process.communicate()[0]}") from None
+                raise RuntimeError(f"{process.args!r}: {process.communicate()[0]}") from None
             time.sleep(0.01)
         else:
             return

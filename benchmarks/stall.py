@@ -5,9 +5,9 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from types import TracebackType
 
+from benchmarks.command import Groups
 from benchmarks.hits import NPM
 from benchmarks.lab import Lab
 from benchmarks.load import PIP, WrongAnswer, get
@@ -77,4 +77,4 @@ def _ask(server: Server, path: str, headers: dict[str, str]) -> None:
         raise WrongAnswer(f"{server.url}{path}: {answer.status}, {len(answer.body)} bytes")
 
 
-GROUPS: dict[str, Callable[[Lab], list[Row]]] = {"stall": stall}
+GROUPS: Groups = {"stall": stall}
