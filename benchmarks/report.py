@@ -70,7 +70,7 @@ class Row:
         """The median, and between what the rounds were."""
         text = f"{self.median:.3g}"
         if len(self.values) > 1:
-            text += f" [{min(self.values):.3g}–{max(self.values):.3g}]"
+            text += f" [{min(self.values):.3g} to {max(self.values):.3g}]"
         return f"{text} {self.unit}".rstrip()
 
 
@@ -81,7 +81,7 @@ def ratios(upper: Sequence[float], lower: Sequence[float]) -> tuple[float, ...]:
 
 def table(rows: Sequence[Row]) -> str:
     """The rows as a Markdown table."""
-    lines = ["| work | target | median [least–most] | | behind it |", "|---|---|---|---|---|"]
+    lines = ["| work | target | median [least to most] | | behind it |", "|---|---|---|---|---|"]
     for row in rows:
         cells = (row.name, str(row.target or ""), row.measured, row.verdict, row.note)
         lines.append("| " + " | ".join(cells) + " |")
