@@ -52,10 +52,10 @@ class Tree:
         with (self.directory / path).open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
 
-    def page(self, path: str, text: bytes) -> str:
-        """A page, plain and compressed."""
+    def page(self, path: str, text: bytes, packed: bytes = b"") -> str:
+        """A page, plain and compressed, as ``packed`` if that is given."""
         self._place(path).write_bytes(text)
-        self._place(f"{path}.gz").write_bytes(gzip.compress(text, 6, mtime=0))
+        self._place(f"{path}.gz").write_bytes(packed or gzip.compress(text, 6, mtime=0))
         return path
 
     def project(self, name: str, files: Mapping[str, bytes]) -> list[str]:

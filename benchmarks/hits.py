@@ -50,7 +50,7 @@ class Subject:
         packed = answer.headers.get("Content-Encoding") == "gzip"
         if self.expected and packed != ("gzip" in self.headers["Accept-Encoding"] and b'{"' in self.expected[:2]):
             raise WrongAnswer(f"{self.label}, {self.url}: it is {'' if packed else 'not '}compressed")
-        return answer.size
+        return len(answer.sent)
 
 
 @frozen
@@ -111,7 +111,9 @@ def compared(name: str, found: Mapping[str, Measured], targets: Mapping[str, Tar
 
 def same(lab: Lab, name: str, url: str, headers: Mapping[str, str]) -> str:
     """Publish what the service answers there, so that others serve the same bytes; the path."""
-    return lab.tree.page(f"same/{name}.json", lab.warm(url, headers))
+    answer = lab.warm(url, headers)
+    packed = answer.sent if answer.headers.get("Content-Encoding") == "gzip" else b""
+    return lab.tree.page(f"same/{name}.json", answer.body, packed)
 
 
 def index(lab: Lab) -> list[Row]:
@@ -121,7 +123,7 @@ def index(lab: Lab) -> list[Row]:
     for logged in (True, False):
         service, base = lab.regcache(logged=logged), lab.nginx(logged=logged)
         path = same(lab, f"page-{logged}", service.url + "pypi/" + page, PIP)
-        body = lab.warm(service.url + "pypi/" + page)
+        body = lab.warm(service.url + "pypi/" + page).body
         subjects = [
             Subject("regcache", service, f"pypi/{page}", PIP, body),
             Subject("nginx", base, path, PIP, body),
@@ -172,7 +174,7 @@ def packument(lab: Lab) -> list[Row]:
     sizes: list[int] = []
     for coding, bound in (("gzip,deflate", 0.7), ("identity", 0.8)):
         headers = {**NPM, "Accept-Encoding": coding}
-        body = lab.warm(f"{service.url}npm/large-package", headers)
+        body = lab.warm(f"{service.url}npm/large-package", headers).body
         path = same(lab, f"packument-{coding[:4]}", f"{service.url}npm/large-package", headers)
         subjects = [
             Subject("regcache", service, "npm/large-package", headers, body),

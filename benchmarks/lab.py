@@ -13,7 +13,7 @@ from typing import IO, TypeVar
 from urllib.parse import urlsplit
 
 from benchmarks.data import Tree
-from benchmarks.load import PIP, WrongAnswer, get
+from benchmarks.load import PIP, Answer, WrongAnswer, get
 from benchmarks.servers import Server, apache, nginx, wait_for
 from tests.service import Running, free_port
 
@@ -141,12 +141,12 @@ class Lab:
             at = number % len(subjects)
             yield [*subjects[at:], *subjects[:at]]
 
-    def warm(self, url: str, headers: Mapping[str, str] = PIP) -> bytes:
-        """Ask until the cache answers from what it has; the body."""
+    def warm(self, url: str, headers: Mapping[str, str] = PIP) -> Answer:
+        """Ask until the cache answers from what it has; that answer."""
         for _ in range(2000):
             answer = get(url, headers)
             if answer.headers["X-Cache"] == "HIT":
-                return answer.body
+                return answer
         raise WrongAnswer(f"{url} was never a hit")
 
 

@@ -70,11 +70,11 @@ def wrk(url: str, connections: int, seconds: float, headers: Mapping[str, str], 
 
 @frozen
 class Answer:
-    """A whole answer; ``size`` is that of the body as it was sent, ``body`` what it says."""
+    """A whole answer; ``sent`` is the body as it came, ``body`` what it says."""
 
     status: int
     headers: http.client.HTTPMessage
-    size: int
+    sent: bytes
     body: bytes
 
 
@@ -87,7 +87,7 @@ def get(url: str, headers: Mapping[str, str] | None = None) -> Answer:
         response = connection.getresponse()
         raw = response.read()
         body = gzip.decompress(raw) if response.headers.get("Content-Encoding") == "gzip" else raw
-        return Answer(response.status, response.headers, len(raw), body)
+        return Answer(response.status, response.headers, raw, body)
     finally:
         connection.close()
 
