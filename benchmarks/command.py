@@ -9,14 +9,17 @@ from __future__ import annotations
 import argparse
 import os
 import platform
+import signal
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
-from benchmarks.lab import Lab, version
+from benchmarks.lab import Lab
 from benchmarks.report import Row, table, write_json
+from benchmarks.servers import APACHE, find, version
 
 __all__ = ["Groups", "run"]
 
@@ -33,7 +36,7 @@ def machine() -> dict[str, object]:
         "date": time.strftime("%Y-%m-%d %H:%M", time.gmtime()) + " UTC",
         "machine": f"{os.cpu_count()} cores, {models[0] if models else platform.machine()}, {memory} GiB",
         "system": f"Linux {platform.release()}, Python {platform.python_version()}",
-        "compared": f"nginx {version('nginx', '-v')}, Apache {version('apache2', '-v')}, wrk {version('wrk', '-v')}",
+        "compared": f"nginx {version('nginx')}, Apache {version(find(*APACHE) or APACHE[0])}, wrk {version('wrk')}",
     }
 
 
@@ -41,10 +44,22 @@ def options(groups: Groups, arguments: list[str] | None) -> argparse.Namespace:
     """What the command line says."""
     parser = argparse.ArgumentParser("python -m benchmarks", description="Measure, and print a table of ratios.")
     parser.add_argument("--only", nargs="+", choices=[*groups], metavar="NAME", help=f"some of {', '.join(groups)}")
-    parser.add_argument("--rounds", type=int, help="how often each is measured (default: 5; 1 with --short)")
+    parser.add_argument(
+        "--rounds", type=_positive, metavar="N", help="how often each is measured (default: 5; 1 with --short)"
+    )
+    parser.add_argument(
+        "--seconds", type=_positive, default=1, metavar="N", help="how long each load lasts (default: 1)"
+    )
     parser.add_argument("--short", action="store_true", help="less of everything, to see whether it works")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write everything there as well")
     return parser.parse_args(arguments)
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise ValueError(text)
+    return number
 
 
 def run(groups: Groups, arguments: list[str] | None = None) -> int:
@@ -54,9 +69,11 @@ def run(groups: Groups, arguments: list[str] | None = None) -> int:
     about, rows, broken = machine(), list[Row](), False
     # Everything is here, also for whoever reaches the world through a proxy.
     os.environ["NO_PROXY"] = "127.0.0.1,localhost"
+    # Whoever ends this ends the servers, too.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     began = time.monotonic()
     with tempfile.TemporaryDirectory() as directory:
-        lab = Lab(Path(directory), rounds=rounds, seconds=1 if given.short else 2, short=given.short)
+        lab = Lab(Path(directory), rounds=rounds, seconds=given.seconds, short=given.short)
         try:
             for name in given.only or groups:
                 since = time.monotonic()
@@ -64,7 +81,7 @@ def run(groups: Groups, arguments: list[str] | None = None) -> int:
                     rows += groups[name](lab)
                 except Exception as error:
                     broken = True
-                    rows.append(Row(name, (float("nan"),), note=f"not measured: {error!r}"))
+                    rows.append(Row(name, (), note=f"not measured: {type(error).__name__}: {error}"))
                 sys.stderr.write(f"{name}: {time.monotonic() - since:.0f} s\n")
         finally:
             lab.close()

@@ -181,7 +181,7 @@ def packument(lab: Lab) -> list[Row]:
             Subject("nginx", base, path, headers, body),
         ]
         sizes.append(subjects[0].check())
-        name = f"packument of {len(body) / 1e6:.1f} MB, {coding[:8].rstrip(',d')}, 32 conn."
+        name = f"packument of {len(body) / 1e6:.1f} MB, {coding.partition(',')[0]}, 32 conn."
         rows += compared(name, measure(lab, subjects, 32), {"nginx": at_least(bound)})
     share = (sizes[0] / sizes[1],)
     return [*rows, Row("packument: bytes on the wire, gzip ÷ identity", share, at_most(0.25))]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import shutil
 import subprocess
 import sys
@@ -14,7 +13,7 @@ from urllib.parse import urlsplit
 
 from benchmarks.data import Tree
 from benchmarks.load import PIP, Answer, WrongAnswer, get
-from benchmarks.servers import Server, apache, nginx, wait_for
+from benchmarks.servers import APACHE, Server, apache, find, nginx, wait_for
 from tests.service import Running, free_port
 
 __all__ = ["Lab"]
@@ -45,7 +44,7 @@ class Lab:
         self._number = 0
 
     def close(self) -> None:
-        """End all servers."""
+        """End all servers that still run."""
         for server in self._started:
             server.stop()
 
@@ -55,7 +54,7 @@ class Lab:
 
     def _once(self, name: str, start: Callable[[], Server]) -> Server:
         if name not in self._servers:
-            self._servers[name] = self._keep(start())
+            self._servers[name] = start()
         return self._servers[name]
 
     @property
@@ -65,7 +64,7 @@ class Lab:
             self.directory / "origin",
             {"PORT": str(urlsplit(self.tree.url).port), "TREE": str(self.tree.directory)},
         )
-        return self._once("origin", lambda: nginx("origin", "origin.conf", where, logged=False, **values))
+        return self._once("origin", lambda: self._keep(nginx("origin", "origin.conf", where, logged=False, **values)))
 
     def _upstream(self) -> str:
         """The port of the upstream, which is there from now on."""
@@ -84,22 +83,24 @@ class Lab:
         return self._once(name, lambda: self.new_nginx(logged=logged))
 
     def new_nginx(self, *, logged: bool = True) -> Server:
-        """The same with nothing in its cache; the caller ends it."""
-        return nginx("nginx", "nginx.conf", self.place() / "nginx", logged=logged, ORIGIN=self._upstream())
+        """The same with nothing in its cache."""
+        where = self.place() / "nginx"
+        return self._keep(nginx("nginx", "nginx.conf", where, logged=logged, ORIGIN=self._upstream()))
 
     def substituting(self) -> Server:
         """nginx with sub_filter: what a rewriting nginx really does."""
         return self._once("substituting", self.new_substituting)
 
     def new_substituting(self) -> Server:
-        """The same with nothing in its cache; the caller ends it."""
-        return nginx("sub_filter", "substituting.conf", self.place() / "nginx", ORIGIN=self._upstream())
+        """The same with nothing in its cache."""
+        where = self.place() / "nginx"
+        return self._keep(nginx("sub_filter", "substituting.conf", where, ORIGIN=self._upstream()))
 
     def apache(self) -> Server | None:
         """Apache that caches everything; None where it is not installed."""
-        if not has_apache():
+        if find(*APACHE) is None:
             return None
-        return self._once("apache", lambda: apache(self.place() / "apache", self._upstream()))
+        return self._once("apache", lambda: self._keep(apache(self.place() / "apache", self._upstream())))
 
     def regcache(self, *, logged: bool = True) -> Server:
         """The service, with pypi and npm and files."""
@@ -108,7 +109,7 @@ class Lab:
 
     def new_regcache(self, *more: str, logged: bool = True, origin: str = "", cache: Path | None = None) -> Server:
         """
-        The same with nothing in its cache; the caller ends it.
+        The same with nothing in its cache.
 
         :param origin: the URL of another upstream.
         :param cache: a directory whose ``cache`` is to be used.
@@ -124,16 +125,16 @@ class Lab:
         running = Running(place, None, *options, tables=tables)
         # It would wait for whoever reads what it says.
         threading.Thread(target=_write_down, args=(running.process.stdout, place / "log"), daemon=True).start()
-        return Server("regcache", running.url, running.process)
+        return self._keep(Server("regcache", running.url, running.process))
 
     def late(self, latency: float) -> Server:
-        """An upstream with all that is published so far, that many seconds away; the caller ends it."""
+        """An upstream with all that is published so far, that many seconds away."""
         port = free_port()
         command = [sys.executable, "-m", "benchmarks.late", str(port), f"{latency * 1000:g}"]
         command += [str(self.tree.directory), self.tree.url]
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         wait_for(port, process)
-        return Server("origin", f"http://127.0.0.1:{port}/", process)
+        return self._keep(Server("origin", f"http://127.0.0.1:{port}/", process))
 
     def turns(self, subjects: Sequence[T], least: int = 0) -> Iterator[Sequence[T]]:
         """In each round, of which there are some at ``least``, the subjects, another one first."""
@@ -153,18 +154,3 @@ class Lab:
 def _write_down(said: IO[str], path: Path) -> None:
     with path.open("w") as file:
         shutil.copyfileobj(said, file)
-
-
-def has_apache() -> bool:
-    """Whether Apache is installed."""
-    return any(shutil.which(name, path="/usr/sbin:/usr/bin:/usr/local/sbin") for name in ("apache2", "httpd"))
-
-
-def version(*command: str) -> str:
-    """The version that a program says it has, or that there is none."""
-    program = shutil.which(command[0], path="/usr/sbin:/usr/bin:/usr/local/sbin:/usr/local/bin")
-    if program is None:
-        return "none"
-    done = subprocess.run([program, *command[1:]], capture_output=True, text=True, check=False)
-    found = re.search(r"\d+\.\d+[\w.]*", done.stdout + done.stderr)
-    return found[0] if found else "?"

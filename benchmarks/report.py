@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import statistics
 from collections.abc import Sequence
 from pathlib import Path
@@ -42,7 +43,7 @@ class Row:
     """
     One line of the table.
 
-    :ivar values: one a round.
+    :ivar values: one a round; none if it could not be measured.
     :ivar target: None for what is told for the record only.
     :ivar note: the absolute figures behind it, which no target is about.
     """
@@ -55,8 +56,8 @@ class Row:
 
     @property
     def median(self) -> float:
-        """The median of the rounds."""
-        return statistics.median(self.values)
+        """The median of the rounds; NaN if there are none."""
+        return statistics.median(self.values) if self.values else math.nan
 
     @property
     def verdict(self) -> str:
@@ -68,7 +69,7 @@ class Row:
     @property
     def measured(self) -> str:
         """The median, and between what the rounds were."""
-        text = f"{self.median:.3g}"
+        text = f"{self.median:.3g}" if self.values else "?"
         if len(self.values) > 1:
             text += f" [{min(self.values):.3g} to {max(self.values):.3g}]"
         return f"{text} {self.unit}".rstrip()
@@ -96,7 +97,7 @@ def write_json(path: Path, about: dict[str, object], rows: Sequence[Row]) -> Non
             "target": str(row.target) if row.target else None,
             "unit": row.unit,
             "values": row.values,
-            "median": row.median,
+            "median": row.median if row.values else None,
             "verdict": row.verdict,
             "note": row.note,
         }

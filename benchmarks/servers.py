@@ -5,6 +5,7 @@ from __future__ import annotations
 import grp
 import os
 import pwd
+import re
 import shutil
 import socket
 import subprocess
@@ -16,10 +17,29 @@ from attrs import define
 from benchmarks import processes
 from tests.service import free_port
 
-__all__ = ["Server", "apache", "nginx", "wait_for"]
+__all__ = ["APACHE", "Server", "apache", "find", "nginx", "version", "wait_for"]
+
+#: What its program is called, by Debian and by itself.
+APACHE = ("apache2", "httpd")
 
 _CONF = Path(__file__).with_name("conf")
 _MODULES = ("/usr/lib/apache2/modules", "/usr/lib64/httpd/modules", "/usr/libexec/apache2")
+
+
+def find(*names: str) -> str | None:
+    """The path of the first of these programs that is installed; servers are not in everybody's PATH."""
+    places = f"{os.environ['PATH']}:/usr/sbin:/usr/local/sbin"
+    return next((found for name in names if (found := shutil.which(name, path=places))), None)
+
+
+def version(name: str) -> str:
+    """The version that a program says it has, or that there is none."""
+    program = find(name)
+    if program is None:
+        return "none"
+    done = subprocess.run([program, "-v"], capture_output=True, text=True, check=False)
+    found = re.search(r"\d+\.\d+[\w.]*", done.stdout + done.stderr)
+    return found[0] if found else "?"
 
 
 @define
@@ -84,7 +104,7 @@ def _start(name: str, conf: str, directory: Path, command: list[str], values: di
         text = text.replace(f"@{key}@", value)
     file = directory / conf
     file.write_text(text)
-    program = shutil.which(command[0], path=f"{os.environ['PATH']}:/usr/sbin:/usr/local/sbin")
+    program = find(command[0])
     if program is None:
         raise RuntimeError(f"{command[0]} is not installed")
     process = subprocess.Popen(
@@ -122,8 +142,7 @@ def apache(directory: Path, origin: str) -> Server:
     if os.geteuid() == 0:
         user = "User {}\nGroup {}".format(*_unprivileged())
     given = {"PORT": str(free_port()), "MODULES": modules, "ORIGIN": origin, "USER": user}
-    program = "apache2" if shutil.which("apache2", path=f"{os.environ['PATH']}:/usr/sbin") else "httpd"
-    return _start("Apache", "apache.conf", directory, [program, "-D", "FOREGROUND", "-f"], given)
+    return _start("Apache", "apache.conf", directory, [find(*APACHE) or APACHE[0], "-D", "FOREGROUND", "-f"], given)
 
 
 def _unprivileged() -> tuple[str, str]:
