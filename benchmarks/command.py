@@ -55,10 +55,9 @@ def options(groups: Groups, arguments: list[str] | None) -> argparse.Namespace:
 
 
 def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise ValueError(text)
-    return number
+    if text.isdecimal() and int(text) > 0:
+        return int(text)
+    raise argparse.ArgumentTypeError(f"a number of 1 or more is wanted, not {text}")
 
 
 def run(groups: Groups, arguments: list[str] | None = None) -> int:
