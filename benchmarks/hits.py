@@ -168,7 +168,7 @@ def conditional(lab: Lab) -> list[Row]:
 
 def packument(lab: Lab) -> list[Row]:
     """A packument of 2 MB, as npm asks for it."""
-    lab.tree.packument("large-package", 2_000_000)
+    lab.tree.packument("large-package", 2_100_000)
     service, base = lab.regcache(), lab.nginx()
     rows: list[Row] = []
     sizes: list[int] = []
