@@ -77,6 +77,10 @@ def run(groups: Groups, arguments: list[str] | None = None) -> int:
                 since = time.monotonic()
                 try:
                     rows += groups[name](lab)
+                except KeyboardInterrupt:
+                    # What was found until then is told.
+                    broken = True
+                    break
                 except Exception as error:
                     broken = True
                     rows.append(Row(name, (), note=f"not measured: {type(error).__name__}: {error}"))

@@ -70,7 +70,8 @@ class Server:
     def stop(self) -> None:
         """End it, and its children with it."""
         self.process.terminate()
-        self.process.wait(20)
+        # The service copies a large index at its end.
+        self.process.wait(120)
 
 
 def wait_for(port: int, process: subprocess.Popen[str]) -> None:
