@@ -71,7 +71,11 @@ class Server:
         """End it, and its children with it."""
         self.process.terminate()
         # The service copies a large index at its end.
-        self.process.wait(120)
+        try:
+            self.process.wait(120)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
 
 
 def wait_for(port: int, process: subprocess.Popen[str]) -> None:
