@@ -1,8 +1,8 @@
 """
 Many clients for one artifact that nobody has asked for yet.
 
-Prints the time of all clients as a ratio to the time one client takes, how often the upstream was asked, the median
-first byte behind the upstream's, and how much memory the service grew. One more client reads at 10 kB/s all the while.
+The time of all clients as a ratio to the time one client takes, how often the upstream was asked, the median first
+byte, and how much memory the service grew. One more client asks and does not read all the while.
 """
 
 from __future__ import annotations
@@ -12,22 +12,19 @@ import selectors
 import socket
 import statistics
 import sys
-import tempfile
 import time
-from pathlib import Path
 from urllib.parse import urlsplit
 
+from benchmarks.command import Groups, run
+from benchmarks.lab import Lab
+from benchmarks.processes import resident
+from benchmarks.report import Row, at_most
 from tests.origin import Origin
 from tests.service import Running
 
 SIZE = 10 << 20
 RATE = 5_000_000
 CLIENTS = 100
-
-
-def resident(pid: int) -> int:
-    """The resident memory of a process in bytes."""
-    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGESIZE")
 
 
 def connect(url: str, path: str) -> socket.socket:
@@ -70,31 +67,43 @@ def fetch(url: str, path: str, clients: int, pid: int) -> tuple[float, list[floa
     return time.monotonic() - began, firsts, most
 
 
-def main() -> None:
-    """Measure and print."""
-    with tempfile.TemporaryDirectory() as directory:
-        origin = Origin()
-        for name in ("one", "many"):
-            origin.add(f"/{name}.bin", os.urandom(SIZE))
-        service = Running(Path(directory), origin, "--registries", f"files=generic+{origin.url}")
+def measure(lab: Lab) -> tuple[float, float, float, float]:
+    """Of one round: many ÷ one, upstream requests, the median first byte in seconds, and megabytes of memory more."""
+    origin = Origin()
+    for name in ("one", "many"):
+        origin.add(f"/{name}.bin", os.urandom(SIZE))
+    tables = f'[registries.files]\ntype = "generic"\nurl = "{origin.url}"\n'
+    service = Running(lab.place(), origin, tables=tables)
+    try:
         service.get("files/warm-up")
         origin.rate = RATE
         pid = service.process.pid
-        alone, alone_first, _ = fetch(service.url, "files/one.bin", 1, pid)
+        alone, _, _ = fetch(service.url, "files/one.bin", 1, pid)
         before = resident(pid)
         slow = connect(service.url, "files/many.bin")
         together, firsts, most = fetch(service.url, "files/many.bin", CLIENTS, pid)
         slow.close()
-        asked = origin.asked.count("/many.bin")
+    finally:
         service.stop()
         origin.close()
-    sys.stdout.write(
-        f"one client {alone:.2f} s, {CLIENTS} clients {together:.2f} s: ratio {together / alone:.3f}\n"
-        f"upstream requests: {asked}\n"
-        f"median first byte {statistics.median(firsts):.3f} s (one client {alone_first[0]:.3f} s)\n"
-        f"memory grew by {(most - before) / 1e6:.1f} MB\n"
-    )
+    asked = origin.asked.count("/many.bin")
+    return together / alone, asked, statistics.median(firsts), (most - before) / 1e6
 
+
+def coalesce(lab: Lab) -> list[Row]:
+    """Round by round."""
+    found = [measure(lab) for _ in range(lab.rounds)]
+    whole, asked, firsts, memory = zip(*found, strict=True)
+    name = f"{CLIENTS} clients, one cold {SIZE >> 20} MB artifact at {RATE / 1e6:.0f} MB/s"
+    return [
+        Row(f"{name}: slowest ÷ the single transfer", whole, at_most(1.1)),
+        Row(f"{name}: upstream requests", asked, at_most(1)),
+        Row(f"{name}: median first byte", firsts, at_most(0.15), "s"),
+        Row(f"{name}: memory more", memory, None, "MB"),
+    ]
+
+
+GROUPS: Groups = {"coalesce": coalesce}
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run(GROUPS))

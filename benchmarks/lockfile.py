@@ -1,116 +1,95 @@
 """
-A frozen lockfile of many npm packages: straight from the upstream, through a minimal relay, and through a cold cache.
+A frozen lock file of many npm packages: straight from the upstream, through a minimal relay, and through a cold cache.
 
-Prints the times and their ratios, the best of some rounds each, and how many small requests the cache added a package.
+The upstream is a process that does as little as can be for an answer, near and as far as one across the internet. What
+the rounds compare runs one after the other in turning order. The cache verifies each tarball by a manifest of its own;
+how many small requests that takes is counted. ``python -m benchmarks.lockfile`` measures this alone.
 """
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import json
-import os
-import random
-import shutil
-import socket
 import subprocess
 import sys
-import tempfile
-import time
-from pathlib import Path
+from functools import partial
+from statistics import median
 
-from tests.origin import Origin
-from tests.service import Running
+from benchmarks.command import Groups, run
+from benchmarks.jobs import Install, npm_ci, once
+from benchmarks.lab import Lab
+from benchmarks.load import get
+from benchmarks.report import Row, at_most, ratios
+from benchmarks.servers import Server, wait_for
+from tests.service import free_port
+
+__all__ = ["GROUPS"]
 
 PACKAGES = 200
-ROUNDS = 3
+#: At the least: the times of npm itself vary more than what is measured.
+ROUNDS = 7
 #: Seconds: what a registry on the same host, and one across the internet, take to answer.
 LATENCIES = (0.0, 0.05)
 
 
-def lockfile(origin: Origin, registry: str) -> str:
-    """A package-lock.json that names every package of the origin, as found below ``registry``."""
-    packages: dict[str, object] = {"": {"name": "p", "version": "1.0.0", "dependencies": dependencies()}}
-    for name in dependencies():
-        digest = hashlib.sha512(origin.body(f"/{name}/-/{name}-1.0.0.tgz")).digest()
-        packages[f"node_modules/{name}"] = {
-            "version": "1.0.0",
-            "resolved": f"{registry}{name}/-/{name}-1.0.0.tgz",
-            "integrity": "sha512-" + base64.b64encode(digest).decode(),
-        }
-    return json.dumps({"name": "p", "version": "1.0.0", "lockfileVersion": 3, "packages": packages})
-
-
-def dependencies() -> dict[str, str]:
-    """What the project depends on."""
-    return {f"package-{number}": "1.0.0" for number in range(PACKAGES)}
-
-
-def install(directory: Path, origin: Origin, registry: str) -> float:
-    """Seconds that a frozen install with an empty client cache takes."""
-    directory.mkdir()
-    package = {"name": "p", "version": "1.0.0", "dependencies": dependencies()}
-    (directory / "package.json").write_text(json.dumps(package))
-    (directory / "package-lock.json").write_text(lockfile(origin, registry))
-    npm = shutil.which("npm")
-    assert npm is not None, "npm is needed"
-    command = [npm, "ci", "--registry", registry, "--cache", str(directory / "cache"), "--no-audit", "--no-fund"]
-    environment = {"PATH": os.environ["PATH"], "HOME": str(directory), "NPM_CONFIG_UPDATE_NOTIFIER": "false"}
-    began = time.monotonic()
-    subprocess.run(command, cwd=directory, env=environment, check=True, capture_output=True, timeout=300)
-    return time.monotonic() - began
-
-
-def start_relay(origin: Origin) -> tuple[subprocess.Popen[str], str]:
-    """A minimal relay in a process of its own, and its URL."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    command = [sys.executable, "-m", "benchmarks.relay", str(port), origin.url]
+def start_relay(origin: Server) -> Server:
+    """A minimal relay in a process of its own."""
+    port = free_port()
+    command = [sys.executable, "-m", "benchmarks.relay", str(port), f"{origin.url}npm/"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    process.stdout.readline()
-    return process, f"http://127.0.0.1:{port}/"
+    wait_for(port, process)
+    return Server("relay", f"http://127.0.0.1:{port}/", process)
 
 
-def measure(latency: float) -> None:
-    """Measure and print, with an upstream of that latency."""
-    straight, relayed, through = [], [], []
-    with tempfile.TemporaryDirectory() as name:
-        directory = Path(name)
-        origin = Origin()
-        noise = random.Random(1)
-        for package in dependencies():
-            origin.add_tarball(package, "1.0.0", {"data.bin": noise.randbytes(noise.randrange(2_000, 60_000))})
-        origin.latency = latency
-        relay, relay_url = start_relay(origin)
-        for number in range(ROUNDS):
-            straight.append(install(directory / f"straight-{number}", origin, origin.url))
-            relayed.append(install(directory / f"relayed-{number}", origin, relay_url))
-            place = directory / f"service-{number}"
-            place.mkdir()
-            service = Running(place, origin)
-            service.get("npm/")
-            origin.asked.clear()
-            through.append(install(directory / f"through-{number}", origin, f"{service.url}npm/"))
-            service.stop()
-        small = sum(not path.endswith(".tgz") for path in origin.asked)
-        again = len(origin.asked) - small - PACKAGES
-        relay.kill()
-        relay.communicate()
-        origin.close()
-    sys.stdout.write(
-        f"latency {latency * 1000:.0f} ms: straight {min(straight):.2f} s, minimal relay"
-        f" {min(relayed) / min(straight):.2f}, cold cache {min(through) / min(straight):.2f} times as long\n"
-        f"small requests a package: {small / PACKAGES:.2f}; tarballs asked for again: {again}\n"
-    )
+def asked(origin: Server) -> list[str]:
+    """What the upstream was asked for since the last time."""
+    found: list[str] = json.loads(get(f"{origin.url}-/asked").body)
+    return found
 
 
-def main() -> None:
-    """Measure each latency."""
-    for latency in LATENCIES:
-        measure(latency)
+def measure(lab: Lab, install: Install, packages: int, latency: float) -> list[Row]:
+    """With an upstream of that latency."""
+    found: dict[str, list[float]] = {"straight": [], "relay": [], "cold cache": []}
+    small, again = [], []
+    origin = lab.late(latency)
+    relay = start_relay(origin)
+    try:
+        for turn in lab.turns([*found], least=1 if lab.short else ROUNDS):
+            for label in turn:
+                if label == "cold cache":
+                    server = lab.new_regcache(origin=origin.url, logged=False)
+                    get(f"{server.url}npm/")
+                    asked(origin)
+                    found[label].append(once(lab, install, f"{server.url}npm/"))
+                    server.stop()
+                    paths = asked(origin)
+                    files = [path for path in paths if path.endswith(".tgz")]
+                    small.append((len(paths) - len(files)) / packages)
+                    again.append(float(len(files) - packages))
+                else:
+                    url = relay.url if label == "relay" else f"{origin.url}npm/"
+                    found[label].append(once(lab, install, url))
+    finally:
+        relay.stop()
+        origin.stop()
+    name = f"npm ci of a lock file, {packages} packages, {latency * 1000:.0f} ms"
+    note = ", ".join(f"{label} {median(some):.2f} s" for label, some in found.items())
+    through = ratios(found["cold cache"], found["straight"])
+    return [
+        Row(f"{name}: cold cache ÷ straight", through, at_most(1.15) if latency else None, note=note),
+        Row(f"{name}: minimal relay ÷ straight", ratios(found["relay"], found["straight"])),
+        Row(f"{name}: small requests a package", tuple(small)),
+        Row(f"{name}: tarballs asked for again", tuple(again), at_most(0)),
+    ]
 
+
+def lockfile(lab: Lab) -> list[Row]:
+    """At each latency."""
+    packages = 20 if lab.short else PACKAGES
+    install = partial(npm_ci, lab.tree.packages("locked-", packages))
+    return [row for latency in LATENCIES for row in measure(lab, install, packages, latency)]
+
+
+GROUPS: Groups = {"lockfile": lockfile}
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run(GROUPS))

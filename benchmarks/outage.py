@@ -3,20 +3,23 @@ Every upstream gone: what clients wait for what is stored, as a ratio to the sam
 
 Ten thousand requests over a mixed set, from eight clients, four times: all of it fresh; with indexes that are past
 their lifetime after half a second and registries that are well; with registries that take connections and say nothing;
-and with nobody listening there. Prints the failures, the 99th percentiles, and their ratios to the first two.
+and with nobody listening there. No request may fail; the 99th percentiles are compared to those of the first two.
 """
 
 from __future__ import annotations
 
 import http.client
 import random
+import statistics
 import sys
-import tempfile
 import threading
 import time
-from pathlib import Path
 from urllib.parse import urlsplit
 
+from benchmarks.command import Groups, run
+from benchmarks.lab import Lab
+from benchmarks.load import WrongAnswer
+from benchmarks.report import Row
 from tests.origin import Origin
 from tests.service import Running
 
@@ -43,47 +46,61 @@ def client(url: str, paths: list[str], times: list[float], failures: list[str]) 
     connection.close()
 
 
-def p99(url: str, paths: list[str], label: str) -> float:
-    """The 99th percentile of the seconds that a request takes; tells it, and what failed."""
+def p99(url: str, paths: list[str], requests: int) -> float:
+    """
+    The 99th percentile of the seconds that a request takes.
+
+    :raises WrongAnswer: if any failed.
+    """
     chosen, times, failures = random.Random(1), list[float](), list[str]()
     threads = []
     for _ in range(CLIENTS):
-        share = chosen.choices(paths, k=REQUESTS // CLIENTS)
+        share = chosen.choices(paths, k=requests // CLIENTS)
         threads.append(threading.Thread(target=client, args=(url, share, times, failures)))
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    found = sorted(times)[len(times) * 99 // 100]
-    sys.stdout.write(f"{label}: {len(times)} requests, {len(failures)} failures, p99 {found * 1000:.1f} ms\n")
-    for failure in failures[:5]:
-        sys.stdout.write(f"  {failure}\n")
+    if failures:
+        raise WrongAnswer(f"{len(failures)} of {len(times)} failed: {'; '.join(failures[:5])}")
+    return sorted(times)[len(times) * 99 // 100]
+
+
+def measure(lab: Lab) -> dict[str, float]:
+    """The 99th percentile in each of the four states, in seconds."""
+    requests = REQUESTS // 10 if lab.short else REQUESTS
+    place, origin = lab.place(), Origin()
+    paths, found = [], {}
+    for number in range(NAMES):
+        paths += [f"pypi/simple/alpha{number}/", f"pypi{origin.add_wheel(f'alpha{number}', '1.0')}"]
+        paths += [f"npm/left{number}", f"npm{origin.add_tarball(f'left{number}', '1.0.0')}"]
+    service = Running(place, origin)
+    for path in paths:
+        service.get(path, **ACCEPT)
+    found["fresh"] = p99(service.url, paths, requests)
+    service.stop()
+    service = Running(place, origin, "--ttl", "500ms", "--refresh-after", "200ms")
+    found["well"] = p99(service.url, paths, requests)
+    origin.trouble = lambda _path: "hang"
+    found["silent"] = p99(service.url, paths, requests)
+    origin.close()
+    found["gone"] = p99(service.url, paths, requests)
+    service.stop()
     return found
 
 
-def main() -> None:
-    """Measure and print."""
-    with tempfile.TemporaryDirectory() as directory:
-        origin = Origin()
-        paths = []
-        for number in range(NAMES):
-            paths += [f"pypi/simple/alpha{number}/", f"pypi{origin.add_wheel(f'alpha{number}', '1.0')}"]
-            paths += [f"npm/left{number}", f"npm{origin.add_tarball(f'left{number}', '1.0.0')}"]
-        service = Running(Path(directory), origin)
-        for path in paths:
-            service.get(path, **ACCEPT)
-        fresh = p99(service.url, paths, "fresh")
-        service.stop()
-        service = Running(Path(directory), origin, "--ttl", "500ms", "--refresh-after", "200ms")
-        well = p99(service.url, paths, "well")
-        origin.trouble = lambda _path: "hang"
-        silent = p99(service.url, paths, "silent")
-        origin.close()
-        gone = p99(service.url, paths, "gone")
-        service.stop()
-    for label, base in (("well", well), ("fresh", fresh)):
-        sys.stdout.write(f"ratio to {label}: silent {silent / base:.2f}, gone {gone / base:.2f}\n")
+def outage(lab: Lab) -> list[Row]:
+    """Round by round."""
+    found = [measure(lab) for _ in range(lab.rounds)]
+    note = ", ".join(f"{state} {statistics.median(one[state] for one in found) * 1000:.1f} ms" for state in found[0])
+    return [
+        Row(f"p99, upstreams {state} ÷ {base}", tuple(one[state] / one[base] for one in found), note=note)
+        for state in ("silent", "gone")
+        for base in ("well", "fresh")
+    ]
 
+
+GROUPS: Groups = {"outage": outage}
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run(GROUPS))

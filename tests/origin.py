@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import gzip
 import hashlib
 import io
 import json
@@ -56,7 +57,7 @@ def tarball(
 ) -> bytes:
     """A package that npm installs."""
     sink = io.BytesIO()
-    with tarfile.open(fileobj=sink, mode="w:gz") as archive:
+    with tarfile.open(fileobj=sink, mode="w") as archive:
         for path, data in {
             "package/package.json": json.dumps({"name": name, "version": version, **_dependencies(requires)}).encode(),
             "package/index.js": b"module.exports = 1\n",
@@ -65,7 +66,7 @@ def tarball(
             entry = tarfile.TarInfo(path)
             entry.size = len(data)
             archive.addfile(entry, io.BytesIO(data))
-    return sink.getvalue()
+    return gzip.compress(sink.getvalue(), mtime=0)
 
 
 def _dependencies(requires: Mapping[str, str] | None) -> dict[str, Any]:

@@ -37,18 +37,19 @@ class Running:
     """
     A service in a process of its own, started and ready.
 
-    :param tables: the registries' TOML tables; those of pypi and npm unless given.
+    :param tables: the registries' TOML tables; those of pypi and npm of the origin unless given.
     :ivar url: of its shared port, with a slash at the end; empty if it has none.
     :ivar said: what it printed until it was ready.
     """
 
-    def __init__(self, directory: Path, origin: Origin, *more: str, tables: str = "") -> None:
+    def __init__(self, directory: Path, origin: Origin | None, *more: str, tables: str = "") -> None:
         config = directory / "regcache.toml"
-        config.write_text(
-            tables
-            or f'[registries.pypi]\nurl = "{origin.url}simple/"\nfiles = "{origin.url}"\n'
-            f'[registries.npm]\nurl = "{origin.url}"\n'
-        )
+        if origin is not None and not tables:
+            tables = (
+                f'[registries.pypi]\nurl = "{origin.url}simple/"\nfiles = "{origin.url}"\n'
+                f'[registries.npm]\nurl = "{origin.url}"\n'
+            )
+        config.write_text(tables)
         command = [str(Path(sys.executable).with_name("twistd")), "-n", "--pidfile=", "regcache"]
         command += ["--config", str(config), "--cache-dir", str(directory / "cache")]
         if "--listen" not in more:

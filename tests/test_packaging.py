@@ -45,7 +45,7 @@ def used(folder: str) -> set[str]:
     for path in (ROOT / folder).rglob("*.py"):
         for name in _imports(ast.parse(path.read_text("utf-8"))):
             top = name.partition(".")[0]
-            if top in sys.stdlib_module_names or top in ("regcache", "tests"):
+            if top in sys.stdlib_module_names or top in ("benchmarks", "regcache", "tests"):
                 continue
             # A namespace is shared by many: the one whose name the import begins with is meant.
             makers = {canonicalize_name(each) for each in providers.get(top, [])} - {"regcache"}

@@ -1,0 +1,86 @@
+"""The measurements work; what they find is nobody's promise here."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from benchmarks.data import Tree
+from benchmarks.late import Pages
+from benchmarks.load import WrongAnswer, download
+from benchmarks.report import Row, at_least, at_most, ratios, table
+from benchmarks.servers import find
+from tests.origin import Origin
+
+
+def test_verdicts() -> None:
+    """The median counts; a row without a target has no verdict."""
+    assert Row("hits", (0.5, 0.8, 0.9), at_least(0.7)).verdict == "pass"
+    assert Row("hits", (0.5, 0.6, 0.9), at_least(0.7)).verdict == "FAIL"
+    assert Row("memory", (41.0, 39.0, 38.0), at_most(40)).verdict == "pass"
+    assert Row("memory", (41.0,)).verdict == ""
+    assert Row("unmeasured", (), at_most(40)).verdict == "FAIL"
+
+
+def test_ratios_are_of_the_same_round() -> None:
+    """What is slow in one round is slow for both."""
+    assert ratios([100.0, 10.0], [200.0, 20.0]) == (0.5, 0.5)
+
+
+def test_table() -> None:
+    """A line says what, the target, the median and the spread, and whether that will do."""
+    row = Row("first byte", (3.0, 1.0, 2.0), at_most(5), "ms", "nginx 1 ms")
+    assert "| first byte | ≤ 5 | 2 [1 to 3] ms | pass | nginx 1 ms |" in table([row])
+
+
+def test_same_data_in_every_run(tmp_path: Path) -> None:
+    """Two trees have the same files to the last byte."""
+    trees = []
+    for name in ("one", "other"):
+        (tmp_path / name).mkdir()
+        tree = Tree(tmp_path / name, "http://localhost/")
+        tree.artifact("files/some.bin", 3_000_000)
+        tree.packages("package-", 2)
+        tree.long_project("project", 5)
+        files = [path.relative_to(tree.directory) for path in tree.directory.rglob("*") if path.is_file()]
+        trees.append({str(path): tree.digest(str(path)) for path in files})
+    assert trees[0] == trees[1]
+    assert len(trees[0]) == 13
+
+
+def test_late_pages_lead_to_the_late_server(tmp_path: Path) -> None:
+    """The links of the tree are those of the server that is asked, and it tells what it was asked for."""
+    Tree(tmp_path, "http://near/").wheels("one", 1)
+    pages = Pages(tmp_path, "http://near/", "http://far/")
+    head, _, body = pages.answer("/simple/one0/").partition(b"\r\n\r\n")
+    assert f"Content-Length: {len(body)}" in head.decode()
+    assert json.loads(body)["files"][0]["url"].startswith("http://far/packages/")
+    assert b" 404 " in pages.answer("/simple/none/")
+    assert json.loads(pages.answer("/-/asked").partition(b"\r\n\r\n")[2]) == ["/simple/one0/", "/simple/none/"]
+
+
+def test_cut_body_is_no_measurement(origin: Origin) -> None:
+    """A body that ends early, or has another size, counts for nothing."""
+    origin.add("/whole.bin", bytes(1_000_000))
+    assert download(f"{origin.url}whole.bin", 1_000_000, clients=3).received == 3_000_000
+    with pytest.raises(WrongAnswer):
+        download(f"{origin.url}whole.bin", 999_999)
+    origin.trouble = lambda _path: "cut"
+    with pytest.raises(WrongAnswer, match="early"):
+        download(f"{origin.url}whole.bin", 1_000_000)
+
+
+@pytest.mark.journey
+@pytest.mark.skipif(not (find("wrk") and find("nginx")), reason="nginx and wrk are needed")
+def test_the_command(tmp_path: Path) -> None:
+    """A short run measures all it is asked to, and ends well."""
+    command = [sys.executable, "-m", "benchmarks", "--short", "--only", "index", "--json", str(tmp_path / "found")]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=300)
+    rows = json.loads((tmp_path / "found").read_text())["rows"]
+    assert {row["target"] for row in rows} >= {"≥ 0.7", "≤ 1.5", "≤ 3"}
+    assert all(row["median"] > 0 for row in rows)
+    assert "| index page of 20 KB, gzip, 32 conn.: requests ÷ nginx |" in done.stdout
