@@ -4,7 +4,10 @@ from __future__ import annotations
 
 __all__ = ["NOT_RUNNING", "WRONG", "Failed"]
 
-WRONG, NOT_RUNNING = 1, 3
+#: It was used in a wrong way, found nothing, or found damage that it does not repair.
+WRONG = 1
+#: It wants a service, and none runs or can be reached.
+NOT_RUNNING = 3
 
 
 class Failed(Exception):
