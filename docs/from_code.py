@@ -10,7 +10,6 @@ from __future__ import annotations
 import importlib
 import inspect
 import pkgutil
-import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, ClassVar
 
@@ -38,7 +37,7 @@ def _table(*heading: str, rows: Iterable[tuple[str, ...]]) -> list[str]:
 
 
 def _code(*words: str) -> str:
-    return ", ".join(f"`{word}`" for word in words) or "–"
+    return ", ".join(f"`{word}`" for word in words) or "\N{EN DASH}"
 
 
 def _options() -> list[str]:
@@ -67,7 +66,7 @@ def _errors() -> list[str]:
             _code(one.__name__),
             str(one.status),
             _sentence(one),
-            str(outcome.WRONG) if one is errors.ConfigError else "–",
+            str(outcome.WRONG) if one is errors.ConfigError else "\N{EN DASH}",
         )
         for one in classes
     ]
@@ -164,13 +163,7 @@ class _FromCode(SphinxDirective):
         return made.children
 
 
-def _as_code(_app: Sphinx, _what: str, _name: str, _of: Any, _options: Any, lines: list[str]) -> None:
-    """Names of things that the reference does not list stand as code in it: they are no links that lead nowhere."""
-    lines[:] = [re.sub(r":(?:class|func|meth|mod|data|exc|attr):`~?([^`<]+)`", r"``\1``", line) for line in lines]
-
-
 def setup(app: Sphinx) -> Mapping[str, Any]:
     """What Sphinx asks an extension for."""
     app.add_directive("from-code", _FromCode)
-    app.connect("autodoc-process-docstring", _as_code)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
