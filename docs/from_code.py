@@ -58,7 +58,11 @@ def _sentence(documented: Any) -> str:
 
 
 def _errors() -> list[str]:
-    classes = [one for one in map(vars(errors).get, errors.__all__) if isinstance(one, type)]
+    classes = [
+        one
+        for one in map(vars(errors).get, errors.__all__)
+        if isinstance(one, type) and issubclass(one, errors.RegCacheError)
+    ]
     classes.sort(key=lambda one: (one.status, one.__name__))
     # What the configuration is wrong about ends the program; the rest is told to a client.
     rows = [
