@@ -13,7 +13,6 @@ import subprocess
 import sys
 import tempfile
 import time
-import tomllib
 import unicodedata
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable, Iterator, Mapping
@@ -584,11 +583,3 @@ def test_from_apache() -> None:
     assert (last["CacheIgnoreCacheControl On"], config.client_no_cache) == ("ignored", "ignore")
     assert (last["CustomLog"], config.access_log) == ("off; hits are counted", "off")
     assert (last["Require local"], all(one.is_loopback for one in config.allow)) == ("loopback", True)
-
-
-def test_the_toml_of_options_has_every_kind_of_value() -> None:
-    """A file may say by its own types what the command line says in text."""
-    blocks_of_toml = [block for found in PAGES.values() for block in found if block.kind == "toml"]
-    assert len(blocks_of_toml) > 3
-    for block in blocks_of_toml:
-        tomllib.loads(block.text)
