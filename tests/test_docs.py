@@ -33,6 +33,7 @@ from tests.clients import environment, program
 from tests.origin import Origin
 from tests.own import own_names
 from tests.service import Running, free_port
+from tests.test_layers import LEVELS
 
 DOCS = ROOT / "docs"
 #: Kinds of blocks that nobody types: parts of the page itself, and pictures.
@@ -583,3 +584,12 @@ def test_from_apache() -> None:
     assert (last["CacheIgnoreCacheControl On"], config.client_no_cache) == ("ignored", "ignore")
     assert (last["CustomLog"], config.access_log) == ("off; hits are counted", "off")
     assert (last["Require local"], all(one.is_loopback for one in config.allow)) == ("loopback", True)
+
+
+def test_the_architecture_has_the_levels_of_the_code() -> None:
+    """Every room that its table names has the level that imports are held to."""
+    text = (DOCS / "architecture.md").read_text("utf-8")
+    rows = re.findall(r"^\| (\d) \| (.+?) \|", text, re.MULTILINE)
+    told = {f"regcache.{name}": int(number) for number, rooms in rows for name in re.findall(r"`(\w+)/?`", rooms)}
+    assert {name: LEVELS[name] for name in told} == told
+    assert {number for number, _ in rows} == {str(level) for level in LEVELS.values()}
