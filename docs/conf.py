@@ -3,8 +3,11 @@
 import sys
 from pathlib import Path
 
+from regcache._version import __version__
+
 sys.path.insert(0, str(Path(__file__).parent))
 
+version = release = __version__
 project = "regcache"
 copyright = "2026, The regcache authors"  # noqa: A001
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinxcontrib.zopeext.autointerface", "from_code"]

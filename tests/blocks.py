@@ -22,6 +22,7 @@ REASONS = {
     "At a terminal": "it asks a person",
     "In a clone": "it is one of the project's own steps, which run in another place: .ci/run, or the suite itself",
     "In a package of your own": "there is none; the examples that the page shows are run by themselves",
+    "With Docker": "tests/test_image.py does what the image does, where there is none",
     "With Gradle": "the journeys run that client with the same lines",
     "With the public index": "no test reaches it",
 }
