@@ -13,13 +13,15 @@ from regcache.flow.reply import Reply
 from regcache.http.messages import Headers
 from regcache.interfaces import IRegistry
 
-__all__ = ["CLIENTS", "FOR_BROWSERS", "LIVE", "METRICS", "clients", "health", "live", "metrics", "overview"]
+__all__ = ["CLIENTS", "FOR_BROWSERS", "HEALTH", "LIVE", "METRICS", "clients", "health", "live", "metrics", "overview"]
 
-#: Where the lines of one registry are, by its name.
+#: The lines that point clients at the registry of that name, as text.
 CLIENTS = "/-/clients/"
-#: Where a probe asks whether the service lives, under whatever name it reaches it by.
+#: How full the cache is and what it has done, as JSON.
+HEALTH = "/-/health"
+#: ``ok``, for a probe that asks whether the service lives, under whatever name it reaches it by.
 LIVE = "/-/health/live"
-#: What Prometheus scrapes.
+#: The numbers, for Prometheus.
 METRICS = "/-/metrics"
 
 #: What a registry's pages may not do in a browser: be taken for another type, run as ours, be part of others' pages.

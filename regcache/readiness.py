@@ -18,7 +18,7 @@ from regcache.store.holding import Condition
 
 __all__ = ["READY", "ready"]
 
-#: Where a probe asks.
+#: How the store and the upstreams are, and what ends soon, as JSON; 503 while nothing can be stored.
 READY = "/-/health/ready"
 
 

@@ -32,7 +32,7 @@ from regcache.http.messages import Headers, RequestHead
 from regcache.interfaces import IRegistry
 from regcache.lines import Line, line_of, packages_of, told_id
 from regcache.logs import Log
-from regcache.pages import CLIENTS, FOR_BROWSERS, LIVE, METRICS, clients, health, live, metrics, overview
+from regcache.pages import CLIENTS, FOR_BROWSERS, HEALTH, LIVE, METRICS, clients, health, live, metrics, overview
 from regcache.readiness import READY, ready
 from regcache.targets import below_mount, headers_of, local_of, split_name, split_target
 
@@ -193,7 +193,7 @@ class _Exchange:
 
     def _own_page(self, path: str, served: Mapping[str, IRegistry], base: Callable[[str], str]) -> Reply | None:
         """What the service says about itself, and about the registries that this client may read; None elsewhere."""
-        if path in ("", "/", "/-/health") or path.startswith(CLIENTS):
+        if path in ("", "/", HEALTH) or path.startswith(CLIENTS):
             self._only_read()
             if path.startswith(CLIENTS):
                 return clients(served, path.removeprefix(CLIENTS), base)

@@ -37,7 +37,10 @@ Each of these was run through regcache in that version, with a home and caches o
 
 The tests write this page:
 
-    REGCACHE_MATRIX=docs/registries/matrix.md pytest -m journey
+```sh
+# In a clone:
+REGCACHE_MATRIX=docs/registries/matrix.md pytest -m journey
+```
 
 """
 _MARKS = {True: "yes", False: "no", None: "\N{EN DASH}"}

@@ -16,7 +16,7 @@ from twisted.internet.task import Clock
 
 from regcache.counts import Histogram
 from regcache.errors import DigestMismatch, UpstreamError
-from regcache.metrics import FAMILIES, Family
+from regcache.metrics import FAMILIES
 from regcache.pulse import Pulse
 from regcache.testing import FakeRegistry, Page, make_cache
 from tests.origin import Origin
@@ -180,11 +180,9 @@ def test_the_reactor_is_seen_to_be_late() -> None:
 
 
 def test_the_documentation_tells_every_metric() -> None:
-    """The table is what the code has, and says the same of each; so are the labels and the alerts."""
+    """The table is made from the code; the labels and the alerts are what it has."""
     text = (DOCS / "metrics.md").read_text("utf-8")
-    rows = re.findall(r"^\| `(regcache_\w+)` \| (\w+) \| (.+?) \| (.+) \|$", text, re.MULTILINE)
-    told = [(name, Family(kind, tuple(re.findall(r"`(\w+)`", labels)), says)) for name, kind, labels, says in rows]
-    assert told == list(FAMILIES.items())
+    assert "{from-code} metrics" in text
     labels = set(re.findall(r"^\| `([a-z]+)` \| [^|]+ \|$", text, re.MULTILINE))
     assert labels == {label for family in FAMILIES.values() for label in family.labels}
     assert series(text) <= SERIES

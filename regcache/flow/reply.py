@@ -18,10 +18,15 @@ __all__ = ["How", "Reply", "Standing", "Unknown", "cache_status", "timed", "ttl_
 class How(enum.Enum):
     """How a request was answered: the value of ``X-Cache``."""
 
+    #: A stored copy; no registry was asked for it.
     HIT = "HIT"
+    #: What the registry sent, or what it is sending; or why it could not be had.
     MISS = "MISS"
+    #: A stored copy past its time, since the registry could not be asked for a newer one.
     STALE = "STALE"
+    #: A stored copy, after the registry said that it still holds.
     REVALIDATED = "REVALIDATED"
+    #: Nothing of a registry's that could be stored: what the service says itself, and what is passed on.
     BYPASS = "BYPASS"
 
 
