@@ -14,7 +14,7 @@ from regcache.http.paths import quote, segments
 from regcache.interfaces import IRegistry
 from regcache.ownership import matches
 from regcache.registries.jsontext import read_object
-from regcache.routes import Artifact, Document, Fact, Facts, RegistryOptions, Route, Source
+from regcache.routes import Artifact, Document, Fact, Facts, RegistryOptions, Release, Route, Source
 
 __all__ = ["Go", "is_canonical"]
 
@@ -213,6 +213,15 @@ class Go:
         self.facts(document, source)
         form, _, width = representation.partition(" ")
         return source.body[: int(width) * _HASH_SIZE] if form == _FIRST else source.body
+
+    def release(self, key: str, parent: str) -> Release | None:
+        del parent
+        if key.startswith("sumdb/"):
+            module, at, version = key.partition("/lookup/")[2].rpartition("@")
+        else:
+            module, at, version = key.rpartition("/@")
+            version = version.removeprefix("v/").rpartition(".")[0]
+        return Release(_unescaped(module), _unescaped(version)) if at else None
 
     def allows(self, url: str) -> bool:
         return self._origins.allows(url)
