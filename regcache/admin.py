@@ -71,7 +71,6 @@ class Admin(Service):
 
     def startService(self) -> None:
         super().startService()  # type: ignore[no-untyped-call]
-        self._desk.since = self._desk.house.now()
         if len(os.fsencode(self._path)) > _MOST_PATH:
             _log.warn("The admin socket {path} has too long a path; the service runs without.", path=str(self._path))
             return
@@ -106,7 +105,6 @@ class _Desk:
 
     def __init__(self, house: House, store: DiskStore, bases: Callable[[], Iterable[tuple[str, str]]]) -> None:
         self.house, self._store, self._bases = house, store, bases
-        self.since = 0.0
         self._working: set[Deferred[None]] = set()
         self.reading = {
             "status": self._status,
@@ -159,7 +157,7 @@ class _Desk:
         house, health = self.house, self.house.health()
         return {
             "running": True,
-            "since": self.since,
+            "since": house.since,
             "pid": os.getpid(),
             "version": __version__,
             "cache_dir": house.config.cache_dir,

@@ -40,6 +40,7 @@ __all__ = [
     "TooLarge",
     "TooManyFailures",
     "Unauthorized",
+    "Unneeded",
     "UpstreamError",
     "UpstreamStatus",
     "UpstreamTimeout",
@@ -274,6 +275,10 @@ class UpstreamStatus(UpstreamError):
 
 class CutShort(UpstreamError):
     """The registry's answer ended early."""
+
+
+class Unneeded(CutShort):
+    """The rest of the registry's answer was not wanted any more."""
 
 
 class LinksLeave(RegCacheError):

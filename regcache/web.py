@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from typing import Any
 
-from attrs import define, field
+from attrs import Factory, define, field
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
@@ -40,8 +40,8 @@ from regcache.http.fields import format_date
 from regcache.http.messages import Headers, RequestHead
 from regcache.interfaces import IRegistry
 from regcache.logs import Log
-from regcache.pages import CLIENTS, FOR_BROWSERS, LIVE, METRICS, clients, health, live, metrics, overview
-from regcache.readiness import READY, ready
+from regcache.page.page import Page
+from regcache.pages import FOR_BROWSERS, LIVE, OWN, Visit, live, overview, own_page
 from regcache.store.holding import Condition
 from regcache.targets import below_mount, headers_of, local_of, split_name, split_target
 
@@ -49,8 +49,6 @@ __all__ = ["House", "RegCacheResource"]
 
 _log = Log()
 _MOST_TARGET = 8192
-#: Stands in the metrics where no registry is asked.
-_OWN = "-"
 #: Twisted does not know all of them.
 _PHRASES = {status.value: status.phrase.encode() for status in HTTPStatus}
 
@@ -64,6 +62,8 @@ class House:
     :ivar running: says whether the service has started and not stopped.
     :ivar now: the wall clock.
     :ivar condition: of the store.
+    :ivar since: when the service started, by the wall clock.
+    :ivar page: the page for people.
     :ivar token: names this service in ``Via``, by which it knows a request that has come round to it.
     """
 
@@ -78,6 +78,8 @@ class House:
     log: AccessLog
     token: str
     condition: Callable[[], Condition]
+    since: float = field(default=0.0, init=False)
+    page: Page = field(default=Factory(Page, takes_self=True), init=False)
     _exchanges: set[_Exchange] = field(factory=set, init=False)
     _by_address: Counter[str] = field(factory=Counter, init=False)
     _empty: Outcome[None] | None = field(default=None, init=False)
@@ -149,6 +151,11 @@ class House:
             "foreign_links": dict(self.cache.context.foreign),
         }
 
+    @property
+    def answering(self) -> int:
+        """Requests that are being answered."""
+        return len(self._exchanges)
+
     def scene(self, served: Mapping[str, IRegistry]) -> dict[str, Any]:
         """How the service is now, for the metrics of the registries that somebody may read."""
         return {
@@ -156,7 +163,7 @@ class House:
             "usage": self.cache.context.store.usage(),
             "limit": self.config.max_size,
             "writable": self.condition().writable,
-            "answering": len(self._exchanges),
+            "answering": self.answering,
             "fetching": self.cache.fetching,
             "in_trouble": self.cache.context.breaker.is_open,
         }
@@ -257,16 +264,10 @@ class _Exchange:
         def base(name: str) -> str:
             return house.access.base(reached, prefix, "" if self._only else f"{name}/")
 
-        own = None if self._only else self._own_page(path, served, base)
-        if own is not None:
-            return own
-        if path == READY and not self._only:
-            self._only_read()
-            return await ready(house.cache.context, house.config, house.condition(), served)
-        if path == METRICS and not self._only:
-            self._only_read()
-            counts = house.cache.context.upstream.counts
-            return metrics(counts, lambda: house.scene(served), _OWN, headers.get("accept"))
+        if not self._only:
+            own = await own_page(house, self._visit(path, query, target, served, base))
+            if own is not None:
+                return own
         registry = self._registry
         if registry is None:
             raise NotFound(f"No registry {name!r} is served here; there are: {', '.join(served)}.")
@@ -284,14 +285,18 @@ class _Exchange:
         house.admit(self)
         return await house.cache.answer(registry, head)
 
-    def _own_page(self, path: str, served: Mapping[str, IRegistry], base: Callable[[str], str]) -> Reply | None:
-        """What the service says about itself, and about the registries that this client may read; None elsewhere."""
-        if path in ("", "/", "/-/health") or path.startswith(CLIENTS):
-            self._only_read()
-            if path.startswith(CLIENTS):
-                return clients(served, path.removeprefix(CLIENTS), base)
-            return health(self._house.health()) if path.strip("/") else overview(served, base, self._house.state())
-        return None
+    def _visit(
+        self, path: str, query: str, target: str, served: Mapping[str, IRegistry], base: Callable[[str], str]
+    ) -> Visit:
+        return Visit(
+            method=self._request.method.decode("latin-1"),
+            path=path,
+            query=query,
+            last=target.partition("?")[0].rpartition("/")[2],
+            accept=headers_of(self._request).get("accept"),
+            served=served,
+            base=base,
+        )
 
     def _only_read(self) -> None:
         if self._request.method not in (b"GET", b"HEAD"):
@@ -320,7 +325,9 @@ class _Exchange:
                 value = value.replace("public", "private")
             fields.addRawHeader(name, value.encode("latin-1", "replace").replace(b"\r", b"").replace(b"\n", b""))
         for known, said in FOR_BROWSERS:
-            fields.setRawHeaders(known, said)
+            # What the service says itself may say otherwise; what comes from a registry may not.
+            if self._registry is not None or not fields.hasHeader(known):
+                fields.setRawHeaders(known, said)
         fields.setRawHeaders(b"server", [b"regcache"])
         fields.setRawHeaders(b"date", [format_date(self._house.now()).encode()])
         fields.setRawHeaders(b"x-cache", [reply.how.value.encode()])
@@ -360,7 +367,7 @@ class _Exchange:
             seconds=seconds,
         )
         self._house.log.note(line)
-        name = _OWN if self._registry is None else self._registry.options.name
+        name = OWN if self._registry is None else self._registry.options.name
         outcome = "error" if reply.status >= 500 else reply.how.name.lower()
         self._house.cache.context.upstream.counts.answered(name, outcome, seconds, sent)
 

@@ -6,26 +6,9 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-__all__ = ["aged", "entries", "entry", "sized", "status"]
+from regcache.words import aged, sized
 
-
-def sized(number: int) -> str:
-    """Bytes, in the unit that suits them."""
-    amount, units = float(number), ["B", "KiB", "MiB", "GiB", "TiB"]
-    while amount >= 1024 and len(units) > 1:
-        amount /= 1024
-        units.pop(0)
-    return f"{amount:.0f} {units[0]}" if units[0] == "B" else f"{amount:.1f} {units[0]}"
-
-
-def aged(seconds: float | None) -> str:
-    """Seconds, in the largest unit that they fill; a time in the future is none."""
-    if seconds is None:
-        return "-"
-    for unit, length in (("d", 86400), ("h", 3600), ("min", 60)):
-        if seconds >= length:
-            return f"{seconds / length:.0f} {unit}"
-    return f"{seconds:.0f} s"
+__all__ = ["entries", "entry", "sized", "status"]
 
 
 def _when(stamp: float) -> str:
