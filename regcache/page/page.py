@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 from collections.abc import Callable, Mapping
@@ -123,13 +124,11 @@ class Page:
         """See that what is stored of each registry was counted lately, or will be soon."""
         clock = self._house.cache.context.clock
         old = self._counted_at is None or clock.seconds() - self._counted_at >= _COUNTED_FOR
-        if old and self._counting is None:
+        if old and (self._counting is None or self._counting.known):
             self._counting = spawn(self._count_now())
         if self._counted_at is None and self._counting is not None:
-            try:
+            with contextlib.suppress(TimeoutError):
                 await within(clock, _LONGEST_COUNT, self._counting.wait())
-            except TimeoutError:
-                return
 
     async def _count_now(self) -> None:
         context = self._house.cache.context
@@ -145,7 +144,7 @@ class Page:
             # The page says so where it lists the packages.
             self._totals = {}
         finally:
-            self._counted_at, self._counting = context.clock.seconds(), None
+            self._counted_at = context.clock.seconds()
 
     def _scene(self, served: Mapping[str, IRegistry]) -> Scene:
         house = self._house
