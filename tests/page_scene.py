@@ -1,4 +1,4 @@
-"""A service with something to show on its page: packages of two registries, one that has gone, failures, stale pages."""
+"""A service with something to show on its page: packages of several registries, failures, stale index pages."""
 
 from __future__ import annotations
 

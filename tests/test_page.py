@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Coroutine, Iterable
 from html.parser import HTMLParser
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from regcache.config import Config
 from regcache.counts import Asked
 from regcache.errors import CutShort, NotFound, TooBusy, Unneeded, UpstreamError
 from regcache.failures import Failures
+from regcache.flow.reply import Reply
 from regcache.flow.upstream import origins_of
 from regcache.http.messages import Kind, Stored
 from regcache.page.parts import filled
@@ -182,14 +184,14 @@ def test_what_belongs_to_the_page(wire: Wire) -> None:
 
 
 def test_it_works_without_scripts_for_keyboards_and_screen_readers(wire: Wire, tmp_path: Path) -> None:
-    """A landmark each, headings in order, a label for each field, heads for each table, and no button that does nothing."""
+    """A landmark each, headings in order, a label for each field, heads for tables, no button that does nothing."""
     stored(tmp_path, package("left", "1.0.0", "1.1.0"))
     page = seen(wire)
     assert [len(page.of(tag)) for tag in ("html", "header", "main", "footer", "h1")] == [1] * 5
     assert page.of("html") == [{"lang": "en"}]
     assert len(page.of("nav")) == 1
     levels = [int(tag[1]) for tag, _ in page.elements if re.fullmatch("h[1-6]", tag)]
-    assert all(after - before <= 1 for before, after in zip(levels, levels[1:], strict=False))
+    assert all(after - before <= 1 for before, after in pairwise(levels))
     names = {fields["id"] for _, fields in page.elements if "id" in fields}
     assert len(names) == len([fields for _, fields in page.elements if "id" in fields])
     assert {fields["for"] for fields in page.of("label")} == {"q", "registry", "stale"} <= names
@@ -402,21 +404,25 @@ def test_only_for_those_who_may(wire: Wire, path: str) -> None:
         assert found.status in (403, 421)
 
 
+def body(reply: Coroutine[Any, Any, Reply]) -> bytes:
+    """Of a reply that is there at once."""
+    found: list[Reply] = []
+    Deferred.fromCoroutine(reply).addCallback(found.append)
+    assert isinstance(found[0].body, bytes)
+    return found[0].body
+
+
 def test_one_is_told_of_the_registries_that_one_may_read(wire: Wire, tmp_path: Path) -> None:
     """Packages, figures, failures and lines of the others are nowhere on the page."""
     stored(tmp_path, [*package("left", "1.0.0"), entry("pypi/simple/secret-tool")])
     failures = wire.house.cache.context.upstream.counts.failures
     failures.note(NOW, "pypi/simple/secret-other", UpstreamError("secret reason"))
     served = {"npm": wire.registries["npm"]}
-    made: list[bytes] = []
-    for query in ("", "q=secret", "registry=pypi", "registry=pypi&package=secret-tool", "stale=1"):
-        page = Deferred.fromCoroutine(wire.house.page.shown(query, served, lambda name: f"http://localhost/{name}/"))
-        page.addCallback(lambda reply: made.append(reply.body))
-    Deferred.fromCoroutine(wire.house.page.beside("figures.json", served)).addCallback(
-        lambda reply: made.append(reply.body)
-    )
+    page, queries = wire.house.page, ("", "q=secret", "registry=pypi", "registry=pypi&package=secret-tool", "stale=1")
+    made = [body(page.shown(query, served, lambda name: f"http://localhost/{name}/")) for query in queries]
+    made.append(body(page.beside("figures.json", served)))
     assert len(made) == 6
-    assert not [body for body in made if b"pypi" in body or b"secret" in body.replace(b'value="secret"', b"")]
+    assert not [one for one in made if b"pypi" in one or b"secret" in one.replace(b'value="secret"', b"")]
     assert b"left" in made[0]
 
 
@@ -552,7 +558,7 @@ def test_what_is_stored_is_counted_seldom(wire: Wire, tmp_path: Path) -> None:
 
 def test_a_count_that_takes_long_holds_nobody_up(wire: Wire) -> None:
     """The page comes without it."""
-    wire.house.cache.context.in_thread = lambda work, *args: Deferred()
+    wire.house.cache.context.in_thread = lambda *_: Deferred()
     transport = wire.connect(b"GET /-/page/figures.json HTTP/1.1\r\nHost: localhost\r\n\r\n")
     assert transport.value() == b""
     wire.kit.advance(3)

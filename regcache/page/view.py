@@ -218,7 +218,7 @@ def _nothing(scene: Scene, search: Search, found: Found) -> Sequence[Values]:
 
 def _package(scene: Scene, search: Search, one: Package) -> Values:
     newest = one.versions[0].number if one.versions else ""
-    told = [counted(one.number, "version")] if one.number else []
+    told = [counted(one.number, "version" if newest else "file")] if one.number else []
     told.append(sized(one.size))
     if one.checked is not None:
         told.append(f"checked {ago(one.checked)}")
