@@ -21,7 +21,7 @@ from regcache.readiness import READY, ready
 if TYPE_CHECKING:
     from regcache.web import House
 
-__all__ = ["FOR_BROWSERS", "LIVE", "OWN", "Visit", "live", "overview", "own_page"]
+__all__ = ["FOR_BROWSERS", "LIVE", "OWN", "Visit", "is_own", "live", "overview", "own_page"]
 
 #: Stands in the metrics where no registry is asked.
 OWN = "-"
@@ -60,6 +60,11 @@ class Visit:
     accept: str
     served: Mapping[str, IRegistry]
     base: Callable[[str], str]
+
+
+def is_own(path: str) -> bool:
+    """Whether a path below the mount is the service's own, and no registry's."""
+    return path in ("", "/") or path.startswith("/-/")
 
 
 async def own_page(house: House, visit: Visit) -> Reply | None:

@@ -41,7 +41,7 @@ from regcache.http.messages import Headers, RequestHead
 from regcache.interfaces import IRegistry
 from regcache.logs import Log
 from regcache.page.page import Page
-from regcache.pages import FOR_BROWSERS, LIVE, OWN, Visit, live, overview, own_page
+from regcache.pages import FOR_BROWSERS, LIVE, OWN, Visit, is_own, live, overview, own_page
 from regcache.store.holding import Condition
 from regcache.targets import below_mount, headers_of, local_of, split_name, split_target
 
@@ -264,8 +264,8 @@ class _Exchange:
         def base(name: str) -> str:
             return house.access.base(reached, prefix, "" if self._only else f"{name}/")
 
-        if not self._only:
-            own = await own_page(house, self._visit(path, query, target, served, base))
+        if not self._only and is_own(path):
+            own = await own_page(house, self._visit(path, query, target, headers, served, base))
             if own is not None:
                 return own
         registry = self._registry
@@ -286,17 +286,17 @@ class _Exchange:
         return await house.cache.answer(registry, head)
 
     def _visit(
-        self, path: str, query: str, target: str, served: Mapping[str, IRegistry], base: Callable[[str], str]
+        self,
+        path: str,
+        query: str,
+        target: str,
+        headers: Headers,
+        served: Mapping[str, IRegistry],
+        base: Callable[[str], str],
     ) -> Visit:
-        return Visit(
-            method=self._request.method.decode("latin-1"),
-            path=path,
-            query=query,
-            last=target.partition("?")[0].rpartition("/")[2],
-            accept=headers_of(self._request).get("accept"),
-            served=served,
-            base=base,
-        )
+        last = target.partition("?")[0].rpartition("/")[2]
+        method, accept = self._request.method.decode("latin-1"), headers.get("accept")
+        return Visit(method=method, path=path, query=query, last=last, accept=accept, served=served, base=base)
 
     def _only_read(self) -> None:
         if self._request.method not in (b"GET", b"HEAD"):

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from urllib.parse import parse_qs, urlencode
 
-from attrs import evolve, field, frozen
+from attrs import evolve, frozen
 
 from regcache.http.messages import Kind
 from regcache.http.policy import Rules, age_of
@@ -130,10 +130,11 @@ class Found:
     number: int = 0
     more: bool = False
     why: str = ""
-    pages: int = field(init=False)
 
-    def __attrs_post_init__(self) -> None:
-        object.__setattr__(self, "pages", max(1, -(-self.number // _MOST_PACKAGES)))
+    @property
+    def pages(self) -> int:
+        """How many pages they make."""
+        return max(1, -(-self.number // _MOST_PACKAGES))
 
 
 @frozen
