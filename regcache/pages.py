@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from attrs import evolve, frozen
 
@@ -12,19 +12,15 @@ from regcache._version import __version__
 from regcache.counts import Counts
 from regcache.errors import MethodNotAllowed, NotFound
 from regcache.flow.reply import Reply
+from regcache.house import OWN, House
 from regcache.http.fields import negotiate
 from regcache.http.messages import Headers
 from regcache.interfaces import IRegistry
 from regcache.page.page import PLACE
 from regcache.readiness import READY, ready
 
-if TYPE_CHECKING:
-    from regcache.web import House
+__all__ = ["FOR_BROWSERS", "LIVE", "Visit", "is_own", "live", "overview", "own_page"]
 
-__all__ = ["FOR_BROWSERS", "LIVE", "OWN", "Visit", "is_own", "live", "overview", "own_page"]
-
-#: Stands in the metrics where no registry is asked.
-OWN = "-"
 
 #: Where the lines of one registry are, by its name.
 CLIENTS = "/-/clients/"

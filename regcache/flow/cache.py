@@ -74,7 +74,8 @@ class Cache:
         if self._stopping:
             raise NotStarted()
         if IOrdered.providedBy(registry):
-            return await self._ordered.answer(registry.members, request)
+            # Which of them answers depends on more than what is stored of it.
+            return evolve(await self._ordered.answer(registry.members, request), standing=None)
         return await self._answer(registry, registry.route(request), request)
 
     async def _answer(self, registry: IRegistry, route: Route, request: RequestHead) -> Reply:

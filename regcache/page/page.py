@@ -25,7 +25,7 @@ from regcache.page.view import Scene, live, view
 from regcache.store.looking import Total, looking
 
 if TYPE_CHECKING:
-    from regcache.web import House
+    from regcache.house import House
 
 __all__ = ["PLACE", "Page"]
 
