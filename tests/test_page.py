@@ -291,8 +291,13 @@ def test_versions_and_their_ages(wire: Wire, tmp_path: Path) -> None:
 def test_all_versions_are_found_where_no_document_names_them(wire: Wire, tmp_path: Path) -> None:
     """By what their keys begin with, however long ago each was used."""
     files = [entry(f"maven/org/example/tool/1.{one}/tool-1.{one}.jar", Kind.ARTIFACT) for one in range(5)]
-    stored(tmp_path, [*files, entry("maven/org/example/toolbox/1.0/toolbox-1.0.jar", Kind.ARTIFACT)])
-    assert "5 versions" in seen(wire, "/?q=org.example:tool").text
+    others = [entry(f"generic/other-{number}.zip", Kind.ARTIFACT) for number in range(600)]
+    beside = entry("maven/org/example/toolbox/1.0/toolbox-1.0.jar", Kind.ARTIFACT)
+    stored(tmp_path, [*files[:4], *others, beside, files[4]])
+    assert listed(wire, "")[:2] == ["org.example:tool", "org.example:toolbox"]
+    page = seen(wire)
+    assert "5 versions" in page.text
+    assert "At least 502 packages" in page.text
 
 
 def test_a_package_of_which_only_the_index_page_is_stored(wire: Wire, tmp_path: Path) -> None:
