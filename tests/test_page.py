@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 import re
@@ -23,6 +24,7 @@ from twisted.web.server import Site
 from twisted.web.template import XMLFile
 
 from regcache import words
+from regcache.auth import Door
 from regcache.config import Config
 from regcache.counts import Asked
 from regcache.errors import CutShort, NotFound, TooBusy, Unneeded, UpstreamError
@@ -429,6 +431,23 @@ def test_one_is_told_of_the_registries_that_one_may_read(wire: Wire, tmp_path: P
     assert len(made) == 6
     assert not [one for one in made if b"pypi" in one or b"secret" in one.replace(b'value="secret"', b"")]
     assert b"left" in made[0]
+
+
+@pytest.mark.parametrize("path", ["/", "/-/page/figures.json", "/-/page/style.css"])
+def test_who_may_read_has_to_be_known(wire: Wire, tmp_path: Path, path: str) -> None:
+    """Where the operator wants to know who asks, a browser is told to ask for name and password."""
+    readers = tmp_path / "readers"
+    readers.write_text(f"ci:sha256:{hashlib.sha256(b't0ken').hexdigest()}\n")
+    readers.chmod(0o600)
+    wire.house.door = Door(str(readers), wire.house.config.registries, wire.kit.clock)
+    wire.house.door.open()
+    refused = asked(wire, path)
+    assert refused.status == 401
+    assert ("www-authenticate", 'Basic realm="regcache", charset="UTF-8"') in refused.headers
+    head = f"GET {path} HTTP/1.1\r\nHost: localhost\r\nAccept: text/html\r\n"
+    known = base64.b64encode(b"ci:t0ken").decode()
+    (found,) = answers(wire.connect(f"{head}Authorization: Basic {known}\r\n\r\n".encode()).value())
+    assert found.status == 200
 
 
 def test_secrets_are_not_shown(wire: Wire) -> None:
