@@ -43,6 +43,7 @@ LEVELS = {
     "regcache.accesslog": 4,
     "regcache.auth": 4,
     "regcache.descriptors": 4,
+    "regcache.example": 5,
     "regcache.endings": 4,
     "regcache.express": 4,
     "regcache.house": 4,
