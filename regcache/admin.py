@@ -68,7 +68,6 @@ class Admin(Service):
 
     def startService(self) -> None:
         super().startService()  # type: ignore[no-untyped-call]
-        self._desk.since = self._desk.house.now()
         if too_long(str(self._path)):
             _log.warn("The admin socket {path} has too long a path; the service runs without.", path=str(self._path))
             return
@@ -104,7 +103,6 @@ class _Desk:
     def __init__(self, house: House, store: DiskStore, bases: Callable[[], Iterable[tuple[str, str]]]) -> None:
         self.house, self._store, self._bases = house, store, bases
         self._mending = Mending(house, store)
-        self.since = 0.0
         self._working: set[Deferred[None]] = set()
         self.reading = {
             "status": self._status,
@@ -163,7 +161,7 @@ class _Desk:
         house, health = self.house, self.house.health()
         return {
             "running": True,
-            "since": self.since,
+            "since": house.since,
             "pid": os.getpid(),
             "version": __version__,
             "cache_dir": house.config.cache_dir,

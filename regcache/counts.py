@@ -12,10 +12,14 @@ from collections.abc import Iterable
 
 from attrs import define, field
 
-__all__ = ["OTHER", "Answers", "Asked", "Counts", "Histogram"]
+from regcache.failures import Failures
+
+__all__ = ["OTHER", "SPARED", "Answers", "Asked", "Counts", "Histogram"]
 
 #: What takes the place of an upstream that is not configured: a host of artifacts, or one that a redirect led to.
 OTHER = "other"
+#: The outcomes that cost the upstream no body.
+SPARED = ("hit", "stale", "revalidated")
 #: Upper bounds in seconds: of what comes from memory up to what waits for the whole of a cold timeout.
 _SECONDS = (0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0, 60.0)
 _LAGS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
@@ -66,18 +70,25 @@ class Asked:
     :ivar errors: how many had no answer, or 429, or a status from 500 on.
     :ivar received: bytes of bodies that came.
     :ivar succeeded_at: when one had another answer, by the monotonic clock; None for never.
+    :ivar failed_at: likewise, when one of the errors was.
     """
 
     seconds: Histogram = field(factory=Histogram)
     errors: int = 0
     received: int = 0
     succeeded_at: float | None = None
+    failed_at: float | None = None
+
+    def failed(self, now: float) -> None:
+        """There was no answer, or no good one."""
+        self.errors += 1
+        self.failed_at = now
 
     def answered(self, status: int, seconds: float, now: float) -> None:
         """An answer's head came after so many seconds."""
         self.seconds.observe(seconds)
         if status >= 500 or status == 429:
-            self.errors += 1
+            self.failed(now)
         else:
             self.succeeded_at = now
 
@@ -95,6 +106,7 @@ class Counts:
     :ivar damaged: stored bodies that were found damaged.
     :ivar evicted: entries that made room for others.
     :ivar lag: seconds by which the reactor was late.
+    :ivar failures: what could not be had from registries lately.
     """
 
     origins: Iterable[str] = ()
@@ -105,6 +117,7 @@ class Counts:
     damaged: int = field(default=0, init=False)
     evicted: int = field(default=0, init=False)
     lag: Histogram = field(factory=lambda: Histogram(_LAGS), init=False)
+    failures: Failures = field(factory=Failures, init=False)
 
     def __attrs_post_init__(self) -> None:
         self.upstreams = {origin: Asked() for origin in (*self.origins, OTHER)}
@@ -124,6 +137,16 @@ class Counts:
     def follow(self, origins: Iterable[str]) -> None:
         """Tell these upstreams apart from now on, and forget those that are not configured any more."""
         self.upstreams = {origin: self.upstreams.get(origin) or Asked() for origin in (*origins, OTHER)}
+
+    def number(self, registry: str, *outcomes: str) -> int:
+        """How many requests of a registry ended in one of these ways."""
+        found = (self.answers.get((registry, outcome)) for outcome in outcomes)
+        return sum(sum(one.seconds.counts) for one in found if one is not None)
+
+    def spared(self, registry: str) -> int:
+        """Bytes sent to clients that a registry's upstream did not have to send."""
+        found = (self.answers.get((registry, outcome)) for outcome in SPARED)
+        return sum(one.sent for one in found if one is not None)
 
     def upstream(self, origin: str) -> Asked:
         """The numbers of the upstream at an origin."""

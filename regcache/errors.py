@@ -40,6 +40,7 @@ __all__ = [
     "TooLarge",
     "TooManyFailures",
     "Unauthorized",
+    "Unneeded",
     "UpstreamBusy",
     "UpstreamError",
     "UpstreamStatus",
@@ -296,6 +297,10 @@ class UpstreamBusy(UpstreamStatus):
 
 class CutShort(UpstreamError):
     """The registry's answer ended early."""
+
+
+class Unneeded(CutShort):
+    """The rest of the registry's answer was not wanted any more."""
 
 
 class LinksLeave(RegCacheError):

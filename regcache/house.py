@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from attrs import define, field
+from attrs import Factory, define, field
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 
@@ -25,6 +25,7 @@ from regcache.flow.waiting import Outcome
 from regcache.gate import admit
 from regcache.interfaces import IRegistry
 from regcache.lines import Line
+from regcache.page.page import Page
 from regcache.store.holding import Condition
 
 __all__ = ["OWN", "House", "UnderWay"]
@@ -57,6 +58,8 @@ class House:
     :ivar running: says whether the service has started and not stopped.
     :ivar now: the wall clock.
     :ivar condition: of the store.
+    :ivar since: when the service started, by the wall clock.
+    :ivar page: the page for people.
     :ivar token: names this service in ``Via``, by which it knows a request that has come round to it.
     """
 
@@ -71,6 +74,8 @@ class House:
     log: AccessLog
     token: str
     condition: Callable[[], Condition]
+    since: float = field(default=0.0, init=False)
+    page: Page = field(default=Factory(Page, takes_self=True), init=False)
     express: Express = field(init=False)
     _exchanges: set[UnderWay] = field(factory=set, init=False)
     _by_address: Counter[str] = field(factory=Counter, init=False)
@@ -163,6 +168,11 @@ class House:
             "foreign_links": dict(self.cache.context.foreign),
         }
 
+    @property
+    def answering(self) -> int:
+        """Requests that are being answered."""
+        return len(self._exchanges)
+
     def scene(self, served: Mapping[str, IRegistry]) -> dict[str, Any]:
         """How the service is now, for the metrics of the registries that somebody may read."""
         return {
@@ -170,7 +180,7 @@ class House:
             "usage": self.cache.context.store.usage(),
             "limit": self.config.max_size,
             "writable": self.condition().writable,
-            "answering": len(self._exchanges),
+            "answering": self.answering,
             "fetching": self.cache.fetching,
             "lost_lines": self.log.lost,
             "in_trouble": self.cache.context.breaker.is_open,

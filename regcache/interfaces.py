@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from regcache.errors import UpstreamError
     from regcache.http.messages import Digest, Headers, RequestHead, Stored
-    from regcache.routes import Facts, Route, Source
+    from regcache.routes import Facts, Release, Route, Source
 
 __all__ = ["IBody", "IOrdered", "IPartial", "IReceiver", "IRegistry", "IResponse", "ISendable", "IStore", "IUpstream"]
 
@@ -70,6 +70,15 @@ class IRegistry(Interface):
 
     def allows(url: str) -> bool:
         """Whether this registry may contact the host of that URL: its own, its well-known or its artifact hosts."""
+
+    def release(key: str, parent: str) -> Release | None:
+        """
+        Which package, and which version of it, the entry of a document or an artifact belongs to; None for what belongs
+        to none, such as a list of all packages. For people who look: where a key may mean several, the likeliest.
+
+        :param key: of the entry, within the registry.
+        :param parent: likewise the key of the document that names it; empty where none does.
+        """
 
     def error(status: int, text: str) -> tuple[str, bytes]:
         """An error as this ecosystem's clients show it to a person: Content-Type and body."""

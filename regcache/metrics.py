@@ -24,9 +24,6 @@ from regcache.http.messages import Headers
 
 __all__ = ["FAMILIES", "Family", "Scene", "rendered"]
 
-#: The outcomes that cost the upstream no body.
-_SPARED = ("hit", "stale", "revalidated")
-
 
 @frozen
 class Family:
@@ -128,8 +125,8 @@ class _Samples(Collector):
         yield "regcache_build_info", [((__version__,), 1)]
         yield "regcache_requests_total", [(labels, sum(one.seconds.counts)) for labels, one in self._answers.items()]
         yield "regcache_sent_bytes_total", [(labels, one.sent) for labels, one in self._answers.items()]
-        yield "regcache_spared_bytes_total", [((name,), self._spared(name)) for name in scene.registries]
-        yield "regcache_stale_answers_total", [((name,), self._stale(name)) for name in scene.registries]
+        yield "regcache_spared_bytes_total", [((name,), counts.spared(name)) for name in scene.registries]
+        yield "regcache_stale_answers_total", [((name,), counts.number(name, "stale")) for name in scene.registries]
         yield "regcache_coalesced_requests_total", [((name,), counts.coalesced[name]) for name in scene.registries]
         yield "regcache_requests_in_flight", [((), scene.answering)]
         yield "regcache_fetches_in_flight", [((), scene.fetching)]
@@ -145,14 +142,6 @@ class _Samples(Collector):
         failures = [(("fetched",), counts.unverified), (("stored",), counts.damaged)]
         yield "regcache_verification_failures_total", failures
         yield "regcache_access_log_lost_lines_total", [((), scene.lost_lines)]
-
-    def _spared(self, registry: str) -> int:
-        found = (self._answers.get((registry, outcome)) for outcome in _SPARED)
-        return sum(one.sent for one in found if one is not None)
-
-    def _stale(self, registry: str) -> int:
-        found = self._answers.get((registry, "stale"))
-        return 0 if found is None else sum(found.seconds.counts)
 
 
 def _histogram(name: str, values: Iterable[tuple[tuple[str, ...], Histogram]]) -> HistogramMetricFamily:

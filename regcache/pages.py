@@ -6,14 +6,21 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from attrs import evolve, frozen
+
 from regcache._version import __version__
 from regcache.counts import Counts
-from regcache.errors import NotFound
+from regcache.errors import MethodNotAllowed, NotFound
 from regcache.flow.reply import Reply
+from regcache.house import OWN, House
+from regcache.http.fields import negotiate
 from regcache.http.messages import Headers
 from regcache.interfaces import IRegistry
+from regcache.page.page import PLACE
+from regcache.readiness import READY, ready
 
-__all__ = ["CLIENTS", "FOR_BROWSERS", "HEALTH", "LIVE", "METRICS", "clients", "health", "live", "metrics", "overview"]
+__all__ = ["FOR_BROWSERS", "LIVE", "Visit", "is_own", "live", "overview", "own_page"]
+
 
 #: The lines that point clients at the registry of that name, as text.
 CLIENTS = "/-/clients/"
@@ -30,6 +37,69 @@ FOR_BROWSERS = (
     (b"content-security-policy", [b"sandbox allow-same-origin; frame-ancestors 'none'"]),
     (b"cross-origin-resource-policy", [b"same-origin"]),
 )
+
+
+@frozen(kw_only=True)
+class Visit:
+    """
+    Somebody who asks the service about itself.
+
+    :ivar path: below the mount; ``query`` what follows it.
+    :ivar last: the last segment of the whole path as they see it; empty where that ends with a slash.
+    :ivar accept: the media types that they want.
+    :ivar served: the registries that they may read.
+    :ivar base: the URL of a registry's mount as they reach it, by its name.
+    """
+
+    method: str
+    path: str
+    query: str
+    last: str
+    accept: str
+    served: Mapping[str, IRegistry]
+    base: Callable[[str], str]
+
+
+def is_own(path: str) -> bool:
+    """Whether a path below the mount is the service's own, and no registry's."""
+    return path in ("", "/") or path.startswith("/-/")
+
+
+async def own_page(house: House, visit: Visit) -> Reply | None:
+    """
+    What the service says about itself, and about the registries that this client may read; None for what is theirs.
+
+    :raises regcache.errors.RegCacheError: a 4xx, or if it cannot be said now.
+    """
+    path, served = visit.path, visit.served
+    known = ("", "/", HEALTH, READY, METRICS)
+    if path not in known and not path.startswith((CLIENTS, PLACE)):
+        return None
+    if visit.method not in ("GET", "HEAD"):
+        raise MethodNotAllowed()
+    if path.startswith(CLIENTS):
+        return clients(served, path.removeprefix(CLIENTS), visit.base)
+    if path.startswith(PLACE):
+        return await house.page.beside(path.removeprefix(PLACE), served)
+    if path == READY:
+        return await ready(house.cache.context, house.config, house.condition(), served)
+    if path == METRICS:
+        return metrics(house.cache.context.upstream.counts, lambda: house.scene(served), OWN, visit.accept)
+    if path.strip("/"):
+        return health(house.health())
+    return await _front(house, visit)
+
+
+async def _front(house: House, visit: Visit) -> Reply:
+    """The page for people; for programs the same in plain text, but without what changes."""
+    if negotiate(visit.accept, ["text/plain", "text/html"]) != "text/html":
+        told = overview(visit.served, visit.base, house.state())
+        return evolve(told, headers=told.headers.replacing({"vary": "Accept"}))
+    if visit.last:
+        # Its links lead on from its folder, by whatever way it is reached.
+        query = f"?{visit.query}" if visit.query else ""
+        return Reply(status=308, headers=Headers.of({"location": f"./{visit.last}/{query}", "vary": "Accept"}))
+    return await house.page.shown(visit.query, visit.served, visit.base)
 
 
 def overview(registries: Mapping[str, IRegistry], base: Callable[[str], str], state: str) -> Reply:

@@ -26,6 +26,7 @@ __all__ = [
     "Moved",
     "RegistryOptions",
     "Relay",
+    "Release",
     "Route",
     "Source",
 ]
@@ -255,6 +256,19 @@ class Relay:
     url: str
     document: str = ""
     packages: tuple[str, ...] = ()
+
+
+@frozen
+class Release:
+    """
+    What something stored is a part of, as the ecosystem's people name it.
+
+    :ivar package: its name; one that is spelled in several ways in one of them.
+    :ivar version: empty for what is of the whole package, such as its index.
+    """
+
+    package: str
+    version: str = ""
 
 
 #: What a request can mean.

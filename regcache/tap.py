@@ -143,6 +143,7 @@ class CacheService(Service):
         self._threads.start()
         self.outward.start()
         self._lag.start()
+        self.house.since = self._now()
         super().startService()  # type: ignore[no-untyped-call]
 
     @inlineCallbacks

@@ -27,13 +27,12 @@ from regcache.errors import (
 from regcache.express import Place, Prepared, timed_fields
 from regcache.flow.reply import How, Reply, timed
 from regcache.flow.sending import Sender, abort_client
-from regcache.house import OWN, House
+from regcache.house import House
 from regcache.http.messages import Headers, RequestHead
 from regcache.interfaces import IRegistry
 from regcache.lines import Line, line_of, packages_of, told_id
 from regcache.logs import Log
-from regcache.pages import CLIENTS, FOR_BROWSERS, HEALTH, LIVE, METRICS, clients, health, live, metrics, overview
-from regcache.readiness import READY, ready
+from regcache.pages import FOR_BROWSERS, LIVE, Visit, is_own, live, overview, own_page
 from regcache.targets import below_mount, headers_of, local_of, split_name, split_target
 
 __all__ = ["RegCacheResource"]
@@ -160,16 +159,10 @@ class _Exchange:
         def base(name: str) -> str:
             return house.access.base(reached, prefix, "" if self._only else f"{name}/")
 
-        own = None if self._only else self._own_page(path, served, base)
-        if own is not None:
-            return own
-        if path == READY and not self._only:
-            self._only_read()
-            return await ready(house.cache.context, house.config, house.condition(), served)
-        if path == METRICS and not self._only:
-            self._only_read()
-            counts = house.cache.context.upstream.counts
-            return metrics(counts, lambda: house.scene(served), OWN, headers.get("accept"))
+        if not self._only and is_own(path):
+            own = await own_page(house, self._visit(path, query, target, headers, served, base))
+            if own is not None:
+                return own
         registry = self._registry
         if registry is None:
             raise NotFound(f"No registry {name!r} is served here; there are: {', '.join(served)}.")
@@ -191,14 +184,18 @@ class _Exchange:
             chunked=request.clientproto == b"HTTP/1.1",
         )
 
-    def _own_page(self, path: str, served: Mapping[str, IRegistry], base: Callable[[str], str]) -> Reply | None:
-        """What the service says about itself, and about the registries that this client may read; None elsewhere."""
-        if path in ("", "/", HEALTH) or path.startswith(CLIENTS):
-            self._only_read()
-            if path.startswith(CLIENTS):
-                return clients(served, path.removeprefix(CLIENTS), base)
-            return health(self._house.health()) if path.strip("/") else overview(served, base, self._house.state())
-        return None
+    def _visit(
+        self,
+        path: str,
+        query: str,
+        target: str,
+        headers: Headers,
+        served: Mapping[str, IRegistry],
+        base: Callable[[str], str],
+    ) -> Visit:
+        last = target.partition("?")[0].rpartition("/")[2]
+        method, accept = self._request.method.decode("latin-1"), headers.get("accept")
+        return Visit(method=method, path=path, query=query, last=last, accept=accept, served=served, base=base)
 
     def _only_read(self) -> None:
         if self._request.method not in (b"GET", b"HEAD"):
@@ -230,7 +227,9 @@ class _Exchange:
                 value = value.replace("public", "private")
             fields.addRawHeader(name, value.encode("latin-1", "replace").replace(b"\r", b"").replace(b"\n", b""))
         for known, said in FOR_BROWSERS:
-            fields.setRawHeaders(known, said)
+            # What the service says itself may say otherwise; what comes from a registry may not.
+            if self._registry is not None or not fields.hasHeader(known):
+                fields.setRawHeaders(known, said)
         fields.setRawHeaders(b"server", [b"regcache"])
         fields.setRawHeaders(b"x-cache", [reply.how.value.encode()])
         for counted, figure in timed_fields(reply, now).items():

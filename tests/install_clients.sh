@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs every client that comes from PyPI or npm, one directory each below DIR, and links them in DIR/bin:
+# Installs every client that comes from PyPI or npm, and what drives a browser, one directory each below DIR, and links them in DIR/bin:
 #     bash tests/install_clients.sh DIR && REGCACHE_CLIENTS=DIR pytest -m journey
 # What is already there in the version named here is left alone.
 set -euo pipefail
@@ -75,6 +75,10 @@ node pnpm-10 pnpm@10.34.8
 node bun bun@1.4.5
 for name in npm-10 npm-11 yarn-1 pnpm-9 pnpm-10 bun; do link "$name" "$clients/$name/node_modules/.bin/${name%-*}"; done
 link yarn-berry "$clients/yarn-berry/node_modules/.bin/yarn"
+
+# Drives the Chromium that Debian has, and checks what it shows.
+node browser playwright-core@1.65.1 axe-core@4.14.1
+link playwright-core "$clients/browser/node_modules/playwright-core/cli.js"
 
 # Runs on mono, which Debian has.
 node nuget nuget-exe@5.8.0

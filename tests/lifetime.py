@@ -68,7 +68,6 @@ SMALL_CAPS = {
     "flow.queues._MOST_HOSTS": 20,
     "flow.representations._MOST_FACTS": 100,
     "flow.representations._READY_BYTES": 100_000,
-    "accesslog._MOST_BYTES": 20_000,
     "flow.withdrawals._MOST_ORIGINS": 5,
     "store.records._MOST": 100,
 }
@@ -180,6 +179,7 @@ class Life:
             auth=str(users),
             access_log=str(directory / "access.log"),
             access_log_hits=True,
+            access_log_max_size=20_000,
         )
         parts = build(self._reactor, config, now=lambda: self._wall)
         self.service = parts.service

@@ -292,7 +292,7 @@ def test_every_block_says_what_it_is() -> None:
     used = {block.reason for block in everything} - {""}
     assert used == set(REASONS)
     commands = [block for block in everything if block.kind in {*DOING, "console"}]
-    assert sum(bool(block.reason) for block in commands) < len(commands) / 4
+    assert sum(bool(block.reason) for block in commands) < len(commands) / 3
 
 
 def known(block: Block) -> bool:

@@ -19,10 +19,12 @@ ROOT = Path(__file__).parent.parent
 LEVELS = {
     "regcache._version": 0,
     "regcache.counts": 0,
+    "regcache.failures": 0,
     "regcache.errors": 0,
     "regcache.limits": 0,
     "regcache.logs": 0,
     "regcache.values": 0,
+    "regcache.words": 0,
     "regcache.http.messages": 0,  # the words that all the others speak in
     "regcache.http.origins": 0,
     "regcache.http.proxies": 0,
@@ -49,6 +51,7 @@ LEVELS = {
     "regcache.gate": 4,
     "regcache.lines": 4,
     "regcache.metrics": 4,
+    "regcache.page": 4,
     "regcache.pages": 4,
     "regcache.pulse": 4,
     "regcache.readers": 4,

@@ -58,7 +58,7 @@ def test_the_days_leave_nothing_behind(tmp_path: Path, monkeypatch: pytest.Monke
 def _the_page_has(census: Census) -> None:
     """Whatever keeps something stands on the page, with its bound."""
     named = set(re.findall(r"`([\w.]+)`", PAGE.read_text("utf-8")))
-    assert {*census.kept, *memories()} - named == set()
+    assert sorted({*census.kept, *memories()} - named) == []
 
 
 def test_every_memory_of_a_function_is_bounded() -> None:

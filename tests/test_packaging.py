@@ -166,3 +166,13 @@ def test_types_are_shipped() -> None:
     """Whoever embeds the package gets its types."""
     assert (ROOT / "regcache" / "py.typed").exists()
     assert SETUP["options.package_data"]["regcache"] == "py.typed"
+
+
+def test_data_is_shipped() -> None:
+    """Whatever lies beside the modules and is no module comes with the package."""
+    kinds = {".py", ".pyc"}
+    for path in (ROOT / "regcache").rglob("*"):
+        if path.is_dir() or path.suffix in kinds:
+            continue
+        package = ".".join(path.parent.relative_to(ROOT).parts)
+        assert path.name in SETUP["options.package_data"][package].split(", "), path

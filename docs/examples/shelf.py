@@ -20,7 +20,7 @@ class Shelf(Tree):
     lines = ("box config warehouse {base}",)
     table = (
         Row(path=r"[a-z]+/catalog\.txt", reads=catalog),
-        Row(path=r"(?P<shelf>[a-z]+)/(?P<package>[a-z]+)-[0-9.]+\.box", indexes=("{shelf}/catalog.txt",)),
+        Row(path=r"(?P<shelf>[a-z]+)/(?P<package>[a-z]+)-(?P<version>[0-9.]+)\.box", indexes=("{shelf}/catalog.txt",)),
         Row(path=r"by-hash/(?P<sha256>[0-9a-f]{64})"),
         Row(path=r"notices\.txt", mutable=True),
     )

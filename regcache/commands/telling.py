@@ -7,27 +7,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from regcache.commands.output import Column
+from regcache.words import aged, sized
 
-__all__ = ["ENTRY_COLUMNS", "aged", "entries", "entry", "sized", "status", "verified"]
-
-
-def sized(number: int) -> str:
-    """Bytes, in the unit that suits them."""
-    amount, units = float(number), ["B", "KiB", "MiB", "GiB", "TiB"]
-    while amount >= 1024 and len(units) > 1:
-        amount /= 1024
-        units.pop(0)
-    return f"{amount:.0f} {units[0]}" if units[0] == "B" else f"{amount:.1f} {units[0]}"
-
-
-def aged(seconds: float | None) -> str:
-    """Seconds, in the largest unit that they fill; a time in the future is none."""
-    if seconds is None:
-        return "-"
-    for unit, length in (("d", 86400), ("h", 3600), ("min", 60)):
-        if seconds >= length:
-            return f"{seconds / length:.0f} {unit}"
-    return f"{seconds:.0f} s"
+__all__ = ["ENTRY_COLUMNS", "entries", "entry", "status", "verified"]
 
 
 def _when(stamp: float) -> str:

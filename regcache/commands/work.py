@@ -16,6 +16,7 @@ from regcache.commands.running import Running, running
 from regcache.commands.stopped import Stopped, opened
 from regcache.config import Config, load
 from regcache.errors import ConfigError
+from regcache.words import sized
 
 __all__ = ["ls", "purge", "refresh", "settings", "show", "status", "verify"]
 
@@ -124,7 +125,7 @@ def purge(said: argparse.Namespace, out: Output) -> Code:
             with out.progress("entries") as tell:
                 for _ in whole():
                     tell(counted["entries"], counted["entries"])
-            out.result(None, [f"{counted['entries']} entries, {telling.sized(counted['bytes'])}, are forgotten."])
+            out.result(None, [f"{counted['entries']} entries, {sized(counted['bytes'])}, are forgotten."])
     return Code.DONE
 
 

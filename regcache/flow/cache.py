@@ -88,7 +88,12 @@ class Cache:
             location = request.base.rstrip("/") + route.location
             return Reply(status=301, headers=Headers.of({"location": location, "content-type": "text/plain"}))
         if isinstance(route, Relay):
-            return await self._relay(registry, route, request)
+            try:
+                return await self._relay(registry, route, request)
+            except UpstreamError as error:
+                key = f"{registry.options.name}{request.path}"
+                self.context.upstream.counts.failures.note(self.context.now(), key, error)
+                raise
         if request.method not in ("GET", "HEAD"):
             raise MethodNotAllowed(f"{request.method} means nothing here.")
         whole = await self._whole(registry, route, request)

@@ -101,13 +101,13 @@ class Fetching:
             asking.addCallbacks(outcome.succeed, outcome.fail)
         return fill
 
-    @staticmethod
-    def _explained(failure: Failure, key: str) -> Failure:
-        if failure.check(RegCacheError):
-            return failure
-        # A stored copy goes on answering all the same.
-        _log.failure("{key}: a bug ended the request to the registry.", failure=failure, key=key)
-        return Failure(UpstreamError("Its answer could not be handled."))
+    def _explained(self, failure: Failure, key: str) -> Failure:
+        if not failure.check(RegCacheError):
+            # A stored copy goes on answering all the same.
+            _log.failure("{key}: a bug ended the request to the registry.", failure=failure, key=key)
+            failure = Failure(UpstreamError("Its answer could not be handled."))
+        self._context.upstream.counts.failures.note(self._context.now(), key, failure.value)
+        return failure
 
     def _filled(self, result: object, key: str) -> object:
         del self._fills[key]

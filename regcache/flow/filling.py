@@ -15,6 +15,7 @@ from regcache.errors import (
     DigestMismatch,
     NotFound,
     RegCacheError,
+    Unneeded,
     UpstreamError,
     UpstreamStatus,
 )
@@ -98,7 +99,7 @@ class Filling:
             self._transfers.add(fill.transfer)
             self._coming.add(fill.transfer)
             fill.found.wait().addBoth(lambda _: self._coming.discard(fill.transfer))
-            fill.transfer.done.wait().addErrback(self._failed).addCallback(self._filled, key, fill)
+            fill.transfer.done.wait().addErrback(self._failed, key).addCallback(self._filled, key, fill)
             # While so many wait for the disk, the next ones pass through without being stored.
             storable = len(self._transfers) - len(self._coming) < self._context.limits.transfers
             work = _Work(self._context, self.proofs, registry, route, fill, stored, storable)
@@ -109,9 +110,11 @@ class Filling:
         """The entry of an artifact whose body is stored, and is what the stored index says; nobody is asked."""
         return await adopted(self._context, registry, route, await self.proofs.stored(registry, route))
 
-    def _failed(self, failure: Any) -> None:
+    def _failed(self, failure: Any, key: str) -> None:
+        counts = self._context.upstream.counts
+        counts.failures.note(self._context.now(), key, failure.value)
         if failure.check(DigestMismatch):
-            self._context.upstream.counts.unverified += 1
+            counts.unverified += 1
 
     def _filled(self, _result: object, key: str, fill: Fill) -> None:
         self._transfers.discard(fill.transfer)
@@ -173,7 +176,7 @@ class _Work:
     def _holds(self, stored: Stored) -> None:
         """There is no body to come: what is stored is what was asked for."""
         self._fill.unchanged.succeed(stored)
-        self._transfer.fail(CutShort("The stored copy holds."))
+        self._transfer.fail(Unneeded("The stored copy holds."))
 
     async def _ask(self, fact: Fact | None, stored: Stored | None) -> Answer | Unchanged:
         registry, route, context = self._registry, self._route, self._context

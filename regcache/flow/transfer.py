@@ -20,7 +20,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from zope.interface import implementer
 
-from regcache.errors import CannotStore, CutShort, RegCacheError, UpstreamError
+from regcache.errors import CannotStore, CutShort, RegCacheError, Unneeded, UpstreamError
 from regcache.flow.hashing import Hashing
 from regcache.flow.upstream import Answer
 from regcache.flow.waiting import Outcome, spawn
@@ -218,7 +218,7 @@ class Transfer:
             if self.relaying:
                 self._trim()
         elif self.relaying:
-            self.fail(CutShort("Nobody was left to read it."))
+            self.fail(Unneeded("Nobody was left to read it."))
         else:
             self._mind_orphan()
 
@@ -231,7 +231,7 @@ class Transfer:
 
     def _orphaned(self) -> None:
         if not self._readers:
-            self.fail(CutShort("Nobody was left to read it, and its length is unknown."))
+            self.fail(Unneeded("Nobody was left to read it, and its length is unknown."))
 
     # From the upstream.
 

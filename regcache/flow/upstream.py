@@ -346,10 +346,10 @@ class Upstream:
         try:
             response = await within(self._clock, seconds, lowest.request(ask.method, url, fields, ask.body))
         except TimeoutError:
-            asked.errors += 1
+            asked.failed(self._clock.seconds())
             raise UpstreamTimeout(f"{origin_of(url)} gave no answer in time{self._way(url)}.") from None
         except UpstreamError:
-            asked.errors += 1
+            asked.failed(self._clock.seconds())
             raise
         now = self._clock.seconds()
         asked.answered(response.status, now - began, now)

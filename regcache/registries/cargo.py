@@ -25,7 +25,7 @@ from regcache.interfaces import IRegistry
 from regcache.ownership import queried, shortened
 from regcache.registries.jsontext import read_object
 from regcache.registries.plain import Confined
-from regcache.routes import Artifact, Document, Facts, Local, RegistryOptions, Route, Source
+from regcache.routes import Artifact, Document, Facts, Local, RegistryOptions, Release, Route, Source
 
 __all__ = ["Cargo"]
 
@@ -33,6 +33,10 @@ __all__ = ["Cargo"]
 _WELL_KNOWN = ("https://static.crates.io/", "https://crates.io/")
 _JSON = "application/json"
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}", re.ASCII)
+#: How addresses of crates mostly tell the name and the version: ``/NAME/VERSION/download`` or ``/NAME-VERSION.crate``.
+_CRATE = re.compile(
+    r"/(?:(?P<name>[\w-]+)/(?P<version>\d[^/]*)/download|(?P<crate>[\w-]+?)-(?P<number>\d+\.[^/]*?)(?:\.crate)?)$"
+)
 _CHECKSUM = "{sha256-checksum}"
 _MARKERS = ("{crate}", "{version}", "{prefix}", "{lowerprefix}", _CHECKSUM)
 _SEARCH = "api/v1/crates"
@@ -159,6 +163,19 @@ class Cargo(Confined):
         path = quote_any(parts.path.rstrip("/"), safe="/{}%!$&'()*,;=:@~")
         query = f"?{parts.query}" if parts.query else ""
         return f"{base}{below}/{origin.scheme}/{origin.authority}{path}{query}"
+
+    def release(self, key: str, parent: str) -> Release | None:
+        kind, _, rest = key.partition("/")
+        if kind == "index":
+            return Release(rest)
+        if kind != "dl":
+            return None
+        path = urlsplit(rest.partition("/")[2]).path
+        name = parent.removeprefix("index/")
+        told = _CRATE.search(path)
+        if told is None:
+            return Release(name) if name else None
+        return Release((name or told["name"] or told["crate"]).lower(), told["version"] or told["number"])
 
     def error(self, status: int, text: str) -> tuple[str, bytes]:
         del status

@@ -14,7 +14,7 @@ from regcache.interfaces import IRegistry
 from regcache.ownership import matches
 from regcache.registries.jsontext import read_object
 from regcache.registries.plain import Confined
-from regcache.routes import Artifact, Document, Fact, Facts, RegistryOptions, Route, Source
+from regcache.routes import Artifact, Document, Fact, Facts, RegistryOptions, Release, Route, Source
 
 __all__ = ["Go", "is_canonical"]
 
@@ -211,6 +211,15 @@ class Go(Confined):
         self.facts(document, source)
         form, _, width = representation.partition(" ")
         return source.body[: int(width) * _HASH_SIZE] if form == _FIRST else source.body
+
+    def release(self, key: str, parent: str) -> Release | None:
+        del parent
+        if key.startswith("sumdb/"):
+            module, at, version = key.partition("/lookup/")[2].rpartition("@")
+        else:
+            module, at, version = key.rpartition("/@")
+            version = version.removeprefix("v/").rpartition(".")[0]
+        return Release(_unescaped(module), _unescaped(version)) if at else None
 
     def client_lines(self, base: str) -> list[str]:
         return [f"go env -w GOPROXY={base.rstrip('/')}"]

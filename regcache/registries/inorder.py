@@ -10,7 +10,7 @@ from zope.interface import implementer
 from regcache.errors import NotFound
 from regcache.http.messages import RequestHead
 from regcache.interfaces import IOrdered, IRegistry
-from regcache.routes import Facts, Route, Source
+from regcache.routes import Facts, Release, Route, Source
 
 __all__ = ["InOrder"]
 
@@ -44,6 +44,9 @@ class InOrder:
 
     def represent(self, document: str, source: Source, representation: str, base: str) -> bytes:
         return self.members[0].represent(document, source, representation, base)
+
+    def release(self, key: str, parent: str) -> Release | None:
+        return self.members[0].release(key, parent)
 
     def allows(self, url: str) -> bool:
         return any(member.allows(url) for member in self.members)

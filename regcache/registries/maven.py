@@ -13,7 +13,7 @@ from regcache.http.messages import Digest, RequestHead
 from regcache.http.paths import quote, segments
 from regcache.interfaces import IRegistry
 from regcache.registries.plain import Confined
-from regcache.routes import Artifact, Checksum, Document, Fact, Facts, RegistryOptions, Route, Source
+from regcache.routes import Artifact, Checksum, Document, Fact, Facts, RegistryOptions, Release, Route, Source
 
 __all__ = ["Maven"]
 
@@ -135,6 +135,17 @@ class Maven(Confined):
         del representation, base
         self.facts(document, source)
         return source.body
+
+    def release(self, key: str, parent: str) -> Release | None:
+        del parent
+        *folders, file = map(unquote, _split(key)[0].split("/"))
+        if file == _METADATA and not "".join(folders[-1:]).endswith(_SNAPSHOT):
+            # It may be a group's as well, for its plugins; an artifact's is by far the commonest.
+            folders.append("")
+        if len(folders) < 3:
+            return None
+        *group, artifact, version = folders
+        return Release(f"{'.'.join(group)}:{artifact}", version)
 
     def client_lines(self, base: str) -> list[str]:
         mirror = f"<mirror><id>regcache</id><mirrorOf>*</mirrorOf><url>{base}</url></mirror>"

@@ -21,7 +21,7 @@ from regcache.interfaces import IRegistry
 from regcache.registries.audits import AUDIT, audited, searched
 from regcache.registries.jsontext import read_object, write_json
 from regcache.registries.plain import Confined
-from regcache.routes import Artifact, Document, Fact, Facts, Local, RegistryOptions, Relay, Route, Source
+from regcache.routes import Artifact, Document, Fact, Facts, Local, RegistryOptions, Relay, Release, Route, Source
 
 __all__ = ["Npm"]
 
@@ -297,6 +297,19 @@ class Npm(Confined):
                 attestations["url"] = f"{base}-/{_ATTESTATIONS}{there.removeprefix(own)}"
         part = self._part(document, found, representation)
         return write_json(_abbreviated(part) if representation == "abbreviated" else part)
+
+    def release(self, key: str, parent: str) -> Release | None:
+        del parent
+        kind, _, rest = key.partition("/")
+        if kind in ("packument", "abbreviated"):
+            return Release(rest)
+        if kind == "manifest":
+            name, _, version = rest.rpartition("/")
+            return Release(name, version)
+        name, dash, file = key.rpartition("/-/")
+        if not dash or not name:
+            return None
+        return Release(name, file.removesuffix(".tgz").removeprefix(f"{name.rpartition('/')[2]}-"))
 
     def error(self, status: int, text: str) -> tuple[str, bytes]:
         del status

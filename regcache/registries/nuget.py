@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from typing import Any
-from urllib.parse import parse_qsl, urlencode, urlsplit
+from urllib.parse import parse_qsl, unquote, urlencode, urlsplit
 
 from attrs import evolve
 from zope.interface import implementer
@@ -31,7 +31,7 @@ from regcache.registries.nugetjson import (
     types,
 )
 from regcache.registries.plain import Confined
-from regcache.routes import COPY, Artifact, Document, Fact, Facts, RegistryOptions, Route, Source
+from regcache.routes import COPY, Artifact, Document, Fact, Facts, RegistryOptions, Release, Route, Source
 
 __all__ = ["NuGet"]
 
@@ -60,6 +60,8 @@ _LINKS = frozenset({"@id", "registration", "parent", "catalogEntry", "contentUrl
 #: Files that lie beside a package in the flat container.
 _BESIDE = frozenset({"readme", "icon", "license"})
 _CATALOG_LEAF = re.compile(r"(?:^|/)catalog\d*/data/")
+#: What follows a package's name in an address.
+_BEHIND = re.compile(r"(?:index\.json|page|\d+(?:\.\w.*)?)$", re.ASCII)
 _LONGEST = 255
 _END = re.compile(r"\.\d|\.[a-z]+$", re.IGNORECASE)
 _SEARCHED = re.compile(r"query|search|autocomplete", re.IGNORECASE)
@@ -281,6 +283,18 @@ class NuGet(Confined):
                 path = f"{registrations}/{_PROVEN}/{path}"
             _, brace, template = url.partition("{")
             yield {**resource, "@id": base + path + brace + template}
+
+    def release(self, key: str, parent: str) -> Release | None:
+        del parent
+        kind, *parts = map(unquote, key.partition(COPY)[0].partition("?")[0].split("/"))
+        if kind == "package" and len(parts) == 2:
+            return Release(parts[0], parts[1])
+        if kind not in (JSON, "file") or len(parts) < 2:
+            return None
+        # In all sources of version 3 an address goes on behind a package's name with its index, a page or a version.
+        at = next((at for at, part in enumerate(parts[1:], 1) if _BEHIND.match(part)), 0)
+        version = parts[at].removesuffix(".json")
+        return Release(parts[at - 1].lower(), version if normal(version) else "") if at else None
 
     def client_lines(self, base: str) -> list[str]:
         source = base + "/".join(_SERVICE)

@@ -20,7 +20,7 @@ from regcache.http.messages import STRENGTH, Digest, RequestHead
 from regcache.http.origins import Origins
 from regcache.http.paths import quote, segments
 from regcache.interfaces import IRegistry
-from regcache.routes import Artifact, Document, Fact, Facts, RegistryOptions, Route, Source
+from regcache.routes import Artifact, Document, Fact, Facts, RegistryOptions, Release, Route, Source
 from regcache.values import items
 
 __all__ = ["Confined", "Named", "Plain", "Reader", "Row", "Tree"]
@@ -102,6 +102,10 @@ class Plain(Confined):
         # been undone then.
         coded = document.endswith(".gz") and not source.body.startswith(_GZIP)
         return gzip.compress(source.body, mtime=0) if coded else source.body
+
+    def release(self, key: str, parent: str) -> Release | None:
+        del parent
+        return Release(key.partition("?")[0])
 
     def client_lines(self, base: str) -> list[str]:
         return [line.replace("{base}", base) for line in self.lines]
@@ -212,6 +216,12 @@ class Tree(Plain):
             if found:
                 return row, found.groupdict(default="")
         return None, {}
+
+    def release(self, key: str, parent: str) -> Release | None:
+        _, groups = self._row(key)
+        if groups.get("package"):
+            return Release(groups["package"], groups.get("version", ""))
+        return super().release(key, parent)
 
     def facts(self, document: str, source: Source) -> Facts:
         row, _ = self._row(document)

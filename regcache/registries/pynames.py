@@ -6,7 +6,7 @@ import re
 
 from packaging.utils import InvalidName, canonicalize_name
 
-__all__ = ["ARCHIVES", "SIDECARS", "is_archive", "normal", "projects_of"]
+__all__ = ["ARCHIVES", "SIDECARS", "is_archive", "normal", "projects_of", "version_of"]
 
 #: How the names of package files end: what pip and setuptools install, and what was once uploaded beside it.
 ARCHIVES = (
@@ -34,16 +34,31 @@ def normal(name: str) -> str:
         return ""
 
 
-def projects_of(file: str) -> list[str]:
-    """The projects that a file's name says it may belong to, the likeliest first."""
+#: Archives that were built: they name version, tags and so on behind the first dash.
+_BUILT = (".whl", ".egg", ".exe", ".msi", ".rpm", ".deb", ".dmg")
+
+
+def _stem(file: str) -> tuple[str, str]:
+    """The name of a file without its suffix, and that; both empty for what is no archive, nor beside one."""
     for sidecar in SIDECARS:
         file = file.removesuffix(sidecar)
     suffix = next((suffix for suffix in ARCHIVES if file.lower().endswith(suffix.lower())), "")
-    stem = file[: -len(suffix)] if suffix else ""
-    # A built file names its version, its tags and so on behind the first dash. In a source archive names may hold one,
-    # and versions of the first years as well.
-    if suffix in (".whl", ".egg", ".exe", ".msi", ".rpm", ".deb", ".dmg"):
-        names = [stem.partition("-")[0]]
-    else:
-        names = [stem.rpartition("-")[0], *re.findall(r"^(.+?)-\d", stem)]
+    return (file[: -len(suffix)], suffix) if suffix else ("", "")
+
+
+def projects_of(file: str) -> list[str]:
+    """The projects that a file's name says it may belong to, the likeliest first."""
+    stem, suffix = _stem(file)
+    # In a source archive names may hold a dash, and versions of the first years as well.
+    unbuilt = [stem.rpartition("-")[0], *re.findall(r"^(.+?)-\d", stem)]
+    names = [stem.partition("-")[0]] if suffix in _BUILT else unbuilt
     return list(dict.fromkeys(filter(None, map(normal, names))))
+
+
+def version_of(file: str, project: str) -> str:
+    """The version of a project that a file's name says it is of."""
+    stem, suffix = _stem(file)
+    if suffix in _BUILT:
+        return stem.partition("-")[2].partition("-")[0]
+    cuts = (found.start() for found in re.finditer("-", stem))
+    return next((stem[cut + 1 :] for cut in cuts if normal(stem[:cut]) == project), stem.rpartition("-")[2])

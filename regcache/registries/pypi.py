@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import quote as percent_encoded
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import unquote, urljoin, urlsplit
 
 import msgspec
 from zope.interface import implementer
@@ -19,7 +19,7 @@ from regcache.http.paths import quote, segments
 from regcache.interfaces import IRegistry
 from regcache.registries.jsontext import read_object, write_json
 from regcache.registries.plain import Confined
-from regcache.registries.pynames import SIDECARS, is_archive, normal, projects_of
+from regcache.registries.pynames import SIDECARS, is_archive, normal, projects_of, version_of
 from regcache.registries.simplehtml import (
     core_metadata,
     hashes_of,
@@ -27,7 +27,7 @@ from regcache.registries.simplehtml import (
     read_html,
     root_to_html,
 )
-from regcache.routes import Artifact, Document, Fact, Facts, Local, Moved, RegistryOptions, Route, Source
+from regcache.routes import Artifact, Document, Fact, Facts, Local, Moved, RegistryOptions, Release, Route, Source
 
 __all__ = ["PyPI"]
 
@@ -285,6 +285,18 @@ class PyPI(Confined):
             url = _absolute(page, link)
             return f"{base}integrity/{url.removeprefix(own)}" if url.startswith(own) else self._link(url, base)
         return link
+
+    def release(self, key: str, parent: str) -> Release | None:
+        kind, _, rest = key.partition("/")
+        if kind == "simple":
+            return Release(rest) if rest else None
+        if kind == "json":
+            name, _, version = rest.partition("/")
+            return Release(name, version)
+        file = unquote(key.rpartition("/")[2])
+        told = parent.removeprefix("simple/") if parent.startswith("simple/") else ""
+        project = told or next(iter(projects_of(file)), "")
+        return Release(project, version_of(file, project)) if project else None
 
     def client_lines(self, base: str) -> list[str]:
         index = f"{base}simple/"

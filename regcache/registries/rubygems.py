@@ -16,7 +16,7 @@ from regcache.http.messages import Digest, RequestHead
 from regcache.http.paths import quote, segments
 from regcache.interfaces import IRegistry
 from regcache.registries.plain import Confined
-from regcache.routes import Artifact, Document, Fact, Facts, Route, Source
+from regcache.routes import Artifact, Document, Fact, Facts, Release, Route, Source
 
 __all__ = ["RubyGems"]
 
@@ -143,6 +143,17 @@ class RubyGems(Confined):
             return source.body
         # A server that takes the name's ending for a content coding has had it undone.
         return gzip.compress(source.body, mtime=0) if document.endswith(".gz") else zlib.compress(source.body)
+
+    def release(self, key: str, parent: str) -> Release | None:
+        kind, _, name = key.partition("/")
+        if kind == "info":
+            return Release(name)
+        if told := _API.fullmatch(key):
+            return Release(next(filter(None, told.groups())))
+        full = key.rpartition("/")[2].removesuffix(".gemspec.rz").removesuffix(".gem")
+        names = _names(full) if kind in ("gems", "quick") else []
+        name = parent.removeprefix("info/") if parent.startswith("info/") else next(iter(names), "")
+        return Release(name, full.removeprefix(f"{name}-")) if names else None
 
     def client_lines(self, base: str) -> list[str]:
         return [

@@ -16,6 +16,7 @@ from zope.interface.verify import verifyObject
 
 from regcache.errors import BadDocument
 from regcache.flow.reply import How
+from regcache.http.messages import Kind
 from regcache.interfaces import IRegistry
 from regcache.routes import Artifact, Document, Local, Moved, Source
 from regcache.testing.kit import BASE, Page
@@ -145,6 +146,20 @@ class RegistryContract(Sampled):
             assert stored, f"{ask.path} is not stored"
             assert all(entry.verified for entry in stored) or not sample.verified, f"{ask.path} is not verified"
             assert kit.upstream.urls().count(url) == 1
+
+    def test_what_is_stored_has_a_name(self) -> None:
+        """Every key says what it is of, or that it is of no package; whatever a client made a key of."""
+        sample = self.sample()
+        registry = self.registry(sample)
+        kit = self.kit(sample)
+        for ask in self._asks(sample):
+            self._get(kit, ask)
+        prefix = registry.options.prefix
+        for entry in [one for one in kit.store.entries.values() if one.kind is not Kind.DERIVED]:
+            release = registry.release(entry.key.removeprefix(prefix), entry.parent.removeprefix(prefix))
+            assert release is None or release.package, entry.key
+            for cut in range(len(entry.key.removeprefix(prefix))):
+                registry.release(entry.key.removeprefix(prefix)[:cut], "")
 
     def test_a_wrong_artifact_is_never_stored(self) -> None:
         """A byte flipped or the end cut off upstream: the client sees a failure, and the next request gets it right."""

@@ -28,7 +28,7 @@ from regcache.http.origins import Origins
 from regcache.http.policy import Rules
 from regcache.interfaces import IOrdered, IReceiver, IRegistry, IResponse, IUpstream
 from regcache.limits import Limits
-from regcache.routes import Artifact, Document, Fact, Facts, RegistryOptions, Route, Source
+from regcache.routes import Artifact, Document, Fact, Facts, RegistryOptions, Release, Route, Source
 from regcache.testing.memory import MemoryStore
 
 __all__ = ["BASE", "FakeRegistry", "FakeUpstream", "Kit", "Page", "body_of", "make_cache"]
@@ -169,6 +169,9 @@ class FakeRegistry:
     def represent(self, document: str, source: Source, representation: str, base: str) -> bytes:
         del document, representation, base
         return source.body
+
+    def release(self, key: str, parent: str) -> Release | None:
+        return Release(key) if parent else None
 
     def allows(self, url: str) -> bool:
         return self._origins.allows(url)
