@@ -13,7 +13,7 @@ from regcache.flow.reply import Reply
 from regcache.http.messages import Headers
 from regcache.interfaces import IRegistry
 
-__all__ = ["CLIENTS", "FOR_BROWSERS", "LIVE", "METRICS", "clients", "health", "live", "metrics", "overview"]
+__all__ = ["CLIENTS", "LIVE", "METRICS", "clients", "health", "live", "metrics", "overview"]
 
 #: Where the lines of one registry are, by its name.
 CLIENTS = "/-/clients/"
@@ -21,13 +21,6 @@ CLIENTS = "/-/clients/"
 LIVE = "/-/health/live"
 #: What Prometheus scrapes.
 METRICS = "/-/metrics"
-
-#: What a registry's pages may not do in a browser: be taken for another type, run as ours, be part of others' pages.
-FOR_BROWSERS = (
-    (b"x-content-type-options", [b"nosniff"]),
-    (b"content-security-policy", [b"sandbox allow-same-origin; frame-ancestors 'none'"]),
-    (b"cross-origin-resource-policy", [b"same-origin"]),
-)
 
 
 def overview(registries: Mapping[str, IRegistry], base: Callable[[str], str], state: str) -> Reply:

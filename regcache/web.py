@@ -31,17 +31,17 @@ from regcache.errors import (
     UpstreamError,
 )
 from regcache.flow.cache import Cache
-from regcache.flow.reply import How, Reply, cache_status
+from regcache.flow.reply import How, Reply
 from regcache.flow.sending import Sender, abort_client
 from regcache.flow.upstream import origins_of
 from regcache.flow.waiting import Outcome
 from regcache.gate import admit
-from regcache.http.fields import format_date
 from regcache.http.messages import Headers, RequestHead
 from regcache.interfaces import IRegistry
 from regcache.logs import Log
-from regcache.pages import CLIENTS, FOR_BROWSERS, LIVE, METRICS, clients, health, live, metrics, overview
+from regcache.pages import CLIENTS, LIVE, METRICS, clients, health, live, metrics, overview
 from regcache.readiness import READY, ready
+from regcache.stamps import interim_head, stamp, unpreset
 from regcache.store.holding import Condition
 from regcache.targets import below_mount, headers_of, local_of, split_name, split_target
 
@@ -270,7 +270,7 @@ class _Exchange:
         registry = self._registry
         if registry is None:
             raise NotFound(f"No registry {name!r} is served here; there are: {', '.join(served)}.")
-        if rest in ("", "/") and request.method in (b"GET", b"HEAD"):
+        if rest in ("", "/") and request.method in (b"GET", b"HEAD") and not registry.options.follows:
             return overview({name: registry}, base, house.state())
         head = RequestHead(
             method=request.method.decode("latin-1"),
@@ -282,7 +282,7 @@ class _Exchange:
             chunked=request.clientproto == b"HTTP/1.1",
         )
         house.admit(self)
-        return await house.cache.answer(registry, head)
+        return await house.cache.answer(registry, head, self._interim if head.chunked else None)
 
     def _own_page(self, path: str, served: Mapping[str, IRegistry], base: Callable[[str], str]) -> Reply | None:
         """What the service says about itself, and about the registries that this client may read; None elsewhere."""
@@ -314,25 +314,20 @@ class _Exchange:
         request.setResponseCode(reply.status, _PHRASES.get(reply.status, b"Unknown"))
         request.defaultContentType = None
         fields = request.responseHeaders
+        unpreset(fields)
         for name, value in reply.headers:
             if self._who and name == "cache-control":
                 # Not for a cache between us and others, who would not be asked there who they are.
                 value = value.replace("public", "private")
             fields.addRawHeader(name, value.encode("latin-1", "replace").replace(b"\r", b"").replace(b"\n", b""))
-        for known, said in FOR_BROWSERS:
-            fields.setRawHeaders(known, said)
-        fields.setRawHeaders(b"server", [b"regcache"])
-        fields.setRawHeaders(b"date", [format_date(self._house.now()).encode()])
-        fields.setRawHeaders(b"x-cache", [reply.how.value.encode()])
-        fields.setRawHeaders(b"cache-status", [cache_status(reply).encode()])
-        fields.setRawHeaders(b"via", [f"1.1 {self._house.token}".encode()])
+        stamp(reply, fields, self._house.token, self._house.now(), alone=bool(self._only))
         transport = request.transport
         closing = not self._house.running()
         if closing:
             fields.setRawHeaders(b"connection", [b"close"])
-        if reply.length is not None and reply.status != 304:
+        if reply.length is not None and reply.status not in (204, 304):
             fields.setRawHeaders(b"content-length", [str(reply.length).encode()])
-        if self._head_only or reply.length == 0 or reply.status == 304:
+        if self._head_only or reply.length == 0 or reply.status in (204, 304):
             reply.close()
             request.write(b"")
             request.finish()
@@ -345,6 +340,12 @@ class _Exchange:
         if closing and transport is not None:
             transport.loseConnection()
         return sent
+
+    def _interim(self, status: int, headers: Headers) -> None:
+        """An interim response of the upstream is one of ours (RFC 9110 section 15.2)."""
+        transport = None if self._gone else self._request.transport
+        if transport is not None and not self._request.startedWriting:
+            transport.write(interim_head(status, headers))
 
     def _note(self, reply: Reply, sent: int, seconds: float) -> None:
         request = self._request

@@ -4,7 +4,7 @@ Connections to the registries: made, kept and closed here.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from attrs import field, frozen
 from OpenSSL import SSL
@@ -27,6 +27,9 @@ from regcache.http.messages import Headers
 from regcache.http.origins import Origin
 from regcache.http.proxies import DIRECT, Proxies, Proxy
 from regcache.interfaces import IResponse, IUpstream
+
+if TYPE_CHECKING:
+    from regcache.interfaces import Interim
 
 __all__ = ["Certified", "Connections"]
 
@@ -142,10 +145,14 @@ class Connections:
             self._all_closed.callback(None)
         return self._all_closed
 
-    def request(self, method: str, url: str, headers: Headers, body: bytes = b"") -> Deferred[IResponse]:
-        return Deferred.fromCoroutine(self._request(method, url, headers, body))
+    def request(
+        self, method: str, url: str, headers: Headers, body: bytes = b"", interim: Interim | None = None
+    ) -> Deferred[IResponse]:
+        return Deferred.fromCoroutine(self._request(method, url, headers, body, interim))
 
-    async def _request(self, method: str, url: str, headers: Headers, body: bytes) -> IResponse:
+    async def _request(
+        self, method: str, url: str, headers: Headers, body: bytes, interim: Interim | None
+    ) -> IResponse:
         where, target, host = place_of(url)
         proxy = self._proxies.to(*where)
         forwarding = proxy if where[0] == "http" else None
@@ -153,21 +160,21 @@ class Connections:
             target = f"http://{host}{target}"
             headers = _let_through(headers, forwarding)
         data = written(method, target, host, headers, body)
-        response = await self._ask(where, method, data)
+        response = await self._ask(where, method, data, interim)
         if forwarding is not None and response.status == 407:
             response.abort()
             raise refused(forwarding, 407, "", host)
         return response
 
-    async def _ask(self, where: Where, method: str, data: bytes) -> IResponse:
+    async def _ask(self, where: Where, method: str, data: bytes, interim: Interim | None) -> IResponse:
         kept = self._idle.get(where) if method in _REPEATABLE else None
         if kept:
             try:
-                return await kept.popitem()[0].ask(method, data)
+                return await kept.popitem()[0].ask(method, data, interim)
             except Stale:
                 pass
         connection = await self._connect(where)
-        return await connection.ask(method, data)
+        return await connection.ask(method, data, interim)
 
     def proxy(self, url: str) -> str:
         """Through which proxy a URL is asked; empty for none."""

@@ -30,6 +30,9 @@ from regcache.http.messages import Headers
 from regcache.http.origins import Origin
 from regcache.interfaces import IReceiver, IResponse
 
+if typing.TYPE_CHECKING:
+    from regcache.interfaces import Interim
+
 __all__ = ["Connection", "Exchange", "Owner", "Stale", "Where", "explained", "place_of", "written"]
 
 _MOST_FRAMING = 65536
@@ -40,6 +43,12 @@ _FRAMING_A_BYTE = 16
 _TARGET = "%!$&'()*+,;=:@/?~[]"
 _CLOSED = (neterror.ConnectionDone, neterror.ConnectionLost)
 _SURPLUS = "more bytes came than announced"
+#: Methods of which a request without content says so (RFC 9110 section 8.6).
+_WITH_CONTENT = frozenset({"POST", "PUT", "PATCH"})
+#: The transfer codings that there are (RFC 9112 section 7).
+_TRANSFER_CODINGS = frozenset(
+    {"chunked", "compress", "deflate", "gzip", "identity", "trailers", "x-compress", "x-gzip"}
+)
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 
 #: Scheme, host and port.
@@ -72,7 +81,7 @@ def written(method: str, target: str, host: str, headers: Headers, body: bytes) 
     :raises regcache.errors.BadRequest: if a field holds what would end it.
     """
     lines = [f"{method} {target} HTTP/1.1", f"Host: {host}", *[f"{name}: {value}" for name, value in headers]]
-    if body:
+    if body or method in _WITH_CONTENT:
         lines.append(f"Content-Length: {len(body)}")
     if _CONTROL.search("\t".join(lines)):
         raise BadRequest("A header field holds control characters.")
@@ -105,7 +114,9 @@ class Exchange:
     :ivar head: fires when the head is known, with this response.
     """
 
-    def __init__(self, connection: Connection, method: str, host: str) -> None:
+    def __init__(self, connection: Connection, method: str, host: str, interim: Interim | None = None) -> None:
+        self._interim = interim
+        self._surplus = False
         self.head: Deferred[Exchange] = Deferred(lambda _: self.abort())
         self.status = 0
         self.headers = Headers()
@@ -133,6 +144,9 @@ class Exchange:
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
             self._object(_SURPLUS if self._complete else f"it sent what is not HTTP ({error})")
+        if self._objection == _SURPLUS and self._interim is not None:
+            # What comes behind a whole message is none of it, and no other (RFC 9112 section 6.3).
+            self._objection, self._lasting = "", False
         if self._framing > _MOST_FRAMING + _FRAMING_A_BYTE * self._body_bytes or len(self._fields) > _MOST_FIELDS:
             self._object("its response head or framing is too large")
         if self._objection:
@@ -191,20 +205,27 @@ class Exchange:
 
     def on_message_begin(self) -> None:
         if self._complete:
+            self._surplus = True
             self._object(_SURPLUS)
 
     def on_header(self, name: bytes, value: bytes) -> None:
         # What comes behind the body is a trailer, of which nothing here has a use.
-        if not self.status:
+        if not self.status and not self._surplus:
             self._fields.append((name.decode("latin-1").lower(), value.decode("latin-1").strip()))
 
     def on_headers_complete(self) -> None:
         status = self._parser.get_status_code()
+        if self._surplus:
+            return
         if 100 <= status < 200 and status != 101:
+            self._tell(status, Headers(tuple(self._fields)))
             self._fields.clear()
             return
         headers = Headers(tuple(self._fields))
         framing = headers.get("transfer-encoding").lower()
+        if self._is_noise(framing):
+            # It names no coding that there is: only the end of the connection can be the end (RFC 9112 section 6.3).
+            headers, framing = headers.without("transfer-encoding"), ""
         if framing not in ("", "chunked") or status == 101 or self._parser.get_http_version() not in ("1.0", "1.1"):
             self._object("it answered in a protocol or a coding that was not asked for")
         self.status, self.headers = status, headers
@@ -213,9 +234,22 @@ class Exchange:
         self.length = int(announced) if announced else None
         self._complete = self._bodiless
 
+    def _is_noise(self, framing: str) -> bool:
+        """Whether a Transfer-Encoding says nothing: no such coding is registered, and nobody has asked for one."""
+        names = {name.partition(";")[0].strip() for name in framing.split(",")}
+        return self._interim is not None and bool(framing) and names.isdisjoint(_TRANSFER_CODINGS)
+
+    def _tell(self, status: int, headers: Headers) -> None:
+        if self._interim is not None and status != 100:
+            self._interim(status, headers)
+
     def on_body(self, data: bytes) -> None:
+        if self._surplus:
+            return
         if self._bodiless:
+            self._surplus = True
             self._object(_SURPLUS)
+            return
         self._framing -= len(data)
         self._body_bytes += len(data)
         self._pieces.append(data)
@@ -292,9 +326,9 @@ class Connection(Protocol):
         if exchange is not None:
             exchange.lost(reason)
 
-    def ask(self, method: str, request: bytes) -> Deferred[Exchange]:
+    def ask(self, method: str, request: bytes, interim: Interim | None = None) -> Deferred[Exchange]:
         """Send a request; fires when the head of its response is there."""
-        self._exchange = Exchange(self, method, self._name)
+        self._exchange = Exchange(self, method, self._name, interim)
         self.transport.write(request)
         return self._exchange.head
 

@@ -35,7 +35,7 @@ from regcache.flow.waiting import Outcome, spawn, within
 from regcache.http.messages import Digest, Headers, Kind, RequestHead, Stored
 from regcache.interfaces import IRegistry
 from regcache.logs import Log
-from regcache.routes import COPY, Artifact, Document, Fact, Source
+from regcache.routes import COPY, Artifact, Document, Fact, Resource, Source
 
 __all__ = ["Fetching", "Fill", "key_of"]
 
@@ -349,8 +349,8 @@ class Fetching:
         return decode_facts(derived.facts)
 
 
-def key_of(registry: IRegistry, route: Document | Artifact) -> str:
-    """The key in the store of a document or an artifact."""
+def key_of(registry: IRegistry, route: Document | Artifact | Resource) -> str:
+    """The key in the store of a document, an artifact or a resource."""
     return f"{registry.options.prefix}{route.key}"
 
 
