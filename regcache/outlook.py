@@ -10,8 +10,8 @@ from attrs import evolve, frozen
 
 from regcache.config import Config
 from regcache.errors import NotFound, RegCacheError
-from regcache.flow.documents import rules_for
 from regcache.flow.fetching import key_of
+from regcache.flow.lifetimes import rules_for
 from regcache.http.messages import Headers, Kind, RequestHead, Stored
 from regcache.http.policy import Decision, Fetch, Gone, Refuse, Revalidate, Rules, UseStored, age_of, decide
 from regcache.interfaces import IOrdered, IRegistry
@@ -123,7 +123,7 @@ def outlook(meant: Meant, stored: Stored | None, rules: Rules, now: float, *, tr
     except NotFound as error:
         return "blocked", error.text
     mutable = route.mutable or (isinstance(route, Document) and stored is not None and not stored.verified)
-    own = rules_for(rules, meant.registry, route.ttl)
+    own = rules_for(rules, meant.registry, route.ttl, stored)
     return _worded(decide(stored, own, now=now, mutable=mutable, spared=trouble), mutable=mutable, trouble=trouble)
 
 

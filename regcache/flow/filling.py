@@ -25,6 +25,7 @@ from regcache.flow.dirhash import WHOLE
 from regcache.flow.documents import Documents
 from regcache.flow.fetching import key_of
 from regcache.flow.hashing import Hashing, rehashed
+from regcache.flow.lifetimes import storable
 from regcache.flow.proofs import Proofs, accept, uncomputed, verify
 from regcache.flow.transfer import Transfer
 from regcache.flow.upstream import Answer, Ask
@@ -258,6 +259,8 @@ class _Work:
         self._transfer.begin(answer, partial, hashing, check, commit)
 
     def _partial(self, answer: Answer, hashing: Hashing) -> IPartial | None:
+        if not storable(self._registry, answer.headers):
+            return None
         try:
             most = self._context.max_file_size
             return self._context.store.create(hashing.feed, expected=answer.length, most=most)

@@ -15,6 +15,7 @@ from regcache.errors import BlobDamaged, NotFound, Offline, RegCacheError, Upstr
 from regcache.flow.asking import weigh
 from regcache.flow.context import Context
 from regcache.flow.fetching import key_of
+from regcache.flow.lifetimes import followed
 from regcache.flow.passing import Passing
 from regcache.flow.reply import How, Reply, Unknown
 from regcache.flow.resources import CONDITIONS, Came, Fill, Resources, sent_on
@@ -23,7 +24,7 @@ from regcache.flow.upstream import origin_of
 from regcache.flow.waiting import within
 from regcache.http.directives import Directives, of_request
 from regcache.http.fields import parse_date
-from regcache.http.held import Followed, Held, chosen, demanded, held, rules_of
+from regcache.http.held import Held, chosen, demanded, held, rules_of
 from regcache.http.messages import Headers, RequestHead, Stored
 from regcache.http.paths import led_back
 from regcache.http.policy import Gone, Refuse, Revalidate, Rules, UseStored, age_of
@@ -82,16 +83,6 @@ class _Question:
         """Of what it asks for."""
         return key_of(self.registry, self.route)
 
-    @property
-    def followed(self) -> Followed:
-        """How its upstream is followed."""
-        options = self.registry.options
-        return Followed(
-            targets=options.targets,
-            longest_guess=options.ttl,
-            stale_if_error=-math.inf if options.stale_if_error is None else options.stale_if_error,
-        )
-
 
 class Shared:
     """
@@ -139,7 +130,9 @@ class Shared:
             found = await self._candidate(question)
             rules = question.rules
             if found is not None:
-                rules = demanded(rules_of(rules, found.held, question.followed), question.said, found.held.age)
+                rules = demanded(
+                    rules_of(rules, found.held, followed(question.registry.options)), question.said, found.held.age
+                )
             entry = None if found is None else found.entry
             decision, probing = weigh(self._context, entry, rules, question.key, question.route.url, mutable=True)
             if found is not None and isinstance(decision, UseStored):
