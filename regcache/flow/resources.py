@@ -20,7 +20,7 @@ from regcache.http.directives import of_response
 from regcache.http.freshness import dated
 from regcache.http.held import Held, held, is_held, slot_of
 from regcache.http.messages import Headers, Kind, RequestHead, Stored
-from regcache.http.storing import may_store, storable_fields, travelling, updated
+from regcache.http.storing import confirms, may_store, storable_fields, travelling, updated
 from regcache.interfaces import IPartial, IRegistry
 from regcache.logs import Log
 from regcache.routes import COPY, Resource
@@ -166,6 +166,12 @@ class Resources:
         asked_at = context.now()
         answer = await self.ask(registry, route.url, "GET", headers, interim=fill.tell)
         received = context.now()
+        if answer.status == 304 and stored is not None and not confirms(stored.headers, answer.headers):
+            # It is of something else: what there is is asked for as if nothing were stored.
+            answer.discard()
+            asked_at = context.now()
+            answer = await self.ask(registry, route.url, "GET", fill.asked.without(*CONDITIONS), interim=fill.tell)
+            received = context.now()
         if answer.status == 304 and stored is not None:
             answer.discard()
             fill.came.succeed(Came(await self.freshened(registry, stored, answer, fill.asked, asked_at, received)))

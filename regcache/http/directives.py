@@ -94,7 +94,7 @@ def _listed(text: str) -> Directives:
         match = _DIRECTIVE.fullmatch(member[1].strip())
         if match is not None:
             value = None if match[2] is None else _unquoted(match[2])
-            if match[2] is not None and match[0][len(match[1])] != "=":
+            if match[2] is not None and match.start(2) != match.end(1) + 1:
                 # Blanks around the sign are no part of the grammar: what they are in has no value.
                 value = ""
             found[match[1].lower()] = (*found.get(match[1].lower(), ()), value)

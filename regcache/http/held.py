@@ -14,7 +14,7 @@ from collections.abc import Iterable, Sequence
 from attrs import evolve, frozen
 
 from regcache.http.directives import Directives, of_response
-from regcache.http.freshness import initial_age, lifetime
+from regcache.http.freshness import date_of, initial_age, lifetime
 from regcache.http.messages import Headers, Stored
 from regcache.http.policy import Rules
 from regcache.http.ranges import Part, Unsatisfiable, content_range, wanted_part
@@ -148,11 +148,13 @@ def slot_of(new: Held, there: Sequence[Held | None]) -> int:
 
 def chosen(candidates: Iterable[Held], request: Headers) -> Held | None:
     """
-    The response that a request selects: of several the latest (RFC 9111 section 4.1). A part is one for whoever asks
-    for bytes that it has, and never for the whole (section 3.3).
+    The response that a request selects: of several the latest by its Date (RFC 9111 section 4). A part is one for
+    whoever asks for bytes that it has, and never for the whole (section 3.3).
     """
     fitting = [one for one in candidates if one.matches(request) and (one.part is None or _covers(one, request))]
-    return max(fitting, key=lambda one: (one.part is None, one.received), default=None)
+    return max(
+        fitting, key=lambda one: (one.part is None, date_of(one.headers, one.received), one.received), default=None
+    )
 
 
 def _covers(one: Held, request: Headers) -> bool:

@@ -16,6 +16,7 @@ __all__ = [
     "SAFE_METHODS",
     "answers_for",
     "changes",
+    "confirms",
     "end_to_end",
     "may_store",
     "same_version",
@@ -91,6 +92,12 @@ def updated(stored: Headers, new: Headers, said: Directives) -> Headers:
     # An Age is of one answer: the next that says nothing of it has none.
     replaced = {name for name, _ in fresh} | {"age"}
     return Headers((*[pair for pair in stored if pair[0] not in replaced], *fresh))
+
+
+def confirms(stored: Headers, new: Headers) -> bool:
+    """Whether a 304 is of the stored response: not if it names another strong validator (RFC 9111 section 4.3.4)."""
+    tag = new.get("etag").strip()
+    return not tag.startswith('"') or same_strong(tag, stored.get("etag").strip())
 
 
 def speaks_of(stored: Headers, size: int, new: Headers) -> bool:

@@ -35,6 +35,9 @@ def _listed(text: str) -> str:
 
 def _preferred(text: str) -> str:
     """A list of preferences: case and order mean nothing, the qualities do (RFC 9110 section 12.4.2)."""
+    if '"' in text:
+        # In quoted strings they may mean something.
+        return _listed(text)
     found = set()
     for member in _members(text):
         name, *parameters = (part.strip(" \t").lower() for part in member.split(";"))
