@@ -21,7 +21,7 @@ from regcache.http.freshness import dated
 from regcache.http.held import Held, held, is_held, slot_of
 from regcache.http.messages import Headers, Kind, RequestHead, Stored
 from regcache.http.storing import confirms, may_store, storable_fields, travelling, updated
-from regcache.interfaces import IPartial, IRegistry
+from regcache.interfaces import IBody, IPartial, IRegistry
 from regcache.logs import Log
 from regcache.routes import COPY, Resource
 
@@ -62,6 +62,7 @@ class Fill:
 
     :ivar asked: the fields that went upstream.
     :ivar entry: the response as it will be kept, once its head has come; None if it is not to be.
+    :ivar reader: what whoever has begun it reads.
     :ivar valid: whether nothing has changed since what was asked for.
     """
 
@@ -69,6 +70,7 @@ class Fill:
     transfer: Transfer
     came: Outcome[Came] = field(factory=Outcome)
     entry: Stored | None = None
+    reader: IBody | None = None
     valid: bool = True
     listeners: list[Interim] = field(factory=list)
 
@@ -125,6 +127,7 @@ class Resources:
         *,
         usable: bool = False,
         interim: Interim | None = None,
+        reading: bool = True,
     ) -> Fill:
         """
         A new request.
@@ -132,6 +135,7 @@ class Resources:
         :param asked: the fields to send.
         :param stored: the entry that is to be validated.
         :param usable: whether that may answer when the upstream is in trouble.
+        :param reading: whether somebody waits for what comes, and reads it.
         :raises regcache.errors.Crowded: if too many others are under way.
         """
         key = key_of(registry, route)
@@ -141,6 +145,8 @@ class Resources:
         fill = Fill(asked, Transfer(self._context.clock, key))
         if interim is not None:
             fill.listeners.append(interim)
+        if reading:
+            fill.reader = fill.transfer.open()
         self._fills.setdefault(key, []).append(fill)
         fill.transfer.done.wait().addErrback(lambda _: None).addCallback(self._over, key, fill)
         spawn(self._run(registry, route, fill, stored, usable)).wait().addErrback(self._broken, fill)
@@ -169,7 +175,7 @@ class Resources:
         if answer.status == 304 and stored is not None and not confirms(stored.headers, answer.headers):
             # It is of something else: what there is is asked for as if nothing were stored.
             answer.discard()
-            asked_at = context.now()
+            stored, asked_at = None, context.now()
             answer = await self.ask(registry, route.url, "GET", fill.asked.without(*CONDITIONS), interim=fill.tell)
             received = context.now()
         if answer.status == 304 and stored is not None:

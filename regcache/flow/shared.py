@@ -223,7 +223,7 @@ class Shared:
         if found.fill is None and self._shared(question) is None:
             try:
                 asked = question.asked.without(*CONDITIONS)
-                self._resources.fill(question.registry, question.route, asked, found.entry, usable=True)
+                self._resources.fill(question.registry, question.route, asked, found.entry, usable=True, reading=False)
             except RegCacheError as error:
                 _log.info("{key}: not refreshed: {why}", key=question.key, why=error.text)
 
@@ -253,7 +253,8 @@ class Shared:
             usable=usable,
             interim=question.interim,
         )
-        reader = fill.transfer.open()
+        assert fill.reader is not None
+        reader = fill.reader
         try:
             came = await within(self._context.clock, wait, fill.came.wait())
         except (UpstreamError, TimeoutError) as error:
