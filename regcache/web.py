@@ -270,7 +270,7 @@ class _Exchange:
         registry = self._registry
         if registry is None:
             raise NotFound(f"No registry {name!r} is served here; there are: {', '.join(served)}.")
-        if rest in ("", "/") and request.method in (b"GET", b"HEAD") and not registry.options.follows:
+        if rest in ("", "/") and request.method in (b"GET", b"HEAD") and not house.cache.passes_root(registry):
             return overview({name: registry}, base, house.state())
         head = RequestHead(
             method=request.method.decode("latin-1"),

@@ -27,6 +27,7 @@ from regcache.flow.context import Context
 from regcache.flow.derive import Derived, Job
 from regcache.flow.documents import Documents
 from regcache.flow.ordered import Ordered
+from regcache.flow.passing import passed_on
 from regcache.flow.reply import How, Reply
 from regcache.flow.shared import Shared
 from regcache.flow.transfer import Transfer
@@ -84,7 +85,21 @@ class Cache:
             raise NotStarted()
         if IOrdered.providedBy(registry):
             return await self._ordered.answer(registry.members, request)
-        return await self._answer(registry, registry.route(request), request, interim)
+        try:
+            route = registry.route(request)
+        except MethodNotAllowed:
+            if request.method not in registry.options.methods:
+                raise
+            return await self._answer(registry, passed_on(registry.options.url, request), request, interim)
+        return await self._answer(registry, route, request, interim)
+
+    @staticmethod
+    def passes_root(registry: IRegistry) -> bool:
+        """Whether the root of a registry is its upstream's, and not a page of ours."""
+        try:
+            return isinstance(registry.route(RequestHead(method="GET", path="/")), Resource)
+        except RegCacheError:
+            return False
 
     async def _answer(
         self, registry: IRegistry, route: Route, request: RequestHead, interim: Interim | None = None

@@ -12,9 +12,11 @@ from regcache.flow.resources import Fill, Resources
 from regcache.flow.transfer import Transfer
 from regcache.http.directives import of_response
 from regcache.http.messages import Headers, RequestHead
+from regcache.http.paths import quote, segments
 from regcache.http.storing import answers_for, changes, may_store
 from regcache.interfaces import IRegistry
-from regcache.routes import Resource
+from regcache.ownership import mentioned
+from regcache.routes import Artifact, Document, Resource
 
 if TYPE_CHECKING:
     from regcache.interfaces import Interim
@@ -101,3 +103,24 @@ class Passing:
             return
         if isinstance(route, Resource):
             await self._resources.invalidate(key_of(registry, route))
+        elif isinstance(route, Artifact):
+            await self._drop(key_of(registry, route))
+        elif isinstance(route, Document):
+            for document in (route, *route.spares, *filter(None, [route.instead])):
+                await self._drop(key_of(registry, document))
+
+    async def _drop(self, key: str) -> None:
+        self._context.missing.drop(key)
+        await self._context.store.drop(key)
+
+
+def passed_on(upstream: str, request: RequestHead) -> Resource:
+    """
+    What a request of a method that a registry does not know is passed on to: the same path below its upstream.
+
+    :param upstream: the URL of that, ending with a slash.
+    :raises regcache.errors.BadRequest: if the path could mean two things.
+    """
+    path = "/".join(map(quote, segments(request.path, keep_slash=True)))
+    query = f"?{request.query}" if request.query else ""
+    return Resource(key=path + query, url=upstream + path + query, packages=tuple(mentioned(path)))
