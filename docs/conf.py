@@ -1,5 +1,8 @@
 """How the documentation is built."""
 
+from regcache._version import __version__
+
+version = release = __version__
 project = "regcache"
 copyright = "2026, The regcache authors"  # noqa: A001
 extensions = ["myst_parser"]

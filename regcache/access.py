@@ -105,6 +105,11 @@ class Access:
             raise Forbidden(f"{client} is not among the allowed networks; the operator can add it with --allow.")
         return Peer(str(client), trusted)
 
+    def is_trusted(self, host: str) -> bool:
+        """Whether the socket's peer is a proxy that may say for whom it asks."""
+        client = _address(host)
+        return client is not None and _within(client, self._proxies)
+
     def host(self, headers: Headers, peer: Peer, secure: bool, local: str, named: str = "") -> str:
         """
         The scheme and authority by which the client reached us, such as ``http://localhost:8650``, in one spelling.

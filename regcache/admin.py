@@ -26,6 +26,7 @@ from regcache._version import __version__
 from regcache.errors import BadRequest, MethodNotAllowed, NotFound, RegCacheError
 from regcache.flow.upstream import origin_of
 from regcache.flow.waiting import within
+from regcache.house import House
 from regcache.http.messages import Kind
 from regcache.logs import Log
 from regcache.outlook import below, described, document_of, outlook, summary
@@ -33,7 +34,6 @@ from regcache.places import ADMIN_POINTER, admin_sockets
 from regcache.store.disk import DiskStore
 from regcache.store.listing import Listed, listed_in
 from regcache.store.verifying import BEFORE_ALL, Tally, bodies_in
-from regcache.web import House
 
 __all__ = ["Admin"]
 

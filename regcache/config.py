@@ -110,6 +110,12 @@ OPTIONS = (
         "256M",
         "The largest index page accepted, unpacked, in bytes (K, M, G, T).",
     ),
+    Option(
+        "memory-cache",
+        values.size,
+        "64M",
+        "What is kept in memory of the answers given last, ready to be given again, in bytes (K, M, G, T); 0 for none.",
+    ),
     Option("ttl", values.duration, "1d", "How long an index page answers without its registry (s, m, h, d)."),
     Option(
         "refresh-after",
@@ -194,6 +200,7 @@ class Config:
     scrub: float | None = 7 * 86400.0
     max_file_size: int = 0
     max_index_size: int = 256 << 20
+    memory_cache: int = 64 << 20
     ttl: float = 86400.0
     refresh_after: float | None = 600.0
     negative_ttl: float = 60.0

@@ -23,7 +23,9 @@ from regcache.errors import (
     RequestTimeout,
     TargetTooLong,
 )
+from regcache.express import Place, asked_plainly
 from regcache.gate import Gate, refusal
+from regcache.hurry import give
 from regcache.limits import Limits
 from regcache.web import RegCacheResource
 
@@ -82,8 +84,11 @@ class _Channel(HTTPChannel):
     totalHeadersSize = _MOST_HEADERS
     site: CacheSite
     refused = False
+    #: Where the request that is read now came in, and what it asks, if that is all there is to know of it.
+    asked: tuple[Place, bytes] | None = None
     #: Our own side, which Twisted would ask the system for at every request.
     _host: IAddress | None = None
+    _place: Place | None = None
     _dropped = 0
     _begun = False
 
@@ -96,6 +101,7 @@ class _Channel(HTTPChannel):
         super().connectionMade()  # type: ignore[no-untyped-call]
         self.site.channels.add(self)
         self.site.gate.enter(self._address)
+        self._place = self.site.resource.place(self)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         if self in self.site.channels:
@@ -105,11 +111,35 @@ class _Channel(HTTPChannel):
 
     def dataReceived(self, data: bytes) -> None:
         if not self.refused:
+            self.asked = None
+            if self._place is not None and self._rests:
+                asked = asked_plainly(data)
+                if asked is not None and self._answered(self._place, asked):
+                    return
             super().dataReceived(data)  # type: ignore[no-untyped-call]
             return
         self._dropped += len(data)
         if self._dropped > _MOST_DROPPED:
             self.forceAbortClient()  # type: ignore[no-untyped-call]
+
+    @property
+    def _rests(self) -> bool:
+        """Whether nothing is under way, and nothing of a request is here."""
+        return not (self.requests or self._buffer or self._waitingForTransport) and bool(self.persistent)
+
+    def _answered(self, place: Place, asked: bytes) -> bool:
+        """Whether the answer was ready, and is given."""
+        house = self.site.resource.house
+        if not (house.express.on and house.running()):
+            return False
+        now = house.now()
+        prepared = house.express.find(place, asked, now)
+        if prepared is None:
+            self.asked = place, asked
+            return False
+        super().resetTimeout()  # type: ignore[no-untyped-call]
+        give(house, self, prepared, now)
+        return True
 
     def resetTimeout(self) -> None:
         """Idle time ends where a request begins; that has to come whole within the same time, however it trickles."""
@@ -207,6 +237,8 @@ class CacheSite(Site):
     protocol = _Channel  # type: ignore[assignment]
     displayTracebacks = False
     noisy = False
+
+    resource: RegCacheResource
 
     def __init__(self, resource: RegCacheResource, reactor: Any, gate: Gate | None = None) -> None:
         super().__init__(resource, requestFactory=_BoundedRequest, reactor=reactor)  # type: ignore[no-untyped-call]

@@ -6,12 +6,12 @@ from http import HTTPStatus
 
 from twisted.web.http_headers import Headers as WireHeaders
 
-from regcache.flow.reply import Reply, cache_status
-from regcache.http.fields import format_date
+from regcache.express import timed_fields
+from regcache.flow.reply import Reply
 from regcache.http.messages import Headers
 from regcache.http.storing import end_to_end
 
-__all__ = ["FOR_BROWSERS", "interim_head", "stamp", "unpreset"]
+__all__ = ["FOR_BROWSERS", "interim_head", "stamp"]
 
 #: What a registry's pages may not do in a browser: be taken for another type, run as ours, be part of others' pages.
 FOR_BROWSERS = (
@@ -39,31 +39,25 @@ def _for_browsers(headers: Headers, *, alone: bool) -> list[tuple[bytes, list[by
     ]
 
 
-def unpreset(fields: WireHeaders) -> None:
-    """Take away what Twisted sets beforehand, which is an upstream's to say of what is passed on."""
-    for preset in (b"server", b"date"):
-        fields.removeHeader(preset)
-
-
 def stamp(reply: Reply, fields: WireHeaders, token: str, now: float, *, alone: bool) -> None:
     """
     Set the fields of ours; where the upstream's own word is passed on, only beside that.
 
     :param fields: those of the reply.
     :param token: names this service.
+    :param now: the wall clock.
     :param alone: whether nothing else is served under the same origin.
     """
-    listed = {b"cache-status": cache_status(reply), b"via": f"1.1 {token}"}
-    single = {b"server": [b"regcache"], b"date": [format_date(now).encode()]}
+    via = f"1.1 {token}".encode()
+    fields.setRawHeaders(b"x-cache", [reply.how.value.encode()])
+    for counted, figure in timed_fields(reply, now).items():
+        before = fields.getRawHeaders(counted, []) if reply.relayed and counted == b"Cache-Status" else []
+        fields.setRawHeaders(counted, [*before, figure])
     for name, value in _for_browsers(reply.headers, alone=alone) if reply.relayed else FOR_BROWSERS:
         fields.setRawHeaders(name, value)
-    for name, value in single.items():
-        if not (reply.relayed and fields.hasHeader(name)):
-            fields.setRawHeaders(name, value)
-    for name, text in listed.items():
-        before = fields.getRawHeaders(name, []) if reply.relayed else []
-        fields.setRawHeaders(name, [*before, text.encode()])
-    fields.setRawHeaders(b"x-cache", [reply.how.value.encode()])
+    if not (reply.relayed and "server" in reply.headers):
+        fields.setRawHeaders(b"server", [b"regcache"])
+    fields.setRawHeaders(b"via", [*fields.getRawHeaders(b"via", []), via] if reply.relayed else [via])
 
 
 def interim_head(status: int, headers: Headers) -> bytes:

@@ -35,6 +35,7 @@ from regcache.flow.context import Context
 from regcache.flow.derive import ProcessDeriver
 from regcache.garbage import collect_seldom
 from regcache.gate import Gate
+from regcache.house import House
 from regcache.http.messages import Headers
 from regcache.limits import Limits
 from regcache.logs import Log
@@ -46,7 +47,7 @@ from regcache.pulse import Pulse
 from regcache.site import CacheSite
 from regcache.store.disk import DiskStore
 from regcache.supervised import Supervisor
-from regcache.web import House, RegCacheResource
+from regcache.web import RegCacheResource
 
 __all__ = ["Options", "Parts", "build", "makeService", "serve"]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from twisted.web.http import HTTPChannel
 from twisted.web.http import Request as WireRequest
 from twisted.web.server import Request
 
@@ -60,8 +61,8 @@ def headers_of(request: WireRequest) -> Headers:
     )
 
 
-def local_of(request: WireRequest) -> str:
-    """The address and port that a request came to."""
-    host = request.getHost()
+def local_of(request: WireRequest | HTTPChannel) -> str:
+    """The address and port that a request, or the connection it comes on, came to."""
+    host = request.getHost()  # type: ignore[no-untyped-call]
     name, port = getattr(host, "host", "localhost"), getattr(host, "port", 80)
     return f"[{name}]:{port}" if ":" in name else f"{name}:{port}"

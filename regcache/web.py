@@ -4,23 +4,18 @@ The Resource tree: requests in, replies out. Nothing here decides anything about
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Mapping
 from http import HTTPStatus
-from typing import Any
 
-from attrs import define, field
+from attrs import evolve
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
+from twisted.web.http import HTTPChannel
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Request
 
-from regcache._version import __version__
-from regcache.access import Access, Peer
-from regcache.accesslog import AccessLog, Line
-from regcache.auth import Door
-from regcache.config import Config
+from regcache.access import Peer
+from regcache.accesslog import Line
 from regcache.errors import (
     BadRequest,
     MethodNotAllowed,
@@ -30,136 +25,24 @@ from regcache.errors import (
     TargetTooLong,
     UpstreamError,
 )
-from regcache.flow.cache import Cache
-from regcache.flow.reply import How, Reply
+from regcache.express import Place, Prepared
+from regcache.flow.reply import How, Reply, timed
 from regcache.flow.sending import Sender, abort_client
-from regcache.flow.upstream import origins_of
-from regcache.flow.waiting import Outcome
-from regcache.gate import admit
+from regcache.house import OWN, House
 from regcache.http.messages import Headers, RequestHead
 from regcache.interfaces import IRegistry
 from regcache.logs import Log
 from regcache.pages import CLIENTS, LIVE, METRICS, clients, health, live, metrics, overview
 from regcache.readiness import READY, ready
-from regcache.stamps import interim_head, stamp, unpreset
-from regcache.store.holding import Condition
+from regcache.stamps import interim_head, stamp
 from regcache.targets import below_mount, headers_of, local_of, split_name, split_target
 
-__all__ = ["House", "RegCacheResource"]
+__all__ = ["RegCacheResource"]
 
 _log = Log()
 _MOST_TARGET = 8192
-#: Stands in the metrics where no registry is asked.
-_OWN = "-"
 #: Twisted does not know all of them.
 _PHRASES = {status.value: status.phrase.encode() for status in HTTPStatus}
-
-
-@define(eq=False)
-class House:
-    """
-    What every resource of one service shares.
-
-    :ivar registries: by name.
-    :ivar running: says whether the service has started and not stopped.
-    :ivar now: the wall clock.
-    :ivar condition: of the store.
-    :ivar token: names this service in ``Via``, by which it knows a request that has come round to it.
-    """
-
-    cache: Cache
-    registries: Mapping[str, IRegistry]
-    config: Config
-    access: Access
-    door: Door
-    clock: IReactorTime
-    now: Callable[[], float]
-    running: Callable[[], bool]
-    log: AccessLog
-    token: str
-    condition: Callable[[], Condition]
-    _exchanges: set[_Exchange] = field(factory=set, init=False)
-    _by_address: Counter[str] = field(factory=Counter, init=False)
-    _empty: Outcome[None] | None = field(default=None, init=False)
-
-    def entered(self, exchange: _Exchange) -> None:
-        """A request came."""
-        self._exchanges.add(exchange)
-
-    def admit(self, exchange: _Exchange) -> None:
-        """See that one more request of that client can be answered: TooBusy, if not."""
-        address = exchange.peer.address
-        self._by_address[address] += 1
-        exchange.admitted = True
-        admit(self.cache.context.limits, len(self._exchanges), self._by_address[address], address)
-
-    def left(self, exchange: _Exchange) -> None:
-        """A request is over."""
-        self._exchanges.discard(exchange)
-        if exchange.admitted:
-            address = exchange.peer.address
-            self._by_address[address] -= 1
-            if not self._by_address[address]:
-                del self._by_address[address]
-        if self._empty is not None and not self._exchanges:
-            self._empty.succeed(None)
-
-    def drained(self) -> Deferred[None]:
-        """Fires when no request is under way any more."""
-        self._empty = Outcome()
-        if not self._exchanges:
-            self._empty.succeed(None)
-        return self._empty.wait()
-
-    def abandon(self) -> None:
-        """End the requests that are still under way; their clients see a failed transfer."""
-        for exchange in list(self._exchanges):
-            exchange.abandon()
-
-    def state(self) -> str:
-        """Where the cache is, how full, and who may use it, for a person."""
-        config = self.config
-        size, entries = self.cache.context.store.usage()
-        limit = f"{config.max_size / (1 << 30):g} GiB" if config.max_size else "no limit"
-        allowed = ", ".join(map(str, config.allow))
-        offline = "; offline" if config.offline else ""
-        return (
-            f"cache in {config.cache_dir}: {size / (1 << 20):.1f} MiB of {limit}, {entries} entries;"
-            f" allowed: {allowed}{offline}"
-        )
-
-    def health(self) -> dict[str, Any]:
-        """The state of the service, for probes."""
-        size, entries = self.cache.context.store.usage() if self.running() else (0, 0)
-        breaker = self.cache.context.breaker
-
-        def upstream(registry: IRegistry) -> str:
-            if self.config.offline:
-                return "not asked"
-            return "in trouble" if any(map(breaker.is_open, origins_of(registry))) else "ok"
-
-        return {
-            "status": "ok" if self.running() else "stopped",
-            "version": __version__,
-            "bytes": size,
-            "entries": entries,
-            "requests": {how.value: number for how, number in self.log.counts.items()},
-            "offline": self.config.offline,
-            "upstreams": {name: upstream(registry) for name, registry in self.registries.items()},
-            "foreign_links": dict(self.cache.context.foreign),
-        }
-
-    def scene(self, served: Mapping[str, IRegistry]) -> dict[str, Any]:
-        """How the service is now, for the metrics of the registries that somebody may read."""
-        return {
-            "registries": {name: origins_of(registry) for name, registry in served.items()},
-            "usage": self.cache.context.store.usage(),
-            "limit": self.config.max_size,
-            "writable": self.condition().writable,
-            "answering": len(self._exchanges),
-            "fetching": self.cache.fetching,
-            "in_trouble": self.cache.context.breaker.is_open,
-        }
 
 
 class RegCacheResource(Resource):
@@ -188,6 +71,24 @@ class RegCacheResource(Resource):
         except RegCacheError as error:
             return error
         return None
+
+    @property
+    def house(self) -> House:
+        """What it shares with others."""
+        return self._house
+
+    def place(self, channel: HTTPChannel) -> Place | None:
+        """Where requests on a connection come in, if they may be answered the fast way; known as soon as it is open."""
+        access = self._house.access
+        host = getattr(channel.getPeer(), "host", None) or ""
+        trusted = access.is_trusted(host)
+        try:
+            if not trusted:
+                access.peer(host, Headers())
+        except RegCacheError:
+            return None
+        secure = bool(channel.isSecure())
+        return Place(self._registry, local_of(channel), secure, trusted)
 
     def render(self, request: Request) -> int:
         """Answer, sooner or later."""
@@ -266,7 +167,7 @@ class _Exchange:
         if path == METRICS and not self._only:
             self._only_read()
             counts = house.cache.context.upstream.counts
-            return metrics(counts, lambda: house.scene(served), _OWN, headers.get("accept"))
+            return metrics(counts, lambda: house.scene(served), OWN, headers.get("accept"))
         registry = self._registry
         if registry is None:
             raise NotFound(f"No registry {name!r} is served here; there are: {', '.join(served)}.")
@@ -314,20 +215,27 @@ class _Exchange:
         request.setResponseCode(reply.status, _PHRASES.get(reply.status, b"Unknown"))
         request.defaultContentType = None
         fields = request.responseHeaders
-        unpreset(fields)
+        now = self._house.now()
+        reply, _ = timed(reply, now)
+        if reply.relayed:
+            # What Twisted sets beforehand is the upstream's to say.
+            fields.removeHeader(b"server")
+            fields.removeHeader(b"date")
         for name, value in reply.headers:
             if self._who and name == "cache-control":
                 # Not for a cache between us and others, who would not be asked there who they are.
                 value = value.replace("public", "private")
             fields.addRawHeader(name, value.encode("latin-1", "replace").replace(b"\r", b"").replace(b"\n", b""))
-        stamp(reply, fields, self._house.token, self._house.now(), alone=bool(self._only))
+        stamp(reply, fields, self._house.token, now, alone=bool(self._only))
         transport = request.transport
         closing = not self._house.running()
         if closing:
             fields.setRawHeaders(b"connection", [b"close"])
         if reply.length is not None and reply.status not in (204, 304):
             fields.setRawHeaders(b"content-length", [str(reply.length).encode()])
-        if self._head_only or reply.length == 0 or reply.status in (204, 304):
+        bare = self._head_only or reply.length == 0 or reply.status in (204, 304)
+        reply = self._remember(reply, bare)
+        if bare:
             reply.close()
             request.write(b"")
             request.finish()
@@ -347,6 +255,38 @@ class _Exchange:
         if transport is not None and not self._request.startedWriting:
             transport.write(interim_head(status, headers))
 
+    def _remember(self, reply: Reply, bare: bool) -> Reply:
+        """
+        Have the answer ready for the next such request, if it will be the same.
+
+        :param bare: whether no body is sent.
+        :returns: the reply, to be sent.
+        """
+        request, express = self._request, self._house.express
+        place, asked = getattr(request.channel, "asked", None) or (None, b"")
+        if place is None or reply.standing is None or reply.length is None or self._who:
+            return reply
+        body = b"" if bare else express.taken(reply)
+        if body is None:
+            return reply
+        start = b"HTTP/1.1 %d %s" % (request.code, request.code_message)
+        prepared = Prepared.of(
+            reply,
+            request.responseHeaders,
+            start,
+            body,
+            client=self.peer.address if place.trusted else "",
+            registry="" if self._registry is None else self._registry.options.name,
+            method=request.method.decode("latin-1"),
+            target=request.uri.decode("latin-1"),
+        )
+        if prepared is not None:
+            express.remember(place, asked, prepared)
+        if bare:
+            return reply
+        reply.close()
+        return evolve(reply, body=body, start=0, stop=None)
+
     def _note(self, reply: Reply, sent: int, seconds: float) -> None:
         request = self._request
         line = Line(
@@ -360,10 +300,7 @@ class _Exchange:
             upstream_seconds=reply.upstream_seconds,
             seconds=seconds,
         )
-        self._house.log.note(line)
-        name = _OWN if self._registry is None else self._registry.options.name
-        outcome = "error" if reply.status >= 500 else reply.how.name.lower()
-        self._house.cache.context.upstream.counts.answered(name, outcome, seconds, sent)
+        self._house.note(line, "" if self._registry is None else self._registry.options.name)
 
     def client_left(self, reason: Failure) -> None:
         """The connection is gone: nobody waits here any more; what was begun goes on."""

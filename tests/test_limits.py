@@ -31,6 +31,11 @@ from regcache.site import CacheSite
 from regcache.testing import FakeUpstream, Kit, Page, body_of, make_cache
 from tests.wire import Wire, answers
 
+
+def _nothing(*_about: object) -> None:
+    """Everybody may ask; nothing is ready."""
+
+
 FEW = Limits(connections=4, requests=4, transfers=3, bodies=2, documents=1, waiting=3, refusals=2)
 
 
@@ -59,7 +64,7 @@ class Port:
     def __init__(self, limits: Limits = FEW, *exempt: str) -> None:
         self.clock = Clock()
         self.gate = Gate(self.clock, limits, map(ipaddress.ip_network, exempt))
-        resource: Any = type("Nothing", (), {"judge": lambda _self, _request: None})()
+        resource: Any = type("Nothing", (), {"judge": _nothing, "place": _nothing})()
         self.site = CacheSite(resource, self.clock, self.gate)
 
     def connect(self, host: str = "10.0.0.1") -> StringTransportWithDisconnection | None:
@@ -200,6 +205,19 @@ def test_one_artifact_too_many() -> None:
     replies = outcomes(waiting)
     assert [body_of(reply) for reply in replies] == [b"x" * 9] * 3
     assert made.get("/files/9")[1] == b"x" * 9
+
+
+def test_a_disk_that_is_behind_refuses_nobody() -> None:
+    """As many as may wait for it do; the rest passes through, is not stored, and can be had again."""
+    made = make_cache(limits=FEW)
+    made.upstream.pages |= {f"{FILE}{number}": Page(body=b"x" * 9) for number in range(9)}
+    made.store.holds = True
+    for number in range(9):
+        assert made.get(f"/files/{number}")[1] == b"x" * 9
+    made.store.release()
+    made.advance(1)
+    assert len(made.store.entries) == FEW.transfers
+    assert [made.get(f"/files/{number}")[1] for number in range(9)] == [b"x" * 9] * 9
 
 
 def test_who_waits_for_his_turn_too_long_is_told_so() -> None:

@@ -5,8 +5,11 @@ from __future__ import annotations
 import ast
 import configparser
 import importlib
+import re
+import runpy
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from importlib.metadata import packages_distributions
 from pathlib import Path
@@ -14,6 +17,10 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+
+from regcache import __version__
+from regcache.commands import parser
+from regcache.options import Options
 
 ROOT = Path(__file__).parent.parent
 SETUP = configparser.ConfigParser()
@@ -124,6 +131,32 @@ def test_entry_points(group: str) -> None:
         if group == "regcache.registries":
             assert isinstance(found.default_url, str)
             assert isinstance(found.option_names, tuple)
+
+
+def test_the_version_is_said_once(capsys: pytest.CaptureFixture[str]) -> None:
+    """It is year, month and a number (CalVer); the package, both command lines and the docs have it from one place."""
+    assert re.fullmatch(r"\d\d\.(1[0-2]|[1-9])\.\d+", __version__)
+    assert SETUP["metadata"]["version"] == "attr: regcache._version.__version__"
+    for shown in (lambda: Options().parseOptions(["--version"]), lambda: parser().parse_args(["--version"])):
+        with pytest.raises(SystemExit) as caught:
+            shown()
+        assert (caught.value.code, capsys.readouterr().out) == (0, f"regcache {__version__}\n")
+    assert runpy.run_path(str(ROOT / "docs" / "conf.py"))["release"] == __version__
+    said = [path for path in ROOT.glob("*.*") if path.is_file() and __version__ in path.read_text("utf-8")]
+    assert {path.name for path in said} <= {"CHANGELOG.md"}
+
+
+def test_every_fragment_has_a_place_in_the_changelog() -> None:
+    """It is named NAME.TYPE.md, of a type that towncrier knows, and says something; nothing else lies there."""
+    types = {
+        one["directory"] for one in tomllib.loads((ROOT / "towncrier.toml").read_text())["tool"]["towncrier"]["type"]
+    }
+    for path in (ROOT / "changes").iterdir():
+        if path.name not in ("template.jinja", ".gitkeep"):
+            name, kind, suffix = path.name.split(".")
+            assert (bool(name), kind in types, suffix) == (True, True, "md"), path.name
+            assert path.read_text("utf-8").strip(), path.name
+            assert not re.search(r"^\s*$", path.read_text("utf-8").strip(), re.MULTILINE), path.name
 
 
 def test_types_are_shipped() -> None:

@@ -35,7 +35,7 @@ class Disk:
 
     def fill(self) -> Path:
         """Leave no byte of it; the file that takes them all."""
-        filling = self.path.with_name("cache") / "filling"
+        filling = self.path.with_name("cache") / ".filling"
         with open(filling, "wb", buffering=0) as file:
             try:
                 while True:

@@ -18,6 +18,9 @@ class Nothing:
     def judge(self, _request: object) -> None:
         """Everybody may ask."""
 
+    def place(self, _channel: object) -> None:
+        """Nothing is ready."""
+
 
 def connected() -> tuple[Any, Any, Clock]:
     """A connection, its transport, and the clock it goes by."""

@@ -25,6 +25,7 @@ from regcache.flow.context import Context
 from regcache.flow.derive import InlineDeriver
 from regcache.flow.exchange import place_of, written
 from regcache.flow.upstream import Upstream
+from regcache.house import House
 from regcache.http.messages import Headers
 from regcache.http.policy import Rules
 from regcache.interfaces import IRegistry
@@ -34,7 +35,7 @@ from regcache.routes import RegistryOptions
 from regcache.site import CacheSite
 from regcache.store.holding import Condition
 from regcache.testing import FakeUpstream, Kit, MemoryStore, RegistryContract, Sample, make_cache
-from regcache.web import House, RegCacheResource
+from regcache.web import RegCacheResource
 
 __all__ = ["Answered", "Wire", "answers", "nothing_logged", "sample_of"]
 

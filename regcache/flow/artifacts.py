@@ -28,14 +28,14 @@ from regcache.flow.documents import Documents
 from regcache.flow.fetching import key_of
 from regcache.flow.filling import Fill, Filling
 from regcache.flow.hashing import Hashing
-from regcache.flow.lifetimes import age_told, cache_control_of, rules_for
-from regcache.flow.reply import How, Reply, Unknown
+from regcache.flow.lifetimes import age_told, cache_control_of, rules_for, vouched_at
+from regcache.flow.reply import How, Reply, Standing, Unknown
 from regcache.flow.transfer import Transfer
 from regcache.flow.upstream import Ask, origin_of
 from regcache.flow.waiting import within
 from regcache.http.fields import format_date, parse_date
 from regcache.http.messages import Headers, Kind, RequestHead, Stored
-from regcache.http.policy import Gone, Refuse, Revalidate, UseStored
+from regcache.http.policy import Gone, Refuse, Revalidate, UseStored, settled_until
 from regcache.http.ranges import Part
 from regcache.interfaces import IPartial, IRegistry
 from regcache.logs import Log
@@ -106,6 +106,9 @@ class Artifacts:
             reply = self._from_store(registry, route, stored, How.STALE if decision.stale else How.HIT)
             if reply is None and rules.offline:
                 raise Offline(f"The stored copy of {key} was damaged.")
+            until = settled_until(stored, rules, mutable=mutable)
+            if reply is not None and stored.validated_at <= context.now() < until:
+                reply = evolve(reply, standing=self._standing(route, stored, until))
         elif isinstance(decision, Revalidate) and stored is not None:
             reply = await self._revalidated(registry, route, request, stored, decision)
         return reply or await self._fetched(registry, route, request, key)
@@ -146,10 +149,8 @@ class Artifacts:
             _log.error("{key}: {why} It is fetched again.", key=stored.key, why=error.text)
             return None
         now = self._context.now()
-        self._context.store.used(stored.key, now)
+        self._given(route, stored)
         headers = self._headers(registry, route, stored.headers, stored.verified)
-        if route.mutable:
-            self._served.put(stored.key, (stored, self._context.clock.seconds()), 1)
         modified = parse_date(stored.headers.get("last-modified"))
         own = {
             "etag": f'"{stored.digest[:40]}"',
@@ -159,6 +160,20 @@ class Artifacts:
         }
         detail = "" if stored.verified else "unverified"
         return Reply(status=200, headers=headers.replacing(own), body=body, stop=stored.size, how=how, detail=detail)
+
+    def _standing(self, route: Artifact, stored: Stored, until: float) -> Standing:
+        return Standing(
+            until=until,
+            entries=((stored.key, stored),),
+            vouched_at=vouched_at(stored),
+            given=lambda: self._given(route, stored),
+        )
+
+    def _given(self, route: Artifact, stored: Stored) -> None:
+        """The copy was sent to a client."""
+        self._context.store.used(stored.key, self._context.now())
+        if route.mutable:
+            self._served.put(stored.key, (stored, self._context.clock.seconds()), 1)
 
     def _headers(self, registry: IRegistry, route: Artifact, upstream: Headers, lasting: bool) -> Headers:
         kind = route.content_type or upstream.get("content-type") or "application/octet-stream"

@@ -84,7 +84,8 @@ class Cache:
         if self._stopping:
             raise NotStarted()
         if IOrdered.providedBy(registry):
-            return await self._ordered.answer(registry.members, request)
+            # Which of them answers depends on more than what is stored of it.
+            return evolve(await self._ordered.answer(registry.members, request), standing=None)
         try:
             route = registry.route(request)
         except MethodNotAllowed:

@@ -12,6 +12,7 @@ from twisted.internet.interfaces import IReactorTime
 
 from regcache.flow.breaker import Breaker
 from regcache.flow.derive import Deriver
+from regcache.flow.reply import Standing
 from regcache.flow.upstream import Upstream
 from regcache.flow.withdrawals import Withdrawals
 from regcache.http.messages import Headers, Stored
@@ -125,6 +126,12 @@ class Context:
     async def find(self, key: str) -> Stored | None:
         """The entry of that key, on its way to the store included."""
         return self.unwritten.get(key) or await self.store.find(key)
+
+    def stands(self, standing: Standing, now: float) -> bool:
+        """Whether a reply still holds at that time by the wall clock."""
+        return standing.vouched_at <= now < standing.until and all(
+            (self.unwritten.get(key) or self.store.peek(key)) is entry for key, entry in standing.entries
+        )
 
     def note(self, entry: Stored) -> None:
         """Replace the record of an entry, wherever it is; nothing if its body was replaced meanwhile."""

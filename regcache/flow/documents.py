@@ -15,14 +15,14 @@ from regcache.flow.asking import weigh
 from regcache.flow.context import JUST_NOW, Bounded, Context
 from regcache.flow.facts import PackedFact
 from regcache.flow.fetching import Fetching, key_of
-from regcache.flow.lifetimes import age_told, cache_control_of, rules_for
-from regcache.flow.reply import How, Reply
+from regcache.flow.lifetimes import age_told, cache_control_of, rules_for, vouched_at
+from regcache.flow.reply import How, Reply, Standing, ttl_left
 from regcache.flow.representations import Ready, Representations, wants_gzip
 from regcache.flow.upstream import origin_of
 from regcache.flow.waiting import within
 from regcache.http.fields import cache_control, format_date
 from regcache.http.messages import Digest, Headers, RequestHead, Stored
-from regcache.http.policy import Fetch, Gone, Refuse, Revalidate, Rules, UseStored, age_of, decide
+from regcache.http.policy import Fetch, Gone, Refuse, Revalidate, Rules, UseStored, age_of, decide, settled_until
 from regcache.interfaces import IRegistry
 from regcache.logs import Log
 from regcache.routes import Artifact, Document, Fact
@@ -52,7 +52,7 @@ class Documents:
         :raises regcache.errors.RegCacheError: if there is none to be had.
         """
         began = self._context.clock.seconds()
-        route = self._instead(registry, route)
+        asked, route = route, self._instead(registry, route)
         spare = await self._spare(registry, route)
         try:
             stored, how = await self._current(registry, route, request, patient=spare is None)
@@ -82,18 +82,56 @@ class Documents:
         for name in ("x-pypi-last-serial",):
             if name in stored.headers:
                 headers[name] = stored.headers.get(name)
-        self._context.store.used(stored.key, self._context.now())
-        self._sent.put(stored.key, (stored, self._context.clock.seconds()), 1)
-        rules = rules_for(self._context.rules, registry, route.ttl, stored)
+        self._given(stored)
+        rules = rules_for(self._context.rules, registry, route.ttl, stored, request)
         ttl = rules.ttl if _may_change(route, stored) else math.inf
-        left = ttl - age_of(stored, self._context.now())
-        return Reply(
+        now = self._context.now()
+        reply = Reply(
             status=200,
             headers=Headers.of(headers),
             body=ready.body,
             how=how,
-            detail=f"ttl={int(left)}" if math.isfinite(left) else "",
+            detail=ttl_left(now + ttl - age_of(stored, now), now),
             upstream_seconds=waited,
+        )
+        if how is How.HIT and not self._insists(request):
+            reply = evolve(reply, standing=self._standing(registry, asked, route, stored, request))
+        return reply
+
+    def _given(self, stored: Stored) -> None:
+        """The copy was sent to a client."""
+        self._context.store.used(stored.key, self._context.now())
+        self._sent.put(stored.key, (stored, self._context.clock.seconds()), 1)
+
+    def _standing(
+        self, registry: IRegistry, asked: Document, route: Document, stored: Stored, request: RequestHead
+    ) -> Standing | None:
+        """
+        How long a hit holds, if that is known.
+
+        :param asked: the document that the request is for.
+        :param route: the one that answers.
+        """
+        context, other, mutable = self._context, asked.instead, _may_change(route, stored)
+        rules = rules_for(context.rules, registry, route.ttl, stored, request)
+        until = settled_until(stored, rules, mutable=mutable)
+        entries: list[tuple[str, Stored | None]] = [(stored.key, stored)]
+        if other is not None and stored.key == key_of(registry, asked):
+            # Should the other come, that answers.
+            key = key_of(registry, other)
+            entries.append((key, context.unwritten.get(key) or context.store.peek(key)))
+        elif other is not None:
+            others = rules_for(context.rules, registry, other.ttl, stored, request)
+            until = min(until, settled_until(stored, others, mutable=_may_change(other, stored)))
+        if not stored.validated_at <= context.now() < until:
+            # The upstream is in trouble.
+            return None
+        return Standing(
+            until=until,
+            entries=tuple(entries),
+            vouched_at=vouched_at(stored),
+            fresh_until=stored.validated_at + rules.ttl if mutable else math.inf,
+            given=lambda: self._given(stored),
         )
 
     async def sent(self, registry: IRegistry, route: Document, request: RequestHead) -> tuple[bytes, How]:

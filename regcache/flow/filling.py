@@ -70,6 +70,8 @@ class Filling:
         self._context = context
         self._fills: dict[str, Fill] = {}
         self._transfers: set[Transfer] = set()
+        # Those of which the whole body is not here yet, or not found good; the others wait for the disk.
+        self._coming: set[Transfer] = set()
 
     @property
     def transfers(self) -> list[Transfer]:
@@ -90,13 +92,17 @@ class Filling:
         key = key_of(registry, route)
         fill = self.under_way(key)
         if fill is None:
-            if len(self._transfers) >= self._context.limits.transfers:
-                raise Crowded(f"{len(self._transfers)} artifacts are being fetched.")
+            if len(self._coming) >= self._context.limits.transfers:
+                raise Crowded(f"{len(self._coming)} artifacts are being fetched.")
             fill = Fill(Transfer(self._context.clock, key), self._context.clock.seconds())
             self._fills[key] = fill
             self._transfers.add(fill.transfer)
+            self._coming.add(fill.transfer)
+            fill.found.wait().addBoth(lambda _: self._coming.discard(fill.transfer))
             fill.transfer.done.wait().addErrback(self._failed).addCallback(self._filled, key, fill)
-            work = _Work(self._context, self.proofs, registry, route, fill, stored)
+            # While so many wait for the disk, the next ones pass through without being stored.
+            storable = len(self._transfers) - len(self._coming) < self._context.limits.transfers
+            work = _Work(self._context, self.proofs, registry, route, fill, stored, storable)
             spawn(work.run()).wait().addErrback(self._broken, fill.transfer)
         return fill
 
@@ -134,7 +140,9 @@ class _Work:
         route: Artifact,
         fill: Fill,
         stored: Stored | None,
+        storable: bool,
     ) -> None:
+        self._storable = storable
         self._context, self._proofs, self._registry, self._route = context, proofs, registry, route
         self._fill, self._transfer, self._stored = fill, fill.transfer, stored
         self._proof: Outcome[Fact | None] = Outcome()
@@ -262,6 +270,8 @@ class _Work:
         if not storable(self._registry, answer.headers):
             return None
         try:
+            if not self._storable:
+                raise CannotStore("The disk is far behind.")
             most = self._context.max_file_size
             return self._context.store.create(hashing.feed, expected=answer.length, most=most)
         except CannotStore as error:

@@ -28,6 +28,7 @@ __all__ = [
     "missing_for",
     "rules_for",
     "storable",
+    "vouched_at",
 ]
 
 #: What a copy is kept with to know how long it is fresh.
@@ -124,3 +125,8 @@ def age_told(stored: Stored, now: float) -> str:
     """The Age of a copy: what it had when it came counts, where that is known (RFC 9111 section 5.1)."""
     age = held(stored).age_at(now) if is_held(stored) else now - stored.validated_at
     return str(max(int(age), 0))
+
+
+def vouched_at(stored: Stored) -> float:
+    """Since when a copy ages, by the wall clock: from before it came, if it was old then."""
+    return stored.validated_at - (held(stored).age if is_held(stored) else 0.0)

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import enum
+import math
+from collections.abc import Callable
 
 from attrs import evolve, frozen
 from zope.interface import implementer
 
-from regcache.http.messages import Headers
+from regcache.http.messages import Headers, Stored
 from regcache.interfaces import IBody
 
-__all__ = ["How", "Reply", "Unknown", "cache_status"]
+__all__ = ["How", "Reply", "Standing", "Unknown", "cache_status", "timed", "ttl_left"]
 
 
 class How(enum.Enum):
@@ -38,6 +40,27 @@ class Unknown:
 
 
 @frozen(kw_only=True)
+class Standing:
+    """
+    How long the reply to such a request stays what it is, but for its age: nothing has to be decided anew meanwhile.
+
+    Times are seconds by the wall clock.
+
+    :ivar until: from when on it has to be.
+    :ivar entries: what is stored, by key, None for nothing: as soon as any of it is another, it has to be as well.
+    :ivar vouched_at: since when it ages.
+    :ivar fresh_until: when it becomes stale; infinite for never.
+    :ivar given: told each time it is given.
+    """
+
+    until: float
+    entries: tuple[tuple[str, Stored | None], ...]
+    vouched_at: float
+    fresh_until: float = math.inf
+    given: Callable[[], None]
+
+
+@frozen(kw_only=True)
 class Reply:
     """
     A response, ready to be sent.
@@ -50,6 +73,7 @@ class Reply:
     :ivar told: the Cache-Status parameters, where they say more than ``how`` and ``detail`` do.
     :ivar relayed: whether the fields are the upstream's own word, in whose place nothing of ours is put.
     :ivar upstream_seconds: how long the upstream was waited for.
+    :ivar standing: how long it holds, where that is known.
     """
 
     status: int
@@ -62,6 +86,7 @@ class Reply:
     told: str = ""
     relayed: bool = False
     upstream_seconds: float | None = None
+    standing: Standing | None = None
 
     @property
     def length(self) -> int | None:
@@ -89,6 +114,30 @@ _CACHE_STATUS = {
     How.REVALIDATED: "hit; detail=revalidated",
     How.BYPASS: "fwd=bypass",
 }
+
+
+def ttl_left(fresh_until: float, now: float) -> str:
+    """The parameter of Cache-Status that says how many seconds are left; nothing for ever."""
+    return f"ttl={int(fresh_until - now)}" if math.isfinite(fresh_until) else ""
+
+
+def timed(reply: Reply, now: float) -> tuple[Reply, float]:
+    """
+    A reply that stands, as it is at that time, and until when it is that: its age and its time to live count on.
+
+    :param now: seconds by the wall clock.
+    """
+    standing = reply.standing
+    if standing is None:
+        return reply, now
+    age = max(int(now - standing.vouched_at), 0)
+    left = standing.fresh_until - now
+    ends = [math.floor(now) + 1, standing.vouched_at + age + 1, standing.until]
+    if math.isfinite(left):
+        ends.append(now + left - int(left))
+    headers = reply.headers.replacing({"age": str(age)}) if "age" in reply.headers else reply.headers
+    detail = ttl_left(standing.fresh_until, now) or reply.detail
+    return evolve(reply, headers=headers, detail=detail), min(ends)
 
 
 def cache_status(reply: Reply) -> str:

@@ -28,7 +28,7 @@ from regcache.routes import COPY, Resource
 if TYPE_CHECKING:
     from regcache.interfaces import Interim
 
-__all__ = ["CONDITIONS", "Came", "Fill", "Resources", "sent_on"]
+__all__ = ["CONDITIONS", "Came", "Fill", "Resources", "places", "sent_on"]
 
 _log = Log()
 #: Variants, and parts of them, of one address that are kept.
@@ -101,9 +101,8 @@ class Resources:
 
     async def there(self, key: str) -> list[Stored | None]:
         """What is stored of an address, by place; the others are None."""
-        places = _places(key)
-        found = await self._context.store.find_all(places)
-        entries = [found.get(place) for place in places]
+        found = await self._context.store.find_all(places(key))
+        entries = [found.get(place) for place in places(key)]
         return [entry if entry is not None and is_held(entry) else None for entry in entries]
 
     def under_way(self, key: str) -> list[Fill]:
@@ -293,10 +292,11 @@ class Resources:
         there = await self.there(entry.key)
         new, old = held(entry), [None if one is None else held(one) for one in there]
         slot = slot_of(new, old)
-        await self._context.store.commit(finished, evolve(entry, key=_places(entry.key)[slot]))
+        await self._context.store.commit(finished, evolve(entry, key=places(entry.key)[slot]))
 
 
-def _places(key: str) -> list[str]:
+def places(key: str) -> list[str]:
+    """The keys under which variants of an address may be stored."""
     return [key, *[f"{key}{COPY}{number}" for number in range(1, _MOST_VARIANTS)]]
 
 

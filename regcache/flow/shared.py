@@ -6,7 +6,6 @@ What is decided is decided in :mod:`regcache.http`; here it is done.
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING
 
 from attrs import evolve, frozen
@@ -15,10 +14,10 @@ from regcache.errors import BlobDamaged, NotFound, Offline, RegCacheError, Upstr
 from regcache.flow.asking import weigh
 from regcache.flow.context import Context
 from regcache.flow.fetching import key_of
-from regcache.flow.lifetimes import followed
+from regcache.flow.lifetimes import followed, vouched_at
 from regcache.flow.passing import Passing
-from regcache.flow.reply import How, Reply, Unknown
-from regcache.flow.resources import CONDITIONS, Came, Fill, Resources, sent_on
+from regcache.flow.reply import How, Reply, Standing, Unknown, ttl_left
+from regcache.flow.resources import CONDITIONS, Came, Fill, Resources, places, sent_on
 from regcache.flow.transfer import Transfer
 from regcache.flow.upstream import origin_of
 from regcache.flow.waiting import within
@@ -27,7 +26,7 @@ from regcache.http.fields import parse_date
 from regcache.http.held import Held, chosen, demanded, held, rules_of
 from regcache.http.messages import Headers, RequestHead, Stored
 from regcache.http.paths import led_back
-from regcache.http.policy import Gone, Refuse, Revalidate, Rules, UseStored, age_of
+from regcache.http.policy import Gone, Refuse, Revalidate, Rules, UseStored, settled_until
 from regcache.http.ranges import NotModified, Part, PreconditionFailed, Unsatisfiable, Whole, evaluate, wanted_part
 from regcache.http.storing import end_to_end, speaks_of
 from regcache.interfaces import IBody, IRegistry
@@ -54,11 +53,13 @@ class _Candidate:
     What could answer.
 
     :ivar fill: where it comes from, if it is not in the store yet.
+    :ivar there: all that is stored of the address, by key: with any other it might not be the one.
     """
 
     held: Held
     entry: Stored
     fill: Fill | None = None
+    there: tuple[tuple[str, Stored | None], ...] = ()
 
 
 @frozen
@@ -165,7 +166,8 @@ class Shared:
     async def _candidate(self, question: _Question) -> _Candidate | None:
         """What a request selects of all that is stored, or on its way."""
         stored = await self._resources.there(question.key)
-        found = [_Candidate(held(entry), entry) for entry in stored if entry is not None]
+        there = tuple(zip(places(question.key), stored, strict=True))
+        found = [_Candidate(held(entry), entry, None, there) for entry in stored if entry is not None]
         coming = [fill for fill in self._resources.under_way(question.key) if fill.transfer.joinable]
         found += [_Candidate(held(fill.entry), fill.entry, fill) for fill in coming if fill.entry is not None]
         best = chosen([one.held for one in found], question.asked)
@@ -192,8 +194,8 @@ class Shared:
             _log.error("{key}: {why} It is fetched again.", key=found.entry.key, why=error.text)
             return None
         context.store.used(found.entry.key, now)
-        left = rules.ttl - age_of(found.entry, now)
-        ttl = f"; ttl={int(left)}" if math.isfinite(left) else ""
+        until = found.entry.validated_at + rules.ttl
+        ttl = ttl_left(until, now)
         size = one.size if found.fill is None else found.fill.transfer.total
         whole = Reply(
             status=one.status,
@@ -201,10 +203,26 @@ class Shared:
             body=body,
             stop=size,
             how=how,
-            told=told or f"hit{ttl}" + ("; collapsed" if found.fill is not None else ""),
+            detail=ttl,
+            told=told or ("" if found.fill is None else f"hit; {ttl}; collapsed"),
             relayed=True,
         )
+        if how is How.HIT and not told and found.fill is None and "cache-status" not in one.headers:
+            whole = evolve(whole, standing=self._standing(found, rules))
         return _selected(question.request, one, whole)
+
+    def _standing(self, found: _Candidate, rules: Rules) -> Standing | None:
+        """How long a hit holds: until the entry is stale, or anything is stored of the address that might be chosen."""
+        until = settled_until(found.entry, rules, mutable=True)
+        if not found.entry.validated_at <= self._context.now() < until:
+            return None
+        return Standing(
+            until=until,
+            entries=found.there,
+            vouched_at=vouched_at(found.entry),
+            fresh_until=found.entry.validated_at + rules.ttl,
+            given=lambda: self._context.store.used(found.entry.key, self._context.now()),
+        )
 
     async def _stale(self, question: _Question, found: _Candidate, rules: Rules, error: Exception) -> Reply:
         why = error.text if isinstance(error, RegCacheError) else "The upstream is slow."

@@ -12,7 +12,18 @@ from attrs import frozen
 
 from regcache.http.messages import Stored
 
-__all__ = ["Decision", "Fetch", "Gone", "Refuse", "Revalidate", "Rules", "UseStored", "age_of", "decide"]
+__all__ = [
+    "Decision",
+    "Fetch",
+    "Gone",
+    "Refuse",
+    "Revalidate",
+    "Rules",
+    "UseStored",
+    "age_of",
+    "decide",
+    "settled_until",
+]
 
 
 @frozen(kw_only=True)
@@ -137,3 +148,19 @@ def decide(stored: Stored | None, rules: Rules, *, now: float, mutable: bool, sp
     if not usable:
         return Revalidate(rules.cold_timeout, stale=True, usable=False)
     return Revalidate(rules.upstream_timeout if expired else rules.brief_wait, stale=expired)
+
+
+def settled_until(stored: Stored, rules: Rules, *, mutable: bool) -> float:
+    """
+    Until when :func:`decide` says to use an entry, and not as a stale one, whatever the upstream does meanwhile.
+
+    It says so from when the upstream vouched for the entry on, unless it is withdrawn.
+
+    :returns: seconds by the wall clock.
+    """
+    if stored.withdrawn:
+        return -math.inf
+    if not mutable:
+        return math.inf
+    first = rules.ttl if rules.offline or rules.refresh_after is None else min(rules.refresh_after, rules.ttl)
+    return stored.validated_at + first

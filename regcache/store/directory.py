@@ -21,10 +21,13 @@ from regcache.logs import Log
 from regcache.store.files import Files
 from regcache.store.index import FAILURES, FORMAT, Index, NewerIndex, connect
 from regcache.store.rebuild import gather
+from regcache.store.strangers import strangers
 
 __all__ = ["Directory", "Opened"]
 
 _log = Log()
+#: Names of what is in the way that a complaint tells.
+_NAMED = 3
 #: What may pass, or be mended while the service runs: until then clients are served without storing anything.
 _PASSING = frozenset(
     {
@@ -104,7 +107,8 @@ class Directory:
 
         A disk that is full, fails or may only be read is no error: what was stored is still found where it can be.
 
-        :raises regcache.errors.ConfigError: with one line for a person, if it is in use, or not this user's.
+        :raises regcache.errors.ConfigError: with one line for a person, if it is in use, not this user's, or holds
+            something else.
         """
         try:
             return self._open()
@@ -130,6 +134,7 @@ class Directory:
             os.close(lock)
 
     def _open(self) -> Opened:
+        self._refuse_strangers()
         new = not self.path.exists()
         for path in (self.path, self.blobs, self.partial):
             path.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -149,6 +154,16 @@ class Directory:
             reader = connect(self._index, readonly=True)
             undo.pop_all()
         return Opened(index, reader, partly=before and (partly or self._rebuilds))
+
+    def _refuse_strangers(self) -> None:
+        """Before anything is changed: what is somebody else's stays as it is."""
+        found = [] if self._lock >= 0 else strangers(self.path)
+        if found:
+            some = ", ".join(found[:_NAMED]) + (", …" if len(found) > _NAMED else "")
+            raise ConfigError(
+                f"The directory {self.path} holds something else than a cache ({some}): nothing was changed there;"
+                " name a new or an empty one with --cache-dir."
+            )
 
     def _take_lock(self) -> None:
         if self._lock >= 0:

@@ -1,0 +1,166 @@
+"""What every resource of one service shares, and the requests that are under way in it."""
+
+from __future__ import annotations
+
+import typing
+from collections import Counter
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from attrs import define, field
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
+
+from regcache._version import __version__
+from regcache.access import Access, Peer
+from regcache.accesslog import AccessLog, Line
+from regcache.auth import Door
+from regcache.config import Config
+from regcache.express import Express
+from regcache.flow.cache import Cache
+from regcache.flow.upstream import origins_of
+from regcache.flow.waiting import Outcome
+from regcache.gate import admit
+from regcache.interfaces import IRegistry
+from regcache.store.holding import Condition
+
+__all__ = ["OWN", "House", "UnderWay"]
+
+#: Stands in the metrics where no registry is asked.
+OWN = "-"
+
+
+class UnderWay(typing.Protocol):
+    """
+    A request that is being answered.
+
+    :ivar peer: who asks.
+    :ivar admitted: whether it counts among those of its address.
+    """
+
+    peer: Peer
+    admitted: bool
+
+    def abandon(self) -> None:
+        """Time is up: the client sees a failed transfer."""
+
+
+@define(eq=False)
+class House:
+    """
+    What every resource of one service shares.
+
+    :ivar registries: by name.
+    :ivar running: says whether the service has started and not stopped.
+    :ivar now: the wall clock.
+    :ivar condition: of the store.
+    :ivar token: names this service in ``Via``, by which it knows a request that has come round to it.
+    """
+
+    cache: Cache
+    registries: Mapping[str, IRegistry]
+    config: Config
+    access: Access
+    door: Door
+    clock: IReactorTime
+    now: Callable[[], float]
+    running: Callable[[], bool]
+    log: AccessLog
+    token: str
+    condition: Callable[[], Condition]
+    express: Express = field(init=False)
+    _exchanges: set[UnderWay] = field(factory=set, init=False)
+    _by_address: Counter[str] = field(factory=Counter, init=False)
+    _empty: Outcome[None] | None = field(default=None, init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.express = Express(self.config.memory_cache, self.cache.context.stands)
+
+    def entered(self, exchange: UnderWay) -> None:
+        """A request came."""
+        self._exchanges.add(exchange)
+
+    def admit(self, exchange: UnderWay) -> None:
+        """See that one more request of that client can be answered: TooBusy, if not."""
+        address = exchange.peer.address
+        self._by_address[address] += 1
+        exchange.admitted = True
+        admit(self.cache.context.limits, len(self._exchanges), self._by_address[address], address)
+
+    def left(self, exchange: UnderWay) -> None:
+        """A request is over."""
+        self._exchanges.discard(exchange)
+        if exchange.admitted:
+            address = exchange.peer.address
+            self._by_address[address] -= 1
+            if not self._by_address[address]:
+                del self._by_address[address]
+        if self._empty is not None and not self._exchanges:
+            self._empty.succeed(None)
+
+    def note(self, line: Line, registry: str) -> None:
+        """
+        A request was answered.
+
+        :param registry: whose it was; empty for none.
+        """
+        self.log.note(line)
+        outcome = "error" if line.status >= 500 else line.how.name.lower()
+        self.cache.context.upstream.counts.answered(registry or OWN, outcome, line.seconds, line.sent)
+
+    def drained(self) -> Deferred[None]:
+        """Fires when no request is under way any more."""
+        self._empty = Outcome()
+        if not self._exchanges:
+            self._empty.succeed(None)
+        return self._empty.wait()
+
+    def abandon(self) -> None:
+        """End the requests that are still under way; their clients see a failed transfer."""
+        for exchange in list(self._exchanges):
+            exchange.abandon()
+
+    def state(self) -> str:
+        """Where the cache is, how full, and who may use it, for a person."""
+        config = self.config
+        size, entries = self.cache.context.store.usage()
+        limit = f"{config.max_size / (1 << 30):g} GiB" if config.max_size else "no limit"
+        allowed = ", ".join(map(str, config.allow))
+        offline = "; offline" if config.offline else ""
+        return (
+            f"cache in {config.cache_dir}: {size / (1 << 20):.1f} MiB of {limit}, {entries} entries;"
+            f" allowed: {allowed}{offline}"
+        )
+
+    def health(self) -> dict[str, Any]:
+        """The state of the service, for probes."""
+        size, entries = self.cache.context.store.usage() if self.running() else (0, 0)
+        breaker = self.cache.context.breaker
+
+        def upstream(registry: IRegistry) -> str:
+            if self.config.offline:
+                return "not asked"
+            return "in trouble" if any(map(breaker.is_open, origins_of(registry))) else "ok"
+
+        return {
+            "status": "ok" if self.running() else "stopped",
+            "version": __version__,
+            "bytes": size,
+            "entries": entries,
+            "requests": {how.value: number for how, number in self.log.counts.items()},
+            "offline": self.config.offline,
+            "upstreams": {name: upstream(registry) for name, registry in self.registries.items()},
+            "foreign_links": dict(self.cache.context.foreign),
+        }
+
+    def scene(self, served: Mapping[str, IRegistry]) -> dict[str, Any]:
+        """How the service is now, for the metrics of the registries that somebody may read."""
+        return {
+            "registries": {name: origins_of(registry) for name, registry in served.items()},
+            "usage": self.cache.context.store.usage(),
+            "limit": self.config.max_size,
+            "writable": self.condition().writable,
+            "answering": len(self._exchanges),
+            "fetching": self.cache.fetching,
+            "in_trouble": self.cache.context.breaker.is_open,
+        }

@@ -1,0 +1,259 @@
+"""The fast way for hits: it says what the slow way says, byte for byte, and ends where that might say another thing."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from attrs import evolve
+from hypothesis import given
+from hypothesis import strategies as st
+
+from regcache import hurry, site
+from regcache.config import Config
+from regcache.express import asked_plainly
+from regcache.http.messages import Kind, Stored
+from regcache.http.policy import Rules, UseStored, decide, settled_until
+from tests.origin import Origin
+from tests.service import Running
+from tests.wire import Wire, nothing_logged, sample_of
+
+HOST = b"Host: localhost\r\n"
+ASKS = sorted(
+    (f"/{name}{ask.path}".encode(), b"".join(f"{field}: {value}\r\n".encode() for field, value in ask.fields))
+    for name in ("cargo", "generic", "go", "maven", "npm", "nuget", "pypi", "rubygems")
+    for _, sample in [sample_of(name)]
+    for ask in (*sample.documents, *sample.artifacts)
+)
+FIELDS = [
+    *(b"Accept-Encoding: gzip\r\n", b"Accept-Encoding: gzip;q=0\r\n", b"Accept: application/json\r\n"),
+    *(b"Range: bytes=0-3\r\n", b"Range: bytes=-2\r\n", b"Range: bytes=999999-\r\n", b"If-None-Match: *\r\n"),
+    *(b'If-Match: "x"\r\n', b"If-Modified-Since: Fri, 01 Jan 2100 00:00:00 GMT\r\n", b"Cache-Control: no-cache\r\n"),
+    *(b"User-Agent: pip/1\r\n", b"npm-session: 4711\r\n", b"Connection: keep-alive\r\n", b"X: y\r\n"),
+    *(b"Via: 1.1 regcache-test\r\n", b"Host: elsewhere.test\r\n", b"Origin: http://evil.test\r\n"),
+    *(b"X-Forwarded-For: 10.0.0.1\r\n", b"Authorization: Basic eDp5\r\n"),
+]
+
+
+@pytest.fixture(scope="module")
+def wires() -> Iterator[tuple[Wire, Wire]]:
+    """A service with the fast way and one without, in which everything is stored."""
+    with nothing_logged():
+        both = Wire(), Wire(Config(memory_cache=0))
+        for path, fields in ASKS:
+            for wire in both:
+                for _ in range(2):
+                    said(wire, request(path, fields))
+        yield both
+
+
+@pytest.fixture
+def ready(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
+    """The targets that were answered the fast way."""
+    found: list[bytes] = []
+    give = hurry.give
+
+    def noting(*args: Any) -> None:
+        found.append(args[2].target.encode())
+        give(*args)
+
+    monkeypatch.setattr(site, "give", noting)
+    return found
+
+
+def request(path: bytes, fields: bytes = b"", method: bytes = b"GET") -> bytes:
+    return method + b" " + path + b" HTTP/1.1\r\n" + HOST + fields + b"\r\n"
+
+
+def said(wire: Wire, *requests: bytes, address: str = "127.0.0.1") -> bytes:
+    """What comes back for requests that come one after the other on one connection."""
+    transport = wire.connect(*requests, address=address)
+    value: bytes = transport.value()
+    transport.loseConnection()
+    return value
+
+
+@given(
+    st.sampled_from(ASKS),
+    st.sampled_from([b"GET", b"HEAD"]),
+    st.lists(st.sampled_from(FIELDS), max_size=3),
+    st.integers(0, 3),
+)
+def test_both_ways_say_the_same(
+    wires: tuple[Wire, Wire], ask: tuple[bytes, bytes], method: bytes, fields: list[bytes], seconds: int
+) -> None:
+    """Status, every field and the body, as time goes by; a third time it is the memory that answers."""
+    path, own = ask
+    asked = request(path, own + b"".join(fields), method)
+    for _ in range(3):
+        fast, slow = (said(wire, asked, asked) for wire in wires)
+        assert fast == slow
+        for wire in wires:
+            wire.kit.wall += seconds / 7
+
+
+def test_hits_go_the_fast_way(wires: tuple[Wire, Wire], ready: list[bytes]) -> None:
+    """Each artifact and document is answered from memory as soon as a hit was answered once."""
+    for path, fields in ASKS:
+        said(wires[0], request(path, fields))
+    ready.clear()
+    for path, fields in ASKS:
+        said(wires[0], request(path, fields + b"User-Agent: another\r\nnpm-session: 1\r\nReferer: x\r\n"))
+        said(wires[1], request(path, fields))
+    assert set(ready) >= {path for path, _ in ASKS if path.startswith((b"/npm", b"/pypi", b"/generic"))}
+    assert len(ready) <= len(ASKS)
+
+
+NPM = next(ask for ask in ASKS if ask[0].startswith(b"/npm/") and b"/-/" not in ask[0])
+
+
+def prepared(ready: list[bytes]) -> Wire:
+    """A service of its own, in which a packument is ready."""
+    wire = Wire()
+    for _ in range(3):
+        said(wire, request(*NPM))
+    assert ready == [NPM[0]]
+    ready.clear()
+    return wire
+
+
+def test_what_is_stored_anew_is_sent(ready: list[bytes]) -> None:
+    """Another copy, or none, ends what was made from the one before."""
+    wire = prepared(ready)
+    store: Any = wire.house.cache.context.store
+    (key,) = (key for key, entry in store.entries.items() if entry.kind is Kind.DOCUMENT)
+    store.update(evolve(store.peek(key)))
+    said(wire, request(*NPM))
+    assert ready == []
+    said(wire, request(*NPM))
+    assert ready == [NPM[0]]
+    store.drop(key)
+    assert b"X-Cache: MISS" in said(wire, request(*NPM))
+    assert ready == [NPM[0]]
+
+
+def test_the_registry_is_asked_when_it_is_time(ready: list[bytes]) -> None:
+    """Past refresh-after a hit is no hit without a question."""
+    wire = prepared(ready)
+    wire.kit.wall += 599
+    said(wire, request(*NPM))
+    assert ready == [NPM[0]]
+    asked = len(wire.asked)
+    wire.kit.wall += 2
+    assert b"X-Cache: REVALIDATED" in said(wire, request(*NPM))
+    assert len(wire.asked) == asked + 1
+    wire.kit.wall -= 7200
+    said(wire, request(*NPM))
+    assert len(ready) == 1, "a clock that was set back makes nothing fresh"
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        request(NPM[0], NPM[1] + b"Content-Length: 0\r\n"),
+        request(NPM[0], NPM[1] + b"Connection: close\r\n"),
+        request(NPM[0], NPM[1] + b"User-Agent: a\r\n folded\r\n"),
+        request(NPM[0], NPM[1] + b"User-Agent: a\nX: y\r\n"),
+        request(NPM[0], NPM[1] + b"User-Agent: a\0\r\n"),
+        request(NPM[0], NPM[1] + b"User-Agent : a\r\n"),
+        request(*NPM).replace(b"HTTP/1.1", b"HTTP/1.0"),
+        request(*NPM) + request(*NPM),
+        request(*NPM)[:-2] + b"X: " + b"y" * 9000 + b"\r\n\r\n",
+        request(*NPM).replace(b"localhost", b"elsewhere.test"),
+    ],
+)
+def test_what_is_not_plain_goes_the_slow_way(ready: list[bytes], asked: bytes) -> None:
+    """However often it was answered."""
+    wire = prepared(ready)
+    for _ in range(3):
+        said(wire, asked)
+    assert ready == []
+
+
+def test_whoever_is_refused_is_refused(ready: list[bytes]) -> None:
+    """What one client may have is not given to another who may not, nor by a service that has stopped."""
+    wire = prepared(ready)
+    assert said(wire, request(*NPM), address="192.0.2.1").startswith(b"HTTP/1.1 403")
+    wire.house.running = lambda: False
+    assert said(wire, request(*NPM)).startswith(b"HTTP/1.1 503")
+    assert ready == []
+
+
+def test_in_pieces(ready: list[bytes]) -> None:
+    """A head that comes in two pieces, or in the middle of another request, is read as one always is."""
+    wire = prepared(ready)
+    whole = said(wire, request(*NPM))
+    ready.clear()
+    asked = request(*NPM)
+    assert said(wire, asked[:30], asked[30:]) == whole
+    assert said(wire, b"GET /npm/", asked).startswith(b"HTTP/1.1 4")
+    assert ready == []
+
+
+def test_the_memory_is_bounded() -> None:
+    """What was not asked for lately makes room; nothing is kept that would take all of it."""
+    wire = Wire(Config(memory_cache=20_000))
+    for number in range(40):
+        for _ in range(3):
+            said(wire, request(NPM[0], b"X: %d\r\n" % number))
+    kept = wire.house.express._ready
+    assert 0 < kept._sum <= 20_000
+    assert len(kept._items) < 10
+
+
+def test_unread_fields() -> None:
+    """Only what nothing looks at is left out of what an answer is found by."""
+    plain = request(b"/x", b"Accept: a\r\n")
+    assert asked_plainly(request(b"/x", b"User-Agent: b\r\nAccept: a\r\nnpm-session:c\r\n")) == plain
+    assert asked_plainly(request(b"/x", b"Accept: a\r\nX-User-Agent: b\r\n")) != plain
+    assert asked_plainly(plain[:-1]) is None
+    assert asked_plainly(plain.replace(b"GET", b"PUT")) is None
+
+
+@given(st.floats(0, 2e9), st.floats(0, 1e5), st.none() | st.floats(0, 1e5), st.booleans(), st.booleans())
+def test_settled(validated: float, ttl: float, refresh: float | None, mutable: bool, offline: bool) -> None:
+    """While an answer is settled the policy has no other, and at its end it has."""
+    stored = Stored(
+        key="npm/x", registry="npm", kind=Kind.DOCUMENT, digest="0" * 64, size=1, stored_at=0, validated_at=validated
+    )
+    rules = Rules(ttl=ttl, refresh_after=refresh, offline=offline)
+    until = settled_until(stored, rules, mutable=mutable)
+    for now in (validated, (validated + min(until, validated + 1e6)) / 2, until):
+        if validated <= now < until:
+            assert decide(stored, rules, now=now, mutable=mutable, spared=False) == UseStored()
+    if until < 4e9:
+        assert decide(stored, rules, now=until + 1, mutable=mutable, spared=False) != UseStored()
+    assert settled_until(evolve(stored, withdrawn=404), rules, mutable=mutable) < 0
+
+
+def test_a_client_that_reads_slowly(tmp_path: Path) -> None:
+    """It gets the whole of a large answer from memory, then the next one on the same connection; others do not wait."""
+    origin = Origin()
+    requires = {f"package-{number}": "^1.0.0" for number in range(100_000)}
+    origin.add_tarball("large", "1.0.0", requires=requires)
+    service = Running(tmp_path, origin)
+    whole = service.until("npm/large", "HIT")[2]
+    assert len(whole) > 2_000_000
+    authority = service.url.split("/")[2]
+    address = ("127.0.0.1", int(authority.rpartition(":")[2]))
+    asked = f"GET /npm/large HTTP/1.1\r\nHost: {authority}\r\n\r\n".encode()
+    with socket.socket() as slow:
+        slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 14)
+        slow.connect(address)
+        with slow.makefile("rb") as answers:
+            for _ in range(3):
+                slow.sendall(asked)
+                assert answers.read(9) == b"HTTP/1.1 "
+                assert service.get("npm/large")[2] == whole
+                while answers.readline().strip():
+                    pass
+                assert answers.read(len(whole)) == whole
+    with socket.create_connection(address) as gone:
+        gone.sendall(asked)
+        gone.recv(100)
+    assert service.get("npm/large")[2] == whole
+    service.stop()
+    origin.close()
