@@ -16,18 +16,17 @@ from regcache.flow.context import Context
 from regcache.flow.fetching import key_of
 from regcache.flow.lifetimes import followed, vouched_at
 from regcache.flow.passing import Passing
+from regcache.flow.portions import portion
 from regcache.flow.reply import How, Reply, Standing, Unknown, ttl_left
 from regcache.flow.resources import CONDITIONS, Came, Fill, Resources, places, sent_on
 from regcache.flow.transfer import Transfer
 from regcache.flow.upstream import origin_of
 from regcache.flow.waiting import within
 from regcache.http.directives import Directives, of_request
-from regcache.http.fields import parse_date
 from regcache.http.held import Held, chosen, demanded, held, rules_of
 from regcache.http.messages import Headers, RequestHead, Stored
 from regcache.http.paths import led_back
 from regcache.http.policy import Gone, Refuse, Revalidate, Rules, UseStored, settled_until
-from regcache.http.ranges import NotModified, Part, PreconditionFailed, Unsatisfiable, Whole, evaluate, wanted_part
 from regcache.http.storing import end_to_end, speaks_of
 from regcache.interfaces import IBody, IRegistry
 from regcache.logs import Log
@@ -41,10 +40,6 @@ __all__ = ["Shared"]
 _log = Log()
 #: How often what others have asked for is looked at before a client asks for itself.
 _MOST_TURNS = 3
-#: The fields that a 304 repeats (RFC 9110 section 15.4.5).
-_NOT_MODIFIED_FIELDS = frozenset(
-    {"etag", "last-modified", "cache-control", "vary", "age", "date", "expires", "content-location"}
-)
 
 
 @frozen
@@ -209,7 +204,7 @@ class Shared:
         )
         if how is How.HIT and not told and found.fill is None and "cache-status" not in one.headers:
             whole = evolve(whole, standing=self._standing(found, rules))
-        return _selected(question.request, one, whole)
+        return portion(question.request, one, whole)
 
     def _standing(self, found: _Candidate, rules: Rules) -> Standing | None:
         """How long a hit holds: until the entry is stale, or anything is stored of the address that might be chosen."""
@@ -337,7 +332,7 @@ class Shared:
             upstream_seconds=seconds,
         )
         # What a client asked the upstream only under its conditions is what it gets.
-        return _selected(question.request, one, reply) if replaced else reply
+        return portion(question.request, one, reply) if replaced else reply
 
     async def _head(self, question: _Question, found: _Candidate | None) -> Reply:
         """What the upstream says to HEAD, which tells of what is stored as well (RFC 9111 section 4.3.5)."""
@@ -364,43 +359,3 @@ class Shared:
             relayed=True,
             upstream_seconds=context.clock.seconds() - began,
         )
-
-
-def _selected(request: RequestHead, one: Held, reply: Reply) -> Reply:
-    """The part of a whole response that the request's preconditions and range leave (RFC 9110 section 13.2)."""
-    if one.status == 206:
-        return _part_of_part(request, one, reply)
-    if one.status != 200:
-        # Conditions are of what would else succeed.
-        return reply
-    changed = one.headers.get("last-modified") or one.headers.get("date")
-    verdict = evaluate(
-        request.method,
-        request.headers,
-        etag=one.headers.get("etag"),
-        last_modified=parse_date(changed),
-        size=reply.length,
-    )
-    if isinstance(verdict, NotModified):
-        kept = Headers(tuple(pair for pair in reply.headers if pair[0] in _NOT_MODIFIED_FIELDS))
-        return reply.without_body(304, kept)
-    if isinstance(verdict, PreconditionFailed):
-        return reply.without_body(412, Headers())
-    if isinstance(verdict, Unsatisfiable):
-        return reply.without_body(416, Headers.of({"content-range": f"bytes */{reply.length}"}))
-    if isinstance(verdict, Whole):
-        return reply
-    fields = {"content-range": f"bytes {verdict.start}-{verdict.stop - 1}/{reply.length}"}
-    headers = reply.headers.replacing(fields)
-    return evolve(reply, status=206, headers=headers, start=verdict.start, stop=verdict.stop)
-
-
-def _part_of_part(request: RequestHead, one: Held, reply: Reply) -> Reply:
-    """Of a stored part, what of it was asked for; one that comes is what was asked for."""
-    wanted = wanted_part(request.headers.get("range"), one.part[1]) if one.part is not None else None
-    if one.part is None or not isinstance(wanted, Part):
-        return reply
-    there, size = one.part
-    fields = {"content-range": f"bytes {wanted.start}-{wanted.stop - 1}/{size}"}
-    start, stop = wanted.start - there.start, wanted.stop - there.start
-    return evolve(reply, headers=reply.headers.replacing(fields), start=start, stop=stop)
