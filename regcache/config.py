@@ -376,7 +376,7 @@ def _registry(
         names=read("names", values.items, ()),
         strict_links=read("strict-links", values.truth, config.strict_links),
         has_credentials=not {"auth", "client-cert"}.isdisjoint(table),
-        **following.read(name, table, len(urls), read, tells=bool(config.auth)),
+        **following.read(name, len(urls), read, tells=bool(config.auth)),
         extra={key: value for key, value in table.items() if key in extras},
     ).followed_by(*urls[1:])
 

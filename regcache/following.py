@@ -5,7 +5,7 @@ The configuration of a registry whose upstream says itself how long things are f
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 from regcache import values
@@ -14,15 +14,19 @@ from regcache.routes import TARGETED
 
 __all__ = ["KEYS", "read"]
 
-#: Those that mean something only where the upstream is followed.
-_BESIDE = ("methods", "forward-authorization", "client-directives", "targeted", "stale-if-error")
+#: Those that mean something only where the upstream is followed: the attribute, the reader and the default of each.
+_BESIDE: dict[str, tuple[str, Callable[[str], Any], Any]] = {
+    "methods": ("methods", values.methods, ()),
+    "forward-authorization": ("forward_authorization", values.truth, False),
+    "client-directives": ("client_directives", values.truth, False),
+    "targeted": ("targets", values.fields, TARGETED),
+    "stale-if-error": ("stale_if_error", values.optional_duration, math.inf),
+}
 #: The keys in a registry's table.
 KEYS = ("freshness", *_BESIDE)
 
 
-def read(
-    name: str, table: Mapping[str, str], upstreams: int, reader: Callable[..., Any], *, tells: bool
-) -> dict[str, Any]:
+def read(name: str, upstreams: int, reader: Callable[..., Any], *, tells: bool) -> dict[str, Any]:
     """
     What a registry's table says, as arguments of :class:`regcache.routes.RegistryOptions`.
 
@@ -32,22 +36,15 @@ def read(
     :raises regcache.errors.ConfigError: with one line for a person.
     """
     follows = reader("freshness", values.any_of("forced", "upstream"), "forced") == "upstream"
-    useless = [key for key in _BESIDE if key in table and not follows]
-    if useless:
-        raise ConfigError(f'registries.{name}.{useless[0]}: it means something only beside freshness = "upstream".')
+    found = {attribute: reader(key, parse, default) for key, (attribute, parse, default) in _BESIDE.items()}
+    said = [key for key, (attribute, _, default) in _BESIDE.items() if found[attribute] != default]
+    if said and not follows:
+        raise ConfigError(f'registries.{name}.{said[0]}: it means something only beside freshness = "upstream".')
     if follows and upstreams > 1:
         raise ConfigError(f'registries.{name}.freshness: "upstream" follows one upstream; url names {upstreams}.')
-    forwards = reader("forward-authorization", values.truth, False)
-    if forwards and tells and not reader("shared", values.truth, False):
+    if found["forward_authorization"] and tells and not reader("shared", values.truth, False):
         raise ConfigError(
-            f"registries.{name}.forward-authorization: by the same field clients tell this cache who they are (auth);"
-            " set shared = true for this registry, or leave one of them out."
+            f"registries.{name}: forward-authorization wants shared = true beside auth, since clients tell this cache"
+            " who they are by that field."
         )
-    return {
-        "follows": follows,
-        "methods": reader("methods", values.methods, ()),
-        "forward_authorization": forwards,
-        "client_directives": reader("client-directives", values.truth, False),
-        "targets": reader("targeted", values.fields, TARGETED),
-        "stale_if_error": reader("stale-if-error", values.optional_duration, math.inf),
-    }
+    return {"follows": follows, **found}

@@ -152,10 +152,12 @@ class IUpstream(Interface):
     """Puts one request to one registry: follows no redirect, decodes nothing, keeps no cookie."""
 
     def request(
-        method: str, url: str, headers: Headers, body: bytes = b"", interim: Interim | None = None
+        method: str, url: str, headers: Headers, body: bytes | BinaryIO = b"", interim: Interim | None = None
     ) -> Deferred[IResponse]:
         """
         Ask. Fires when the head of the response is there; every status is a response.
+
+        :param body: of the request; a file is read in pieces, from its beginning, as the other side takes them.
 
         :param interim: told the heads that come before it (1xx). Who is told them gets what HTTP says that comes: more
             bytes than were announced are dropped, and are no error then.

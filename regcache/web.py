@@ -171,15 +171,17 @@ class _Exchange:
         registry = self._registry
         if registry is None:
             raise NotFound(f"No registry {name!r} is served here; there are: {', '.join(served)}.")
-        if rest in ("", "/") and request.method in (b"GET", b"HEAD") and not house.cache.passes_root(registry):
+        if rest in ("", "/") and request.method in (b"GET", b"HEAD") and not house.cache.is_tree(registry):
             return overview({name: registry}, base, house.state())
+        passes = request.method not in (b"GET", b"HEAD") and registry.options.follows and house.cache.is_tree(registry)
         head = RequestHead(
             method=request.method.decode("latin-1"),
             path=rest or "/",
             query=query,
             headers=headers,
             base=base(name),
-            body=b"" if request.content is None else request.content.read(),
+            body=b"" if request.content is None or passes else request.content.read(),
+            content=request.content if passes else None,
             chunked=request.clientproto == b"HTTP/1.1",
         )
         house.admit(self)

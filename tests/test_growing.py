@@ -54,7 +54,7 @@ class Ranging(FakeUpstream):
         self.spoil: dict[str, Any] | None = {}
 
     def request(
-        self, method: str, url: str, headers: Headers, body: bytes = b"", interim: Any = None
+        self, method: str, url: str, headers: Headers, body: Any = b"", interim: Any = None
     ) -> Deferred[IResponse]:
         """As IUpstream.request."""
         del interim

@@ -578,7 +578,7 @@ class Publishing(FakeUpstream):
     """An upstream whose metadata is published anew when somebody has asked for it."""
 
     def request(
-        self, method: str, url: str, headers: Headers, body: bytes = b"", interim: Any = None
+        self, method: str, url: str, headers: Headers, body: Any = b"", interim: Any = None
     ) -> Deferred[IResponse]:
         answer = super().request(method, url, headers, body, interim)
         if url.endswith(METADATA):

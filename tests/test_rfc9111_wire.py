@@ -304,6 +304,16 @@ def test_methods(line: Line) -> None:
     assert line.script.heard[path][-1].fields["content-length"] == ["0"]
 
 
+def test_bodies_that_nobody_takes(line: Line) -> None:
+    """RFC 9110 section 9.2: an upstream that leaves in the middle of one is told of, and the client stays."""
+    path = line.path()
+    line.script.says(path, CLOSE)
+    with socket.create_connection(("127.0.0.1", line.port), timeout=20) as connection:
+        assert ask(connection, path, method="PUT", body=b"x" * 7_000_000).status == 502
+        line.script.says(path, answer(FRESH, body=b"one"))
+        assert ask(connection, path).body == b"one"
+
+
 def test_ranges(line: Line) -> None:
     """RFC 9110 section 14: of what is stored, in one answer; the length is the part's."""
     path = line.path()

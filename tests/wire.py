@@ -73,7 +73,7 @@ def nothing_logged() -> Iterator[None]:
 class _Strict(FakeUpstream):
     """Holds each request against what would go out on a socket: one request, one line for each field."""
 
-    def request(self, method: str, url: str, headers: Headers, body: bytes = b"", interim: Any = None) -> Any:
+    def request(self, method: str, url: str, headers: Headers, body: Any = b"", interim: Any = None) -> Any:
         _, target, host = place_of(url)
         head = written(method, target, host, headers, body).removesuffix(body)
         lines = head.split(b"\r\n")

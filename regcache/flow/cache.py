@@ -95,8 +95,10 @@ class Cache:
         return await self._answer(registry, route, request, interim)
 
     @staticmethod
-    def passes_root(registry: IRegistry) -> bool:
-        """Whether the root of a registry is its upstream's, and not a page of ours."""
+    def is_tree(registry: IRegistry) -> bool:
+        """Whether every path of a registry is its upstream's, the root too, and every request is passed on."""
+        if not registry.options.follows:
+            return False
         try:
             return isinstance(registry.route(RequestHead(method="GET", path="/")), Resource)
         except RegCacheError:

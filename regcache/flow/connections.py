@@ -4,7 +4,7 @@ Connections to the registries: made, kept and closed here.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from attrs import field, frozen
 from OpenSSL import SSL
@@ -146,12 +146,12 @@ class Connections:
         return self._all_closed
 
     def request(
-        self, method: str, url: str, headers: Headers, body: bytes = b"", interim: Interim | None = None
+        self, method: str, url: str, headers: Headers, body: bytes | BinaryIO = b"", interim: Interim | None = None
     ) -> Deferred[IResponse]:
         return Deferred.fromCoroutine(self._request(method, url, headers, body, interim))
 
     async def _request(
-        self, method: str, url: str, headers: Headers, body: bytes, interim: Interim | None
+        self, method: str, url: str, headers: Headers, body: bytes | BinaryIO, interim: Interim | None
     ) -> IResponse:
         where, target, host = place_of(url)
         proxy = self._proxies.to(*where)
@@ -160,13 +160,16 @@ class Connections:
             target = f"http://{host}{target}"
             headers = _let_through(headers, forwarding)
         data = written(method, target, host, headers, body)
-        response = await self._ask(where, method, data, interim)
+        content = None if isinstance(body, bytes) else body
+        response = await self._ask(where, method, data, interim, content)
         if forwarding is not None and response.status == 407:
             response.abort()
             raise refused(forwarding, 407, "", host)
         return response
 
-    async def _ask(self, where: Where, method: str, data: bytes, interim: Interim | None) -> IResponse:
+    async def _ask(
+        self, where: Where, method: str, data: bytes, interim: Interim | None, content: BinaryIO | None
+    ) -> IResponse:
         kept = self._idle.get(where) if method in _REPEATABLE else None
         if kept:
             try:
@@ -174,7 +177,7 @@ class Connections:
             except Stale:
                 pass
         connection = await self._connect(where)
-        return await connection.ask(method, data, interim)
+        return await connection.ask(method, data, interim, content)
 
     def proxy(self, url: str) -> str:
         """Through which proxy a URL is asked; empty for none."""

@@ -13,7 +13,7 @@ from __future__ import annotations
 import re
 import typing
 from functools import lru_cache
-from typing import Any
+from typing import Any, BinaryIO
 from urllib.parse import quote, urlsplit
 
 import httptools
@@ -26,6 +26,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from regcache.errors import BadRequest, ConnectFailed, CutShort, ForbiddenOrigin, UpstreamError
+from regcache.flow.feeding import Feeding, size_of
 from regcache.http.messages import Headers
 from regcache.http.origins import Origin
 from regcache.interfaces import IReceiver, IResponse
@@ -74,18 +75,19 @@ def place_of(url: str) -> tuple[Where, str, str]:
     return (origin.scheme, origin.host, origin.port), target, origin.authority
 
 
-def written(method: str, target: str, host: str, headers: Headers, body: bytes) -> bytes:
+def written(method: str, target: str, host: str, headers: Headers, body: bytes | BinaryIO) -> bytes:
     """
-    A request as it is sent.
+    A request as it is sent, without a body that is a file.
 
     :raises regcache.errors.BadRequest: if a field holds what would end it.
     """
     lines = [f"{method} {target} HTTP/1.1", f"Host: {host}", *[f"{name}: {value}" for name, value in headers]]
-    if body or method in _WITH_CONTENT:
-        lines.append(f"Content-Length: {len(body)}")
+    size = size_of(body)
+    if size or method in _WITH_CONTENT:
+        lines.append(f"Content-Length: {size}")
     if _CONTROL.search("\t".join(lines)):
         raise BadRequest("A header field holds control characters.")
-    return "\r\n".join([*lines, "", ""]).encode("latin-1") + body
+    return "\r\n".join([*lines, "", ""]).encode("latin-1") + (body if isinstance(body, bytes) else b"")
 
 
 def explained(failure: Failure, host: str) -> UpstreamError:
@@ -309,6 +311,7 @@ class Connection(Protocol):
         self.kept = False
         self._owner = owner
         self._exchange: Exchange | None = None
+        self._feeding: Feeding | None = None
 
     def connectionMade(self) -> None:
         self._owner.opened(self)
@@ -326,16 +329,26 @@ class Connection(Protocol):
         if exchange is not None:
             exchange.lost(reason)
 
-    def ask(self, method: str, request: bytes, interim: Interim | None = None) -> Deferred[Exchange]:
-        """Send a request; fires when the head of its response is there."""
+    def ask(
+        self, method: str, request: bytes, interim: Interim | None = None, content: BinaryIO | None = None
+    ) -> Deferred[Exchange]:
+        """
+        Send a request; fires when the head of its response is there.
+
+        :param content: its body, if that is not among the bytes.
+        """
         self._exchange = Exchange(self, method, self._name, interim)
         self.transport.write(request)
+        if content is not None:
+            self._feeding = Feeding(content, self.transport)
+            self.transport.registerProducer(self._feeding, False)
         return self._exchange.head
 
     def free(self, *, keep: bool) -> None:
         """The exchange is over."""
         self._exchange = None
-        if keep and self._owner.keep(self):
+        fed = self._feeding is None or self._feeding.done
+        if keep and fed and self._owner.keep(self):
             self.kept = True
             self.transport.resumeProducing()
         else:

@@ -60,7 +60,9 @@ class Passing:
         self._asking += 1
         try:
             asked_at, began = context.now(), context.clock.seconds()
-            answer = await self._resources.ask(registry, route.url, request.method, asked, tell, request.body)
+            answer = await self._resources.ask(
+                registry, route.url, request.method, asked, tell, request.content or request.body
+            )
         finally:
             self._asking -= 1
         seconds, method, url = context.clock.seconds() - began, request.method, route.url

@@ -5,7 +5,7 @@ address side by side, each the entry of a place of its own.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from attrs import define, evolve, field, frozen
 
@@ -193,7 +193,13 @@ class Resources:
         self.take(registry, fill, answer, keeps=keeps, asked_at=asked_at, received=received)
 
     async def ask(
-        self, registry: IRegistry, url: str, method: str, headers: Headers, interim: Interim, body: bytes = b""
+        self,
+        registry: IRegistry,
+        url: str,
+        method: str,
+        headers: Headers,
+        interim: Interim,
+        body: bytes | BinaryIO = b"",
     ) -> Answer:
         """
         Put one request.

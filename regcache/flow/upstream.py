@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 from urllib.parse import urljoin
 
 from attrs import define, field, frozen
@@ -92,7 +92,7 @@ class Ask:
     registry: str = ""
     artifact: bool = False
     coding: str = "identity"
-    body: bytes = b""
+    body: bytes | BinaryIO = b""
     interim: Interim | None = None
 
 

@@ -9,7 +9,7 @@ of regcache's own behaviour.
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from attrs import define, evolve, field, frozen
 from twisted.internet.defer import Deferred, fail
@@ -102,11 +102,11 @@ class FakeUpstream:
         self._waiting: list[tuple[Deferred[IResponse], str, str]] = []
 
     def request(
-        self, method: str, url: str, headers: Headers, body: bytes = b"", interim: Interim | None = None
+        self, method: str, url: str, headers: Headers, body: bytes | BinaryIO = b"", interim: Interim | None = None
     ) -> Deferred[IResponse]:
         del interim
         self.asked.append((method, url, headers))
-        self.bodies.append(body)
+        self.bodies.append(body if isinstance(body, bytes) else body.read())
         if self.down:
             return fail(ConnectFailed("It is down."))
         waiting: Deferred[IResponse] = Deferred()
