@@ -108,7 +108,7 @@ class Artifacts:
                 raise Offline(f"The stored copy of {key} was damaged.")
             until = settled_until(stored, rules, mutable=mutable)
             if reply is not None and stored.validated_at <= context.now() < until:
-                reply = evolve(reply, standing=self._standing(route, stored, until))
+                reply = evolve(reply, standing=self._standing(registry, route, stored, until))
         elif isinstance(decision, Revalidate) and stored is not None:
             reply = await self._revalidated(registry, route, request, stored, decision)
         return reply or await self._fetched(registry, route, request, key)
@@ -155,17 +155,17 @@ class Artifacts:
         own = {
             "etag": f'"{stored.digest[:40]}"',
             "last-modified": format_date(stored.stored_at if modified is None else modified),
-            "age": age_told(stored, now),
+            "age": age_told(registry, stored, now),
             **_told_digests(route, stored),
         }
         detail = "" if stored.verified else "unverified"
         return Reply(status=200, headers=headers.replacing(own), body=body, stop=stored.size, how=how, detail=detail)
 
-    def _standing(self, route: Artifact, stored: Stored, until: float) -> Standing:
+    def _standing(self, registry: IRegistry, route: Artifact, stored: Stored, until: float) -> Standing:
         return Standing(
             until=until,
             entries=((stored.key, stored),),
-            vouched_at=vouched_at(stored),
+            vouched_at=vouched_at(registry, stored),
             given=lambda: self._given(route, stored),
         )
 

@@ -73,7 +73,7 @@ class Documents:
             "last-modified": format_date(stored.stored_at),
             "cache-control": cache_control_of(registry, stored.headers, "max-age=0"),
             "vary": ", ".join((*route.vary, "Accept-Encoding")),
-            "age": age_told(stored, self._context.now()),
+            "age": age_told(registry, stored, self._context.now()),
         }
         if wants_gzip(request):
             headers["content-encoding"] = "gzip"
@@ -95,7 +95,7 @@ class Documents:
             upstream_seconds=waited,
         )
         if how is How.HIT and not self._insists(request):
-            reply = evolve(reply, standing=self._standing(registry, asked, route, stored, request))
+            reply = evolve(reply, standing=self._standing(registry, asked, route, stored, rules))
         return reply
 
     def _given(self, stored: Stored) -> None:
@@ -104,16 +104,16 @@ class Documents:
         self._sent.put(stored.key, (stored, self._context.clock.seconds()), 1)
 
     def _standing(
-        self, registry: IRegistry, asked: Document, route: Document, stored: Stored, request: RequestHead
+        self, registry: IRegistry, asked: Document, route: Document, stored: Stored, rules: Rules
     ) -> Standing | None:
         """
         How long a hit holds, if that is known.
 
         :param asked: the document that the request is for.
         :param route: the one that answers.
+        :param rules: for its stored copy.
         """
         context, other, mutable = self._context, asked.instead, _may_change(route, stored)
-        rules = rules_for(context.rules, registry, route.ttl, stored, request)
         until = settled_until(stored, rules, mutable=mutable)
         entries: list[tuple[str, Stored | None]] = [(stored.key, stored)]
         if other is not None and stored.key == key_of(registry, asked):
@@ -121,7 +121,7 @@ class Documents:
             key = key_of(registry, other)
             entries.append((key, context.unwritten.get(key) or context.store.peek(key)))
         elif other is not None:
-            others = rules_for(context.rules, registry, other.ttl, stored, request)
+            others = rules if registry.options.follows else rules_for(context.rules, registry, other.ttl)
             until = min(until, settled_until(stored, others, mutable=_may_change(other, stored)))
         if not stored.validated_at <= context.now() < until:
             # The upstream is in trouble.
@@ -129,7 +129,7 @@ class Documents:
         return Standing(
             until=until,
             entries=tuple(entries),
-            vouched_at=vouched_at(stored),
+            vouched_at=vouched_at(registry, stored),
             fresh_until=stored.validated_at + rules.ttl if mutable else math.inf,
             given=lambda: self._given(stored),
         )

@@ -121,12 +121,12 @@ def cache_control_of(registry: IRegistry, stored: Headers, usual: str) -> str:
     return f"max-age={int(life.seconds)}" if "date" in stored else usual
 
 
-def age_told(stored: Stored, now: float) -> str:
-    """The Age of a copy: what it had when it came counts, where that is known (RFC 9111 section 5.1)."""
-    age = held(stored).age_at(now) if is_held(stored) else now - stored.validated_at
-    return str(max(int(age), 0))
+def age_told(registry: IRegistry, stored: Stored, now: float) -> str:
+    """The Age of a copy: what it had when it came counts, where the upstream is followed (RFC 9111 section 5.1)."""
+    return str(max(int(now - vouched_at(registry, stored)), 0))
 
 
-def vouched_at(stored: Stored) -> float:
-    """Since when a copy ages, by the wall clock: from before it came, if it was old then."""
-    return stored.validated_at - (held(stored).age if is_held(stored) else 0.0)
+def vouched_at(registry: IRegistry, stored: Stored) -> float:
+    """Since when a copy ages, by the wall clock: from before it came, if it was old then and that counts."""
+    counts = registry.options.follows and is_held(stored)
+    return stored.validated_at - (held(stored).age if counts else 0.0)

@@ -203,10 +203,10 @@ class Shared:
             relayed=True,
         )
         if how is How.HIT and not told and found.fill is None and "cache-status" not in one.headers:
-            whole = evolve(whole, standing=self._standing(found, rules))
+            whole = evolve(whole, standing=self._standing(question.registry, found, rules))
         return portion(question.request, one, whole)
 
-    def _standing(self, found: _Candidate, rules: Rules) -> Standing | None:
+    def _standing(self, registry: IRegistry, found: _Candidate, rules: Rules) -> Standing | None:
         """How long a hit holds: until the entry is stale, or anything is stored of the address that might be chosen."""
         until = settled_until(found.entry, rules, mutable=True)
         if not found.entry.validated_at <= self._context.now() < until:
@@ -214,7 +214,7 @@ class Shared:
         return Standing(
             until=until,
             entries=found.there,
-            vouched_at=vouched_at(found.entry),
+            vouched_at=vouched_at(registry, found.entry),
             fresh_until=found.entry.validated_at + rules.ttl,
             given=lambda: self._context.store.used(found.entry.key, self._context.now()),
         )
