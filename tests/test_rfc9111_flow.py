@@ -14,6 +14,7 @@ from regcache.errors import MethodNotAllowed, Offline, RegCacheError, UpstreamEr
 from regcache.flow.reply import How, Reply, cache_status
 from regcache.http.fields import format_date
 from regcache.http.messages import Headers, RequestHead
+from regcache.limits import Limits
 from regcache.registries import make
 from regcache.routes import RegistryOptions
 from regcache.testing import Page
@@ -376,6 +377,26 @@ def test_head() -> None:
     assert len(cache.upstream.asked) == 2
 
 
+@pytest.mark.parametrize("trouble", ["down", "503"])
+def test_head_in_trouble(trouble: str) -> None:
+    """RFC 9111 section 4.2.4: the stale copy's head, unless it may not be used."""
+    cache = kit()
+    cache.get("/a")
+    cache.advance(60)
+    cache.upstream.down = trouble == "down"
+    cache.upstream.pages[URL] = page(b"", 503)
+    assert got(cache, method="HEAD")[0] is How.STALE
+
+
+def test_a_crowd_costs_nothing_that_is_stored() -> None:
+    """RFC 9111 section 4.2.4: who cannot ask for its turn is as good as disconnected."""
+    cache = kit()
+    cache.get("/a")
+    cache.advance(60)
+    cache.cache.context.limits = Limits(transfers=0)
+    assert got(cache)[0] is How.STALE
+
+
 def test_head_freshens() -> None:
     """RFC 9111 section 4.3.5: what HEAD says of the stored bytes is theirs; of others, they are not used any more."""
     cache = kit(page(cache_control="max-age=60", etag='"a"', x="1"))
@@ -505,8 +526,11 @@ def test_redirects_are_answers() -> None:
     for how in (How.MISS, How.HIT):
         reply, _ = cache.get("/a")
         assert (reply.status, reply.how, reply.headers.get("location")) == (301, how, f"{BASE}b?c")
-    cache.upstream.pages[URL] = page(b"", 302, location="http://other.example/x")
     cache.advance(60)
+    for location, back in (("/b", "/fake/b"), ("b", "b"), ("//other.example/", "//other.example/")):
+        cache.upstream.pages[URL] = page(b"", 302, location=location)
+        assert cache.get("/a")[0].headers.get("location") == back
+    cache.upstream.pages[URL] = page(b"", 302, location="http://other.example/x")
     assert cache.get("/a")[0].headers.get("location") == "http://other.example/x"
 
 

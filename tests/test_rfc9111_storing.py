@@ -8,6 +8,7 @@ from regcache.http.directives import of_response
 from regcache.http.fields import format_date
 from regcache.http.held import Held, slot_of
 from regcache.http.messages import Headers
+from regcache.http.paths import led_back
 from regcache.http.storing import (
     answers_for,
     changes,
@@ -247,3 +248,21 @@ def test_places() -> None:
     assert slot_of(one, [other, None]) == 1
     assert slot_of(one, [other, held(1, ("a", "1"))]) == 1
     assert slot_of(third, [one, other]) == 1
+
+
+@pytest.mark.parametrize(
+    ("location", "back"),
+    [
+        ("http://host.example/dist/x?y", "https://cache.example/t/x?y"),
+        ("/dist/x", "/t/x"),
+        ("/other", "http://host.example/other"),
+        ("/distant", "http://host.example/distant"),
+        ("x", "x"),
+        ("//other.example/x", "//other.example/x"),
+        ("http://other.example/dist/x", "http://other.example/dist/x"),
+        ("", ""),
+    ],
+)
+def test_redirects_lead_back(location: str, back: str) -> None:
+    """RFC 9110 section 10.2.2: to where they would lead, through the cache if that can be."""
+    assert led_back(location, "http://host.example/dist/", "https://cache.example/t/") == back

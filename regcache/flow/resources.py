@@ -28,7 +28,7 @@ from regcache.routes import COPY, Resource
 if TYPE_CHECKING:
     from regcache.interfaces import Interim
 
-__all__ = ["CONDITIONS", "Came", "Fill", "Resources", "places", "sent_on"]
+__all__ = ["CONDITIONS", "TROUBLE", "Came", "Fill", "Resources", "places", "sent_on"]
 
 _log = Log()
 #: Variants, and parts of them, of one address that are kept.
@@ -36,7 +36,7 @@ _MOST_VARIANTS = 8
 #: What a client asks only if something holds, or only of a part.
 CONDITIONS = ("if-match", "if-none-match", "if-modified-since", "if-unmodified-since", "if-range", "range")
 #: What says that the upstream is in trouble, and not what was asked for (RFC 5861 section 4).
-_TROUBLE = frozenset({500, 502, 503, 504})
+TROUBLE = frozenset({500, 502, 503, 504})
 
 
 @frozen
@@ -182,12 +182,12 @@ class Resources:
             fill.came.succeed(Came(await self.freshened(registry, stored, answer, fill.asked, asked_at, received)))
             fill.transfer.fail(CutShort("The stored copy holds."))
             return
-        if answer.status in _TROUBLE and usable:
+        if answer.status in TROUBLE and usable:
             answer.discard()
             raise UpstreamStatus(f"It was {answer.status} for {route.url}.", answer.status)
         said = of_response(answer.headers, registry.options.targets)
         keeps = may_store("GET", fill.asked, answer.status, answer.headers, said)
-        if stored is not None and not keeps and answer.status not in _TROUBLE:
+        if stored is not None and not keeps and answer.status not in TROUBLE:
             # It has been replaced by what may not be kept.
             await context.store.drop(stored.key)
         self.take(registry, fill, answer, keeps=keeps, asked_at=asked_at, received=received)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from attrs import evolve, frozen
 
-from regcache.errors import BlobDamaged, NotFound, Offline, RegCacheError, UpstreamError, UpstreamTimeout
+from regcache.errors import BlobDamaged, Offline, RegCacheError, UpstreamError, UpstreamStatus, UpstreamTimeout
 from regcache.flow.asking import weigh
 from regcache.flow.context import Context
 from regcache.flow.fetching import key_of
@@ -18,7 +18,7 @@ from regcache.flow.lifetimes import followed, vouched_at
 from regcache.flow.passing import Passing
 from regcache.flow.portions import portion
 from regcache.flow.reply import How, Reply, Standing, Unknown, ttl_left
-from regcache.flow.resources import CONDITIONS, Came, Fill, Resources, places, sent_on
+from regcache.flow.resources import CONDITIONS, TROUBLE, Came, Fill, Resources, places, sent_on
 from regcache.flow.transfer import Transfer
 from regcache.flow.upstream import origin_of
 from regcache.flow.waiting import within
@@ -148,8 +148,11 @@ class Shared:
                 return await self._ask(question, found, usual, rules)
             # Whoever asks for the same waits for the same answer, once.
             waited = True
+            if question.interim is not None:
+                shared.listeners.append(question.interim)
+            patience = decision.wait if isinstance(decision, Revalidate) else rules.cold_timeout
             try:
-                await within(self._context.clock, rules.cold_timeout, shared.came.wait())
+                await within(self._context.clock, patience, shared.came.wait())
             except (RegCacheError, TimeoutError) as error:
                 stale = isinstance(decision, Revalidate) and decision.usable and found is not None
                 if stale and found is not None:
@@ -252,34 +255,38 @@ class Shared:
             entry = self._latest(await self._resources.there(question.key), found)
             found = None if entry is None else _Candidate(held(entry), entry)
             decision = None if entry is None else decision
-        if question.request.method == "HEAD":
-            return await self._head(question, found)
         usable = decision is not None and decision.usable
+        if question.request.method == "HEAD":
+            try:
+                return await self._head(question, found, usable=usable)
+            except UpstreamError as error:
+                if found is None or not usable:
+                    raise
+                return await self._stale(question, found, rules, error)
         asked = question.asked if found is None else question.asked.without(*CONDITIONS)
         began = self._context.clock.seconds()
         wait = decision.wait if decision is not None else rules.cold_timeout
-        fill = self._resources.fill(
-            question.registry,
-            question.route,
-            asked,
-            None if found is None or found.held.part is not None else found.entry,
-            usable=usable,
-            interim=question.interim,
-        )
-        assert fill.reader is not None
-        reader = fill.reader
+        stored = None if found is None or found.held.part is not None else found.entry
+        reader: IBody | None = None
         try:
+            fill = self._resources.fill(
+                question.registry, question.route, asked, stored, usable=usable, interim=question.interim
+            )
+            reader = fill.reader
             came = await within(self._context.clock, wait, fill.came.wait())
         except (UpstreamError, TimeoutError) as error:
-            reader.close()
-            if usable and found is not None and not isinstance(error, NotFound):
+            if reader is not None:
+                reader.close()
+            if usable and found is not None:
                 return await self._stale(question, found, rules, error)
             if isinstance(error, TimeoutError):
                 raise UpstreamTimeout(f"{origin_of(question.route.url)} gave no answer in time.") from None
             raise
         except BaseException:
-            reader.close()
+            if reader is not None:
+                reader.close()
             raise
+        assert reader is not None
         seconds = self._context.clock.seconds() - began
         if came.headers is None:
             reader.close()
@@ -334,14 +341,21 @@ class Shared:
         # What a client asked the upstream only under its conditions is what it gets.
         return portion(question.request, one, reply) if replaced else reply
 
-    async def _head(self, question: _Question, found: _Candidate | None) -> Reply:
-        """What the upstream says to HEAD, which tells of what is stored as well (RFC 9111 section 4.3.5)."""
+    async def _head(self, question: _Question, found: _Candidate | None, *, usable: bool) -> Reply:
+        """
+        What the upstream says to HEAD, which tells of what is stored as well (RFC 9111 section 4.3.5).
+
+        :param usable: whether what is stored may answer when the upstream is in trouble.
+        :raises regcache.errors.UpstreamError: if it does not answer; if that may be, also for trouble of its own.
+        """
         context, registry, url = self._context, question.registry, question.route.url
         asked_at, began = context.now(), context.clock.seconds()
         interim = question.interim or (lambda _status, _headers: None)
         answer = await self._resources.ask(registry, url, "HEAD", question.asked, interim)
         answer.discard()
         received = context.now()
+        if answer.status in TROUBLE and usable:
+            raise UpstreamStatus(f"It was {answer.status} for {url}.", answer.status)
         entry = None if found is None else found.entry
         if entry is not None and answer.status == 200:
             if speaks_of(held(entry).headers, entry.size, answer.headers):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from functools import lru_cache
 from urllib.parse import quote as _quote
-from urllib.parse import unquote_to_bytes, urlsplit
+from urllib.parse import unquote_to_bytes, urljoin, urlsplit
 
 from regcache.errors import BadRequest
 
@@ -51,7 +51,7 @@ def quote(segment: str) -> str:
 
 def led_back(location: str, upstream: str, base: str) -> str:
     """
-    Where a redirect of the upstream leads, below the mount if it stays below the upstream's URL; else as it is.
+    Where a redirect of the upstream leads: below the mount if it stays below the upstream's URL, else where it did.
 
     :param upstream: the URL of the upstream, ending with a slash.
     :param base: that of the mount, the same way.
@@ -59,6 +59,6 @@ def led_back(location: str, upstream: str, base: str) -> str:
     if location.startswith(upstream):
         return base + location[len(upstream) :]
     path, mount = (urlsplit(url).path or "/" for url in (upstream, base))
-    if location.startswith(path) and not location.startswith("//"):
-        return mount + location[len(path) :]
-    return location
+    if not location.startswith("/") or location.startswith("//"):
+        return location
+    return mount + location[len(path) :] if location.startswith(path) else urljoin(upstream, location)
