@@ -162,7 +162,12 @@ MUSTS = (
     _must(
         "9111 4.4",
         "A success of an unsafe or unknown method makes what is stored of its URL go; a failure does not.",
-        *(f"{_S}:test_invalidation", f"{_L}:test_unsafe_methods", f"{_L}:test_what_changes_under_way"),
+        *(
+            f"{_S}:test_invalidation",
+            f"{_L}:test_unsafe_methods",
+            f"{_L}:test_what_changes_under_way",
+            f"{_L}:test_what_changes_while_it_is_stored",
+        ),
         f"{_G}:test_publishing",
     ),
     _must(
@@ -273,6 +278,7 @@ MUSTS = (
     _must(
         "9211 2",
         "Cache-Status says what this cache did, after what others did.",
+        f"{_W}:test_other_caches",
         f"{_L}:test_cache_status",
         f"{_W}:test_a_hit",
     ),

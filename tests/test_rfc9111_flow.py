@@ -465,6 +465,17 @@ def test_what_changes_under_way() -> None:
     assert cache.store.entries == {}
 
 
+def test_what_changes_while_it_is_stored() -> None:
+    """RFC 9111 section 4.4: what the disk was not done with when a change came is not found after it."""
+    cache = kit(methods=("PUT",))
+    cache.store.holds = True
+    cache.get("/a")
+    cache.get("/a", "PUT")
+    cache.store.release()
+    assert cache.store.entries == {}
+    assert got(cache)[0] is How.MISS
+
+
 def test_what_post_brings() -> None:
     """RFC 9110 section 9.3.3: an answer to POST that is what GET would bring is kept as that."""
     cache = kit(page(b"new", cache_control="max-age=60", content_location="/a"), methods=("POST",))

@@ -177,6 +177,16 @@ def test_all_fields_are_kept(line: Line) -> None:
         assert found.fields.get_all("Content-Security-Policy") == ["default-src 'self'"]
 
 
+def test_other_caches(line: Line) -> None:
+    """RFC 9211 section 2 and RFC 9110 section 7.6.3: what caches nearer to the origin say comes before our word."""
+    path = line.path()
+    line.script.says(path, answer(FRESH, "Cache-Status: near; hit", "Via: 1.1 near", body=b"one"))
+    for found in (line.get(path), line.settled(path)):
+        told = found.fields.get_all("Cache-Status") or []
+        assert (told[0], told[1].startswith("regcache; "), len(told)) == ("near; hit", True, 2)
+        assert [via.partition("-")[0] for via in found.fields.get_all("Via") or []] == ["1.1 near", "1.1 regcache"]
+
+
 def test_what_clients_send(line: Line) -> None:
     """RFC 9110 section 7.6: it goes upstream, less what says who they are; Via is added (section 7.6.3)."""
     path = line.path()

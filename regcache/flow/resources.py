@@ -274,10 +274,10 @@ class Resources:
             return True
 
         async def commit(finished: IPartial, _proven: bool) -> None:
-            if fill.valid:
-                await self._keep(evolve(entry, digest=hashing.digests()[0].value, size=finished.written), finished)
-            else:
-                finished.abort()
+            whole = evolve(entry, digest=hashing.digests()[0].value, size=finished.written)
+            kept = await self._keep(whole, finished)
+            if not fill.valid:
+                await self._context.store.drop(kept)
 
         if partial is None and not fill.transfer.readers:
             answer.discard()
@@ -294,11 +294,14 @@ class Resources:
             _log.warn("{url}: passed on without being stored: {why}", url=answer.url, why=error.detail)
             return None
 
-    async def _keep(self, entry: Stored, finished: IPartial) -> None:
+    async def _keep(self, entry: Stored, finished: IPartial) -> str:
+        """Store a response among those of its address; the key it has there."""
         there = await self.there(entry.key)
         new, old = held(entry), [None if one is None else held(one) for one in there]
         slot = slot_of(new, old)
-        await self._context.store.commit(finished, evolve(entry, key=places(entry.key)[slot]))
+        key = places(entry.key)[slot]
+        await self._context.store.commit(finished, evolve(entry, key=key))
+        return key
 
 
 def places(key: str) -> list[str]:
