@@ -4,7 +4,6 @@ The configuration of a registry whose upstream says itself how long things are f
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import Any
 
@@ -14,13 +13,18 @@ from regcache.routes import TARGETED
 
 __all__ = ["KEYS", "read"]
 
+
+def _patience(text: str) -> float:
+    return values.optional_duration(text) or 0.0
+
+
 #: Those that mean something only where the upstream is followed: the attribute, the reader and the default of each.
 _BESIDE: dict[str, tuple[str, Callable[[str], Any], Any]] = {
     "methods": ("methods", values.methods, ()),
     "forward-authorization": ("forward_authorization", values.truth, False),
     "client-directives": ("client_directives", values.truth, False),
     "targeted": ("targets", values.fields, TARGETED),
-    "stale-if-error": ("stale_if_error", values.optional_duration, math.inf),
+    "stale-if-error": ("stale_if_error", _patience, None),
 }
 #: The keys in a registry's table.
 KEYS = ("freshness", *_BESIDE)

@@ -9,7 +9,6 @@ its business.
 from __future__ import annotations
 
 import hashlib
-import math
 from collections.abc import Iterable, Mapping
 
 from attrs import Factory, evolve, field, frozen
@@ -68,7 +67,7 @@ class RegistryOptions:
     :ivar client_directives: whether what clients demand by Cache-Control counts; only if it follows.
     :ivar targets: the fields of a response, in lower case, that are meant for this cache (RFC 9213).
     :ivar stale_if_error: seconds past its lifetime for which a response answers in place of an upstream that does not;
-        None for never. Only if it follows.
+        0 for never, None for as long as it takes. Only if it follows.
     :ivar extra: options that only this type knows, by the names it declares in ``option_names``.
     :ivar further: the registry's further upstreams, in the order in which they are asked for what those before have
         not; each with options of its own, made by :meth:`followed_by`.
@@ -94,7 +93,7 @@ class RegistryOptions:
     forward_authorization: bool = False
     client_directives: bool = False
     targets: tuple[str, ...] = TARGETED
-    stale_if_error: float | None = math.inf
+    stale_if_error: float | None = None
     extra: Mapping[str, str] = field(factory=dict)
     further: tuple[RegistryOptions, ...] = ()
     place: str = ""

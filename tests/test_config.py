@@ -392,9 +392,10 @@ def test_following(toml: Any) -> None:
     )
     (one,) = configured(toml(table)).registries
     assert (one.follows, one.methods, one.forward_authorization) == (True, ("PUT", "M-SEARCH"), True)
-    assert (one.client_directives, one.targets, one.stale_if_error) == (True, (), None)
+    assert (one.client_directives, one.targets, one.stale_if_error) == (True, (), 0.0)
     (plain,) = configured(toml("[registries.npm]")).registries
     assert (plain.follows, plain.methods, plain.targets) == (False, (), ("cdn-cache-control",))
+    assert plain.stale_if_error is None
     auth = toml(table)
     users = Path(auth["config"]).with_name("users")
     users.write_text("")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import pytest
@@ -144,7 +143,7 @@ def test_stale_in_trouble(trouble: str, said: str, stale: bool) -> None:
 
 def test_stale_if_error_can_be_off() -> None:
     """RFC 9111 section 4.2.4: the operator may want an error rather than something stale."""
-    cache = kit(stale_if_error=None)
+    cache = kit(stale_if_error=0.0)
     cache.get("/a")
     cache.advance(60)
     cache.upstream.down = True
@@ -596,7 +595,6 @@ def test_the_operator_limits_what_is_guessed() -> None:
     assert got(cache)[0] is How.HIT
     cache.advance(1)
     assert got(cache)[0] is How.MISS
-    assert math.isinf(cache.registry.options.stale_if_error)
 
 
 def status_of(cache: Kit, **fields: str) -> str:

@@ -37,10 +37,11 @@ _LIFETIME_FIELDS = ("cache-control", "expires", "date", "age")
 
 def followed(options: RegistryOptions) -> Followed:
     """How a registry's upstream is followed."""
+    seconds = options.stale_if_error
     return Followed(
         targets=options.targets,
         longest_guess=options.ttl,
-        stale_if_error=-math.inf if options.stale_if_error is None else options.stale_if_error,
+        stale_if_error=math.inf if seconds is None else seconds or -math.inf,
     )
 
 
