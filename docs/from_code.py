@@ -20,7 +20,7 @@ from sphinx.pycode import ModuleAnalyzer
 from sphinx.util.docutils import SphinxDirective
 
 import regcache
-from regcache import errors, pages
+from regcache import errors, stamps
 from regcache.commands import outcome
 from regcache.config import OPTIONS
 from regcache.flow.reply import How, Reply, cache_status
@@ -119,7 +119,9 @@ def _attributes(module: str, owner: str) -> Mapping[tuple[str, str], list[str]]:
 
 
 def _browsers() -> list[str]:
-    rows = [(_code(name.decode().title()), _code(*(one.decode() for one in says))) for name, says in pages.FOR_BROWSERS]
+    rows = [
+        (_code(name.decode().title()), _code(*(one.decode() for one in says))) for name, says in stamps.FOR_BROWSERS
+    ]
     return _table("field", "value", rows=rows)
 
 

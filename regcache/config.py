@@ -16,7 +16,7 @@ from typing import Any
 
 from attrs import evolve, field, frozen
 
-from regcache import credentials, values
+from regcache import credentials, following, values
 from regcache.credentials import Credentials
 from regcache.errors import ConfigError
 from regcache.http.proxies import DIRECT, Proxies
@@ -188,6 +188,7 @@ REGISTRY_KEYS = (
     *("type", "url", "artifact-hosts", "ttl", "refresh-after", "negative-ttl", "strict-links", "names"),
     *credentials.KEYS,
     *("shared", "readers"),
+    *following.KEYS,
 )
 
 
@@ -389,6 +390,7 @@ def _registry(
         names=read("names", values.items, ()),
         strict_links=read("strict-links", values.truth, config.strict_links),
         has_credentials=not {"auth", "client-cert"}.isdisjoint(table),
+        **following.read(name, len(urls), read, tells=bool(config.auth)),
         extra={key: value for key, value in table.items() if key in extras},
     ).followed_by(*urls[1:])
 

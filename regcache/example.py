@@ -83,6 +83,22 @@ KEYS = {
     "readers": Key(
         "Where the auth above names a file: the names in it that may read this registry. Default: all of them.", "[]"
     ),
+    "freshness": Key(
+        'Whose word counts for how long things are fresh: "forced" for the lifetimes above, "upstream" for what the'
+        ' upstream says of each answer. The next five keys count only with "upstream".',
+        '"forced"',
+    ),
+    "methods": Key("Further methods to pass on, in capitals; GET and HEAD always are.", "[]"),
+    "forward-authorization": Key("Whether clients' own Authorization goes on to the upstream.", "false"),
+    "client-directives": Key("Whether what clients demand by Cache-Control counts.", "false"),
+    "targeted": Key(
+        "The fields of answers that speak to this cache in place of Cache-Control (RFC 9213).", '["CDN-Cache-Control"]'
+    ),
+    "stale-if-error": Key(
+        "For how long past its lifetime an answer is used when the upstream gives none, or off. Default: for ever,"
+        " unless it forbids that.",
+        sample='"7d"',
+    ),
 }
 #: Those that only one type knows, by the type.
 OWN_KEYS = {

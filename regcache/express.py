@@ -65,7 +65,9 @@ def asked_plainly(data: bytes) -> bytes | None:
 
 def timed_fields(reply: Reply, now: float) -> dict[bytes, bytes]:
     """The fields of an answer that count on with the time."""
-    fields = {b"Date": format_date(now).encode(), b"Cache-Status": cache_status(reply).encode()}
+    fields = {b"Cache-Status": cache_status(reply).encode()}
+    if not (reply.relayed and "date" in reply.headers):
+        fields[b"Date"] = format_date(now).encode()
     if "age" in reply.headers:
         fields[b"Age"] = reply.headers.get("age").encode()
     return fields

@@ -174,9 +174,16 @@ class IResponse(Interface):
 class IUpstream(Interface):
     """Puts one request to one registry: follows no redirect, decodes nothing, keeps no cookie."""
 
-    def request(method: str, url: str, headers: Headers, body: bytes = b"") -> Deferred[IResponse]:
+    def request(
+        method: str, url: str, headers: Headers, body: bytes | BinaryIO = b"", interim: Interim | None = None
+    ) -> Deferred[IResponse]:
         """
         Ask. Fires when the head of the response is there; every status is a response.
+
+        :param body: of the request; a file is read in pieces, from its beginning, as the other side takes them.
+
+        :param interim: told the heads that come before it (1xx). Who is told them gets what HTTP says that comes: more
+            bytes than were announced are dropped, and are no error then.
 
         Fails with ConnectFailed, or with CutShort if what comes back is not a whole HTTP head. Cancelling it abandons
         the request; it fails with CancelledError then. There is no time limit.
@@ -297,6 +304,10 @@ class IStore(Interface):
     def usage() -> tuple[int, int]:
         """Bytes allocated on disk, and number of entries."""
 
+
+#: What takes an interim response: its status and its fields (RFC 9110 section 15.2).
+if TYPE_CHECKING:
+    Interim = Callable[[int, Headers], None]
 
 # The callable that makes a registry from its options; its class attributes are described in IRegistry.
 if TYPE_CHECKING:

@@ -12,6 +12,7 @@ from regcache.errors import RegCacheError
 from regcache.house import House
 from regcache.http.messages import Kind, Stored
 from regcache.outlook import as_it_was, document_of, route_of
+from regcache.routes import Artifact, Document
 from regcache.store.disk import DiskStore
 from regcache.store.listing import named_in
 from regcache.store.scrub import Reading
@@ -56,7 +57,8 @@ class Mending:
         if entry.kind is not Kind.DERIVED:
             served = self._house.registries
             meant = route_of(served, entry) or as_it_was(served, entry)
-        if meant is None or meant.route is None:
+        # A resource is asked for with the fields of whoever wants it.
+        if meant is None or not isinstance(meant.route, Document | Artifact):
             return _LATER
         failed = await self._failure(cache.refetched(meant.registry, meant.route))
         if failed:

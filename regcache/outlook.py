@@ -10,13 +10,13 @@ from attrs import evolve, frozen
 
 from regcache.config import Config
 from regcache.errors import NotFound, RegCacheError
-from regcache.flow.documents import rules_for
 from regcache.flow.fetching import key_of
+from regcache.flow.lifetimes import rules_for
 from regcache.http.messages import Digest, Headers, Kind, RequestHead, Stored
 from regcache.http.policy import Decision, Fetch, Gone, Refuse, Revalidate, Rules, UseStored, age_of, decide
 from regcache.interfaces import IOrdered, IRegistry
 from regcache.ownership import check
-from regcache.routes import COPY, Artifact, Document, Moved, Route
+from regcache.routes import COPY, Artifact, Document, Moved, Resource, Route
 from regcache.store.listing import Listed, Seen
 
 __all__ = [
@@ -48,7 +48,7 @@ class Meant:
     """
 
     registry: IRegistry
-    route: Document | Artifact | None
+    route: Document | Artifact | Resource | None
     why: str = ""
 
     @property
@@ -96,7 +96,7 @@ def below(registries: Mapping[str, IRegistry], url: str) -> Meant | None:
         check(registry.options, route)
     except RegCacheError as error:
         return Meant(registry, None, error.text)
-    return Meant(registry, route) if isinstance(route, Document | Artifact) else None
+    return Meant(registry, route) if isinstance(route, Document | Artifact | Resource) else None
 
 
 def document_of(registries: Mapping[str, IRegistry], entry: Stored) -> Meant | None:
@@ -147,8 +147,9 @@ def outlook(meant: Meant, stored: Stored | None, rules: Rules, now: float, *, tr
         check(meant.registry.options, route)
     except NotFound as error:
         return "blocked", error.text
-    mutable = route.mutable or (isinstance(route, Document) and stored is not None and not stored.verified)
-    own = rules_for(rules, meant.registry, route.ttl)
+    mutable = isinstance(route, Resource) or route.mutable
+    mutable = mutable or (isinstance(route, Document) and stored is not None and not stored.verified)
+    own = rules_for(rules, meant.registry, None if isinstance(route, Resource) else route.ttl, stored)
     return _worded(decide(stored, own, now=now, mutable=mutable, spared=trouble), mutable=mutable, trouble=trouble)
 
 
@@ -160,6 +161,8 @@ def _worded(decision: Decision, *, mutable: bool, trouble: bool) -> tuple[str, s
     if isinstance(decision, Gone):
         return "blocked", f"The registry has withdrawn it, by status {decision.status}."
     if isinstance(decision, Revalidate):
+        if not decision.usable:
+            return "revalidated", "It may be used only once the registry has been asked, by its own account."
         if decision.stale:
             return "revalidated", "It is past its lifetime: the registry is asked first, the stored copy is the spare."
         return "revalidated", f"It is fresh but not new: the registry is asked, for up to {decision.wait:g} s."

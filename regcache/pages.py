@@ -19,7 +19,7 @@ from regcache.interfaces import IRegistry
 from regcache.page.page import PLACE
 from regcache.readiness import READY, ready
 
-__all__ = ["FOR_BROWSERS", "LIVE", "Visit", "is_own", "live", "overview", "own_page"]
+__all__ = ["LIVE", "Visit", "is_own", "live", "overview", "own_page"]
 
 
 #: The lines that point clients at the registry of that name, as text.
@@ -30,13 +30,6 @@ HEALTH = "/-/health"
 LIVE = "/-/health/live"
 #: The numbers, for Prometheus.
 METRICS = "/-/metrics"
-
-#: What a registry's pages may not do in a browser: be taken for another type, run as ours, be part of others' pages.
-FOR_BROWSERS = (
-    (b"x-content-type-options", [b"nosniff"]),
-    (b"content-security-policy", [b"sandbox allow-same-origin; frame-ancestors 'none'"]),
-    (b"cross-origin-resource-policy", [b"same-origin"]),
-)
 
 
 @frozen(kw_only=True)

@@ -17,6 +17,7 @@ from regcache.http.messages import Digest, Headers
 
 __all__ = [
     "COPY",
+    "TARGETED",
     "Artifact",
     "Checksum",
     "Document",
@@ -27,6 +28,7 @@ __all__ = [
     "RegistryOptions",
     "Relay",
     "Release",
+    "Resource",
     "Route",
     "Source",
 ]
@@ -34,6 +36,10 @@ __all__ = [
 #: In the key of an artifact, between what documents name it by and what tells copies from different places apart. It is
 #: in no address, so that no client can write it.
 COPY = "\t"
+
+
+#: The field that speaks to caches of the operator's, unless others are named (RFC 9213 section 3.1).
+TARGETED = ("cdn-cache-control",)
 
 
 @frozen(kw_only=True)
@@ -56,6 +62,13 @@ class RegistryOptions:
     :ivar elsewhere: patterns of names that are another's, and for which this one is never asked.
     :ivar has_credentials: whether its upstream is asked with credentials or a certificate, so that what comes from
         there may not be for everybody. What they are stands in no options.
+    :ivar follows: whether lifetimes are its upstream's own (RFC 9111) and not ``ttl``.
+    :ivar methods: the methods beside GET and HEAD that are passed on, in upper case; only if it follows.
+    :ivar forward_authorization: whether clients' own Authorization goes with what they ask; only if it follows.
+    :ivar client_directives: whether what clients demand by Cache-Control counts; only if it follows.
+    :ivar targets: the fields of a response, in lower case, that are meant for this cache (RFC 9213).
+    :ivar stale_if_error: seconds past its lifetime for which a response answers in place of an upstream that does not;
+        0 for never, None for as long as it takes. Only if it follows.
     :ivar extra: options that only this type knows, by the names it declares in ``option_names``.
     :ivar further: the registry's further upstreams, in the order in which they are asked for what those before have
         not; each with options of its own, made by :meth:`followed_by`.
@@ -76,6 +89,12 @@ class RegistryOptions:
     names: tuple[str, ...] = ()
     elsewhere: tuple[str, ...] = ()
     has_credentials: bool = False
+    follows: bool = False
+    methods: tuple[str, ...] = ()
+    forward_authorization: bool = False
+    client_directives: bool = False
+    targets: tuple[str, ...] = TARGETED
+    stale_if_error: float | None = None
     extra: Mapping[str, str] = field(factory=dict)
     further: tuple[RegistryOptions, ...] = ()
     place: str = ""
@@ -271,8 +290,23 @@ class Release:
     version: str = ""
 
 
+@frozen(kw_only=True)
+class Resource:
+    """
+    Whatever the upstream serves at an address, to be kept and used by its own account alone (RFC 9111): every status,
+    every field, every variant.
+
+    :ivar key: names it within the registry.
+    :ivar url: where it is upstream.
+    """
+
+    key: str
+    url: str
+    packages: tuple[str, ...] = ()
+
+
 #: What a request can mean.
-Route = Document | Artifact | Checksum | Local | Moved | Relay
+Route = Document | Artifact | Checksum | Local | Moved | Relay | Resource
 
 
 @frozen(kw_only=True)

@@ -22,9 +22,11 @@ __all__ = [
     "count",
     "directory",
     "duration",
+    "fields",
     "file",
     "host_names",
     "items",
+    "methods",
     "nearest",
     "networks",
     "optional_duration",
@@ -46,6 +48,10 @@ _SECONDS = {"ms": 0.001, "s": 1, "": 1, "m": 60, "h": 3600, "d": 86400, "w": 604
 _HOST = re.compile(r"[a-z0-9_-]+(\.[a-z0-9_-]+)*\.?", re.IGNORECASE | re.ASCII)
 _TRUTH = {"1": True, "true": True, "yes": True, "on": True, "": False, "0": False, "false": False, "no": False}
 _TRUTH["off"] = False
+_FIELD = re.compile(r"[!#$%&'*+.^_`|~0-9a-z-]{1,100}")
+_METHOD = re.compile(r"[A-Z][A-Z0-9_-]{0,31}")
+#: What makes a tunnel, and what would show a client's fields to others.
+_NEVER_PASSED = frozenset({"CONNECT", "TRACE"})
 
 
 def size(text: str) -> int:
@@ -110,6 +116,23 @@ def optional_period(text: str) -> float | None:
 def items(text: str) -> tuple[str, ...]:
     """Items separated by commas."""
     return tuple(item.strip() for item in text.split(",") if item.strip())
+
+
+def methods(text: str) -> tuple[str, ...]:
+    """Methods to pass on, separated by commas."""
+    found = items(text)
+    for one in found:
+        if not _METHOD.fullmatch(one) or one in _NEVER_PASSED:
+            raise ValueError("methods such as PUT,POST,DELETE, in capitals, but neither CONNECT nor TRACE")
+    return found
+
+
+def fields(text: str) -> tuple[str, ...]:
+    """Names of header fields, separated by commas, in lower case."""
+    found = tuple(one.lower() for one in items(text))
+    if not all(map(_FIELD.fullmatch, found)):
+        raise ValueError("names of header fields, separated by commas")
+    return found
 
 
 def networks(text: str) -> tuple[Network, ...]:

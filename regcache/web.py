@@ -24,7 +24,7 @@ from regcache.errors import (
     TargetTooLong,
     UpstreamError,
 )
-from regcache.express import Place, Prepared, timed_fields
+from regcache.express import Place, Prepared
 from regcache.flow.reply import How, Reply, timed
 from regcache.flow.sending import Sender, abort_client
 from regcache.house import House
@@ -32,7 +32,8 @@ from regcache.http.messages import Headers, RequestHead
 from regcache.interfaces import IRegistry
 from regcache.lines import Line, line_of, packages_of, told_id
 from regcache.logs import Log
-from regcache.pages import FOR_BROWSERS, LIVE, Visit, is_own, live, overview, own_page
+from regcache.pages import LIVE, Visit, is_own, live, overview, own_page
+from regcache.stamps import interim_head, stamp
 from regcache.targets import below_mount, headers_of, local_of, split_name, split_target
 
 __all__ = ["RegCacheResource"]
@@ -166,21 +167,24 @@ class _Exchange:
         registry = self._registry
         if registry is None:
             raise NotFound(f"No registry {name!r} is served here; there are: {', '.join(served)}.")
-        if rest in ("", "/") and request.method in (b"GET", b"HEAD"):
+        if rest in ("", "/") and request.method in (b"GET", b"HEAD") and not house.cache.is_tree(registry):
             return overview({name: registry}, base, house.state())
-        self._head = self._asked(rest or "/", query, headers, base(name))
+        self._head = self._asked(registry, rest or "/", query, headers, base(name))
         house.admit(self)
-        return await house.cache.answer(registry, self._head)
+        return await house.cache.answer(registry, self._head, self._interim if self._head.chunked else None)
 
-    def _asked(self, path: str, query: str, headers: Headers, base: str) -> RequestHead:
+    def _asked(self, registry: IRegistry, path: str, query: str, headers: Headers, base: str) -> RequestHead:
         request = self._request
+        passes = request.method not in (b"GET", b"HEAD") and registry.options.follows
+        passes = passes and self._house.cache.is_tree(registry)
         return RequestHead(
             method=request.method.decode("latin-1"),
             path=path,
             query=query,
             headers=headers,
             base=base,
-            body=b"" if request.content is None else request.content.read(),
+            body=b"" if request.content is None or passes else request.content.read(),
+            content=request.content if passes else None,
             chunked=request.clientproto == b"HTTP/1.1",
         )
 
@@ -221,29 +225,25 @@ class _Exchange:
         fields = request.responseHeaders
         now = self._house.now()
         reply, _ = timed(reply, now)
+        if reply.relayed:
+            # What Twisted sets beforehand is the upstream's to say.
+            fields.removeHeader(b"server")
+            fields.removeHeader(b"date")
         for name, value in reply.headers:
             if self._who and name == "cache-control":
                 # Not for a cache between us and others, who would not be asked there who they are.
                 value = value.replace("public", "private")
             fields.addRawHeader(name, value.encode("latin-1", "replace").replace(b"\r", b"").replace(b"\n", b""))
-        for known, said in FOR_BROWSERS:
-            # What the service says itself may say otherwise; what comes from a registry may not.
-            if self._registry is not None or not fields.hasHeader(known):
-                fields.setRawHeaders(known, said)
-        fields.setRawHeaders(b"server", [b"regcache"])
-        fields.setRawHeaders(b"x-cache", [reply.how.value.encode()])
-        for counted, figure in timed_fields(reply, now).items():
-            fields.setRawHeaders(counted, [figure])
-        fields.setRawHeaders(b"via", [f"1.1 {self._house.token}".encode()])
+        stamp(reply, fields, self._house.token, now, alone=bool(self._only), own=self._registry is None)
         transport = request.transport
         closing = not self._house.running()
         if closing:
             fields.setRawHeaders(b"connection", [b"close"])
-        if reply.length is not None and reply.status != 304:
+        if reply.length is not None and reply.status not in (204, 304):
             fields.setRawHeaders(b"content-length", [str(reply.length).encode()])
         # Last, as where the answer is ready but for it.
         fields.setRawHeaders(b"x-request-id", [self._id.encode()])
-        bare = self._head_only or reply.length == 0 or reply.status == 304
+        bare = self._head_only or reply.length == 0 or reply.status in (204, 304)
         reply = self._remember(reply, bare)
         if bare:
             reply.close()
@@ -258,6 +258,12 @@ class _Exchange:
         if closing and transport is not None:
             transport.loseConnection()
         return sent
+
+    def _interim(self, status: int, headers: Headers) -> None:
+        """An interim response of the upstream is one of ours (RFC 9110 section 15.2)."""
+        transport = None if self._gone else self._request.transport
+        if transport is not None and not self._request.startedWriting:
+            transport.write(interim_head(status, headers))
 
     def _remember(self, reply: Reply, bare: bool) -> Reply:
         """

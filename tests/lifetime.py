@@ -109,12 +109,12 @@ class World(FakeUpstream):
 
     today = 0
 
-    def request(self, method: str, url: str, headers: Headers, body: bytes = b"") -> Deferred[IResponse]:
+    def request(self, method: str, url: str, headers: Headers, *more: Any) -> Deferred[IResponse]:
         self.asked.clear()
         self.bodies.clear()
         self.pages = {url: self._page(url)}
         self.down = "broken" in url
-        return super().request(method, url, headers, body)
+        return super().request(method, url, headers, *more)
 
     def _page(self, url: str) -> Page:
         name = url.rpartition("/")[2]

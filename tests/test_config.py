@@ -301,6 +301,19 @@ def test_certificates(tmp_path: Path) -> None:
         ("[registries.pypi]\nfile = 'https://host/'", "did you mean 'files'?"),
         ("[registries.npm]\nurl = 'host'", "registries.npm.url: 'host' is not right; it wants a URL"),
         ("[registries.npm]\nurl = 5", "registries.npm.url: '5'"),
+        ("[registries.npm]\nfreshness = 'upstreams'", "freshness: 'upstreams' is not right; it wants"),
+        ("[registries.npm]\nmethods = ['PUT']", 'npm.methods: it means something only beside freshness = "upstream"'),
+        ("[registries.npm]\nstale-if-error = '1d'", "npm.stale-if-error: it means something only beside"),
+        (
+            "[registries.npm]\nfreshness = 'upstream'\nmethods = ['put']",
+            "methods: 'put' is not right; it wants",
+        ),
+        ("[registries.npm]\nfreshness = 'upstream'\nmethods = ['TRACE']", "methods: 'TRACE' is not right"),
+        (
+            "[registries.npm]\nfreshness = 'upstream'\ntargeted = ['a b']",
+            "targeted: 'a b' is not right",
+        ),
+        ("[registries.npm]\nfreshness = 'upstream'\nurl = ['https://a/', 'https://b/']", "url names 2"),
         ("[registries.npm]\nurl = ''", "registries.npm.url: ''"),
         ("[registries.npm]\nurl = []", "registries.npm.url: it wants a URL, or several"),
         ("[registries.npm]\nurl = ['https://a/', 'b']", "registries.npm.url: 'b'"),
@@ -375,6 +388,24 @@ def test_paths_are_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 def test_registries(text: str, wanted: list[tuple[str, str, str]]) -> None:
     """A registry is a name, a name with an upstream, or a name with a type and an upstream."""
     assert [(one.name, one.type, one.url) for one in configured({"registries": text}).registries] == wanted
+
+
+def test_following(toml: Any) -> None:
+    """How an upstream is followed, and that its clients' credentials are not those of the cache's own."""
+    table = (
+        "[registries.t]\ntype = 'generic'\nurl = 'https://h/'\nfreshness = 'upstream'\nmethods = ['PUT', 'M-SEARCH']\n"
+        "forward-authorization = true\nclient-directives = true\ntargeted = []\nstale-if-error = 'off'\n"
+    )
+    (one,) = configured(toml(table)).registries
+    assert (one.follows, one.methods, one.forward_authorization) == (True, ("PUT", "M-SEARCH"), True)
+    assert (one.client_directives, one.targets, one.stale_if_error) == (True, (), 0.0)
+    (plain,) = configured(toml("[registries.npm]")).registries
+    assert (plain.follows, plain.methods, plain.targets) == (False, (), ("cdn-cache-control",))
+    assert plain.stale_if_error is None
+    auth = toml(table)
+    users = Path(auth["config"]).with_name("users")
+    users.write_text("")
+    assert "forward-authorization wants shared = true beside auth" in complaint({**auth, "auth": str(users)})
 
 
 def test_tables(toml: Any) -> None:

@@ -53,8 +53,11 @@ class Ranging(FakeUpstream):
         self.statuses: list[int] = []
         self.spoil: dict[str, Any] | None = {}
 
-    def request(self, method: str, url: str, headers: Headers, body: bytes = b"") -> Deferred[IResponse]:
+    def request(
+        self, method: str, url: str, headers: Headers, body: Any = b"", interim: Any = None
+    ) -> Deferred[IResponse]:
         """As IUpstream.request."""
+        del interim
         page = whole = self.pages[url]
         wanted = re.fullmatch(r"bytes=(\d+)-", headers.get("range"))
         if page.headers.get("etag") and headers.get("if-none-match") == page.headers["etag"]:

@@ -8,6 +8,7 @@ import subprocess
 import zipfile
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
@@ -576,8 +577,10 @@ def test_metadata_that_its_checksum_contradicts(kit: Kit, algorithm: str) -> Non
 class Publishing(FakeUpstream):
     """An upstream whose metadata is published anew when somebody has asked for it."""
 
-    def request(self, method: str, url: str, headers: Headers, body: bytes = b"") -> Deferred[IResponse]:
-        answer = super().request(method, url, headers, body)
+    def request(
+        self, method: str, url: str, headers: Headers, body: Any = b"", interim: Any = None
+    ) -> Deferred[IResponse]:
+        answer = super().request(method, url, headers, body, interim)
         if url.endswith(METADATA):
             self.pages[url] = Page(body=metadata("1.0", "2.0"))
             self.pages[f"{url}.sha1"] = Page(body=digest("sha1", metadata("1.0", "2.0")))

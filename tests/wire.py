@@ -73,15 +73,15 @@ def nothing_logged() -> Iterator[None]:
 class _Strict(FakeUpstream):
     """Holds each request against what would go out on a socket: one request, one line for each field."""
 
-    def request(self, method: str, url: str, headers: Headers, body: bytes = b"") -> Any:
+    def request(self, method: str, url: str, headers: Headers, body: Any = b"", interim: Any = None) -> Any:
         _, target, host = place_of(url)
         head = written(method, target, host, headers, body).removesuffix(body)
         lines = head.split(b"\r\n")
         assert lines[-2:] == [b"", b""]
-        assert len(lines) == 4 + len(headers.items) + bool(body)
+        assert len(lines) == 4 + len(headers.items) + (bool(body) or method == "POST")
         assert not any(b"\r" in line or b"\n" in line or b"\0" in line for line in lines)
         assert head.split(b" ")[0] in (b"GET", b"HEAD", b"POST")
-        return super().request(method, url, headers, body)
+        return super().request(method, url, headers, body, interim)
 
 
 @frozen

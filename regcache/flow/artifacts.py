@@ -24,10 +24,11 @@ from regcache.errors import (
 )
 from regcache.flow.asking import weigh
 from regcache.flow.context import JUST_NOW, Bounded, Context
-from regcache.flow.documents import Documents, rules_for
+from regcache.flow.documents import Documents
 from regcache.flow.fetching import key_of
 from regcache.flow.filling import Fill, Filling
 from regcache.flow.hashing import Hashing
+from regcache.flow.lifetimes import age_told, cache_control_of, rules_for, vouched_at
 from regcache.flow.reply import How, Reply, Standing, Unknown
 from regcache.flow.transfer import Transfer
 from regcache.flow.upstream import Ask, origin_of
@@ -77,24 +78,24 @@ class Artifacts:
         :raises regcache.errors.RegCacheError: if it is not to be had.
         """
         context, key = self._context, key_of(registry, route)
-        rules = rules_for(context.rules, registry, route.ttl)
         stored = await context.store.find(key, [key_of(registry, document) for document in route.documents])
         if stored is not None and stored.kind is not Kind.ARTIFACT:
             stored = None
+        rules = rules_for(context.rules, registry, route.ttl, stored, request)
         # What nothing has vouched for may be anything, and is asked for again like an index.
         unproven = stored is not None and not stored.verified
         mutable = route.mutable or unproven
-        if unproven and (route.indexes or route.proof is not None):
+        if unproven and not registry.options.follows and (route.indexes or route.proof is not None):
             # Its index may only have been away for a moment.
             usual = rules.refresh_after
             rules = evolve(rules, refresh_after=_UNPROVEN if usual is None else min(usual, _UNPROVEN))
         decision, probing = weigh(context, stored, rules, key, route.url, mutable=mutable)
-        if probing:
+        if probing or (isinstance(decision, UseStored) and decision.refresh):
             with contextlib.suppress(Crowded):
                 self._filling.fill(registry, route, stored)
         if isinstance(decision, Refuse):
             found = await self._filling.adopt(registry, route)
-            reply = None if found is None else self._from_store(route, found, How.HIT)
+            reply = None if found is None else self._from_store(registry, route, found, How.HIT)
             if reply is not None:
                 return reply
             raise Offline(f"{route.url} was never asked for while the cache was online.")
@@ -102,12 +103,12 @@ class Artifacts:
             raise Withdrawn(f"It answered {decision.status} for {route.url}.")
         reply = None
         if isinstance(decision, UseStored) and stored is not None:
-            reply = self._from_store(route, stored, How.STALE if decision.stale else How.HIT)
+            reply = self._from_store(registry, route, stored, How.STALE if decision.stale else How.HIT)
             if reply is None and rules.offline:
                 raise Offline(f"The stored copy of {key} was damaged.")
             until = settled_until(stored, rules, mutable=mutable)
             if reply is not None and stored.validated_at <= context.now() < until:
-                reply = evolve(reply, standing=self._standing(route, stored, until))
+                reply = evolve(reply, standing=self._standing(registry, route, stored, until))
         elif isinstance(decision, Revalidate) and stored is not None:
             reply = await self._revalidated(registry, route, request, stored, decision)
         return reply or await self._fetched(registry, route, request, key)
@@ -140,7 +141,7 @@ class Artifacts:
 
     # From the store.
 
-    def _from_store(self, route: Artifact, stored: Stored, how: How) -> Reply | None:
+    def _from_store(self, registry: IRegistry, route: Artifact, stored: Stored, how: How) -> Reply | None:
         """The stored copy; None if it is damaged."""
         try:
             body = self._context.store.open(stored)
@@ -149,22 +150,22 @@ class Artifacts:
             return None
         now = self._context.now()
         self._given(route, stored)
-        headers = self._headers(route, stored.headers, stored.verified)
+        headers = self._headers(registry, route, stored.headers, stored.verified)
         modified = parse_date(stored.headers.get("last-modified"))
         own = {
             "etag": f'"{stored.digest[:40]}"',
             "last-modified": format_date(stored.stored_at if modified is None else modified),
-            "age": str(max(int(now - stored.validated_at), 0)),
+            "age": age_told(registry, stored, now),
             **_told_digests(route, stored),
         }
         detail = "" if stored.verified else "unverified"
         return Reply(status=200, headers=headers.replacing(own), body=body, stop=stored.size, how=how, detail=detail)
 
-    def _standing(self, route: Artifact, stored: Stored, until: float) -> Standing:
+    def _standing(self, registry: IRegistry, route: Artifact, stored: Stored, until: float) -> Standing:
         return Standing(
             until=until,
             entries=((stored.key, stored),),
-            vouched_at=stored.validated_at,
+            vouched_at=vouched_at(registry, stored),
             given=lambda: self._given(route, stored),
         )
 
@@ -174,11 +175,13 @@ class Artifacts:
         if route.mutable:
             self._served.put(stored.key, (stored, self._context.clock.seconds()), 1)
 
-    def _headers(self, route: Artifact, upstream: Headers, lasting: bool) -> Headers:
+    def _headers(self, registry: IRegistry, route: Artifact, upstream: Headers, lasting: bool) -> Headers:
         kind = route.content_type or upstream.get("content-type") or "application/octet-stream"
         fields = {
             "content-type": kind,
-            "cache-control": _FOREVER if lasting and not route.mutable else "max-age=0",
+            "cache-control": _FOREVER
+            if lasting and not route.mutable
+            else cache_control_of(registry, upstream, "max-age=0"),
             "accept-ranges": "bytes",
         }
         if "content-disposition" in upstream:
@@ -196,19 +199,23 @@ class Artifacts:
             fill = self._filling.fill(registry, route, stored)
             left = decision.wait - (context.clock.seconds() - fill.began)
             if not await within(context.clock, max(left, 0), Deferred.fromCoroutine(self._settled(fill))):
-                return await self._join(route, fill, request)
-            return self._from_store(route, await fill.unchanged.wait(), How.REVALIDATED)
+                return await self._join(registry, route, fill, request)
+            return self._from_store(registry, route, await fill.unchanged.wait(), How.REVALIDATED)
         except NotFound:
             raise
         except (TimeoutError, UpstreamError) as error:
             if isinstance(error, TimeoutError) and fill is not None and not fill.transfer.head.known:
                 self._lagged(route, decision)
+            if not decision.usable and isinstance(error, TimeoutError):
+                raise UpstreamTimeout(f"{origin_of(route.url)} is slow; ask again.") from None
+            if not decision.usable:
+                raise
             if stored.withdrawn:
                 raise Withdrawn(f"It answered {stored.withdrawn} for {route.url}.") from None
             if decision.stale:
                 why = error.text if isinstance(error, UpstreamError) else "The registry is slow."
                 _log.warn("{key}: answered from a stale copy: {why}", key=stored.key, why=why)
-            return self._from_store(route, stored, How.STALE if decision.stale else How.HIT)
+            return self._from_store(registry, route, stored, How.STALE if decision.stale else How.HIT)
 
     def _lagged(self, route: Artifact, decision: Revalidate) -> None:
         """The upstream took too long: others with a stored copy need not wait as well."""
@@ -250,13 +257,13 @@ class Artifacts:
         self._context.upstream.counts.coalesced[registry.options.name] += joined
         fill = self._filling.fill(registry, route, None)
         try:
-            reply = await self._join(route, fill, request)
+            reply = await self._join(registry, route, fill, request)
         except UpstreamError:
             if not fill.unchanged.known:
                 raise
             # It was a revalidation that was joined, of a copy that has gone since.
-            found = self._from_store(route, await fill.unchanged.wait(), How.REVALIDATED)
-            return found or await self._join(route, self._filling.fill(registry, route, None), request)
+            found = self._from_store(registry, route, await fill.unchanged.wait(), How.REVALIDATED)
+            return found or await self._join(registry, route, self._filling.fill(registry, route, None), request)
         return evolve(reply, detail="collapsed" if joined else reply.detail)
 
     async def _head(self, registry: IRegistry, route: Artifact, key: str) -> Reply | None:
@@ -268,11 +275,16 @@ class Artifacts:
         context, fill = self._context, self._filling.under_way(key)
         if fill is not None and fill.transfer.total is not None:
             return Reply(
-                status=200, headers=self._headers(route, Headers(), False), stop=fill.transfer.total, how=How.MISS
+                status=200,
+                headers=self._headers(registry, route, Headers(), False),
+                stop=fill.transfer.total,
+                how=How.MISS,
             )
         fact = await self._filling.proofs.stored(registry, route)
         if fact is not None and fact.size is not None:
-            return Reply(status=200, headers=self._headers(route, Headers(), False), stop=fact.size, how=How.MISS)
+            return Reply(
+                status=200, headers=self._headers(registry, route, Headers(), False), stop=fact.size, how=How.MISS
+            )
         url = fact.url if fact is not None and registry.allows(fact.url) else route.url
         fields = context.request_fields.replacing({"accept": route.accept})
         name = registry.options.name
@@ -282,11 +294,11 @@ class Artifacts:
         answer.discard()
         if answer.status != 200:
             return None
-        headers = self._headers(route, answer.headers, False)
+        headers = self._headers(registry, route, answer.headers, False)
         body = b"" if answer.length is not None else Unknown()
         return Reply(status=200, headers=headers, body=body, stop=answer.length, how=How.MISS)
 
-    async def _join(self, route: Artifact, fill: Fill, request: RequestHead) -> Reply:
+    async def _join(self, registry: IRegistry, route: Artifact, fill: Fill, request: RequestHead) -> Reply:
         """
         A reader of a body under way, once its first bytes can be read or it is clear that none will come.
 
@@ -316,7 +328,7 @@ class Artifacts:
             reader.close()
             raise
         answer = await transfer.head.wait()
-        headers = self._headers(route, answer.headers, False).replacing({"etag": f'"{next(self._once)}"'})
+        headers = self._headers(registry, route, answer.headers, False).replacing({"etag": f'"{next(self._once)}"'})
         return Reply(
             status=200,
             headers=headers,

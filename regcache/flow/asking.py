@@ -16,6 +16,7 @@ from regcache.errors import (
 from regcache.flow.breaker import MOST_HOLD
 from regcache.flow.collect import collect, decoded
 from regcache.flow.context import Context, Missing
+from regcache.flow.lifetimes import accounted, lifetime_fields, missing_for
 from regcache.flow.upstream import Answer, Ask, origin_of
 from regcache.http.fields import seconds
 from regcache.http.messages import Headers, Stored
@@ -45,8 +46,9 @@ class Unchanged:
 
 
 def kept(headers: Headers) -> Headers:
-    """The fields of an upstream answer that are worth keeping."""
-    return Headers(tuple(pair for pair in headers if pair[0] in KEPT_FIELDS))
+    """The fields of an upstream answer that are worth keeping, with what :func:`accounted` has put among them."""
+    own = tuple(pair for pair in headers if pair[0] in KEPT_FIELDS)
+    return Headers((*own, *lifetime_fields(headers).items()))
 
 
 def revived(stored: Stored, headers: Headers, now: float) -> Stored:
@@ -102,12 +104,14 @@ async def question(
     """
     origin = origin_of(ask.url)
     headers = context.request_fields.replacing(dict(ask.headers)).replacing(_conditions(stored) if conditional else {})
+    asked_at = context.now()
     try:
         answer = await context.upstream.ask(evolve(ask, headers=headers), deadline)
     except (ConnectFailed, UpstreamTimeout, CutShort) as error:
         if context.breaker.broke(origin):
             _log.error("{origin} is in trouble: {why}", origin=origin, why=error.text)
         raise
+    answer.headers = accounted(registry, answer.status, answer.headers, asked_at, context.now())
     given = answer.status == 200 or (answer.status == 206 and "range" in ask.headers)
     if given or (answer.status == 304 and stored is not None):
         context.breaker.succeeded(origin)
@@ -131,7 +135,7 @@ async def _gone(
     status = answer.status
     text = await _said(answer) or f"The registry answered {status} for {answer.url}."
     if stored is None:
-        until = context.clock.seconds() + registry.options.negative_ttl
+        until = context.clock.seconds() + missing_for(registry, status, answer.headers, context.now())
         context.missing.put(key, Missing(status, until, text), 1)
     elif not stored.withdrawn and status == 404 and (again := context.withdrawals.gone(origin, stored)):
         for entry in again:

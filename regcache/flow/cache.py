@@ -4,6 +4,8 @@ The cache: one question, one answer. Everything that is not a document or an art
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from attrs import evolve
 from twisted.internet.defer import Deferred, DeferredList
 
@@ -26,14 +28,20 @@ from regcache.flow.derive import Derived, Job
 from regcache.flow.documents import Documents
 from regcache.flow.fetching import key_of
 from regcache.flow.ordered import Ordered
+from regcache.flow.passing import passed_on
 from regcache.flow.reply import How, Reply
+from regcache.flow.shared import Shared
+from regcache.flow.transfer import Transfer
 from regcache.flow.upstream import Ask
 from regcache.http.fields import parse_date
 from regcache.http.messages import Headers, RequestHead
 from regcache.http.ranges import NotModified, Part, PreconditionFailed, Unsatisfiable, evaluate
 from regcache.interfaces import IOrdered, IRegistry
 from regcache.ownership import check
-from regcache.routes import Artifact, Checksum, Document, Local, Moved, Relay, Route, Source
+from regcache.routes import Artifact, Checksum, Document, Local, Moved, Relay, Resource, Route, Source
+
+if TYPE_CHECKING:
+    from regcache.interfaces import Interim
 
 __all__ = ["Cache"]
 
@@ -60,16 +68,18 @@ class Cache:
         self._documents = Documents(context)
         self._artifacts = Artifacts(context, self._documents)
         self._checksums = Checksums(context, self._documents, self._artifacts)
+        self._shared = Shared(context)
         self._ordered = Ordered(context, self._answer)
         self._stopping = False
         self._relaying = 0
 
-    async def answer(self, registry: IRegistry, request: RequestHead) -> Reply:
+    async def answer(self, registry: IRegistry, request: RequestHead, interim: Interim | None = None) -> Reply:
         """
         The answer to a request, ready to be sent: preconditions and ranges are settled.
 
         A reply whose body is to be read must be sent or closed.
 
+        :param interim: told the interim responses that come before it, of what is passed on as it is.
         :raises regcache.errors.RegCacheError: if there is none; its class knows the status.
         """
         if self._stopping:
@@ -77,9 +87,27 @@ class Cache:
         if IOrdered.providedBy(registry):
             # Which of them answers depends on more than what is stored of it.
             return evolve(await self._ordered.answer(registry.members, request), standing=None)
-        return await self._answer(registry, registry.route(request), request)
+        try:
+            route = registry.route(request)
+        except MethodNotAllowed:
+            if request.method not in registry.options.methods:
+                raise
+            return await self._answer(registry, passed_on(registry.options.url, request), request, interim)
+        return await self._answer(registry, route, request, interim)
 
-    async def _answer(self, registry: IRegistry, route: Route, request: RequestHead) -> Reply:
+    @staticmethod
+    def is_tree(registry: IRegistry) -> bool:
+        """Whether every path of a registry is its upstream's, the root too, and every request is passed on."""
+        if not registry.options.follows:
+            return False
+        try:
+            return isinstance(registry.route(RequestHead(method="GET", path="/")), Resource)
+        except RegCacheError:
+            return False
+
+    async def _answer(
+        self, registry: IRegistry, route: Route, request: RequestHead, interim: Interim | None = None
+    ) -> Reply:
         check(registry.options, route)
         if isinstance(route, Local):
             headers = route.headers.replacing({"content-type": route.content_type})
@@ -94,6 +122,8 @@ class Cache:
                 key = f"{registry.options.name}{request.path}"
                 self.context.upstream.counts.failures.note(self.context.now(), key, error)
                 raise
+        if isinstance(route, Resource):
+            return await self._shared.answer(registry, route, request, interim)
         if request.method not in ("GET", "HEAD"):
             raise MethodNotAllowed(f"{request.method} means nothing here.")
         whole = await self._whole(registry, route, request)
@@ -139,20 +169,24 @@ class Cache:
     def stop(self) -> Deferred[None]:
         """Take no more; fires when no body is under way and all documents are stored."""
         self._stopping = True
-        ends = [transfer.done.wait().addErrback(lambda _: None) for transfer in self._artifacts.transfers]
+        ends = [transfer.done.wait().addErrback(lambda _: None) for transfer in self._transfers]
         ends += self._documents.stored_soon()
         waiting: Deferred[None] = Deferred()
         DeferredList(ends).addCallback(lambda _: None if waiting.called else waiting.callback(None))
         return waiting
 
     @property
+    def _transfers(self) -> list[Transfer]:
+        return [*self._artifacts.transfers, *self._shared.transfers]
+
+    @property
     def fetching(self) -> int:
         """How many artifacts are being fetched."""
-        return len(self._artifacts.transfers)
+        return len(self._transfers)
 
     def abandon(self) -> None:
         """End the bodies that are still under way; their clients see a failed transfer."""
-        for transfer in self._artifacts.transfers:
+        for transfer in self._transfers:
             transfer.fail(UpstreamError("The service stopped."))
 
     async def _whole(self, registry: IRegistry, route: Document | Artifact | Checksum, request: RequestHead) -> Reply:

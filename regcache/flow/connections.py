@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Hashable
-from typing import Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from attrs import field, frozen
 from OpenSSL import SSL, crypto
@@ -29,6 +29,9 @@ from regcache.http.messages import Headers
 from regcache.http.origins import Origin
 from regcache.http.proxies import DIRECT, Proxies, Proxy
 from regcache.interfaces import IResponse, IUpstream
+
+if TYPE_CHECKING:
+    from regcache.interfaces import Interim
 
 __all__ = ["CERTIFICATE", "Certified", "Connections", "Trust"]
 
@@ -194,10 +197,14 @@ class Connections:
             connection.close()
         self._idle.clear()
 
-    def request(self, method: str, url: str, headers: Headers, body: bytes = b"") -> Deferred[IResponse]:
-        return Deferred.fromCoroutine(self._request(method, url, headers, body))
+    def request(
+        self, method: str, url: str, headers: Headers, body: bytes | BinaryIO = b"", interim: Interim | None = None
+    ) -> Deferred[IResponse]:
+        return Deferred.fromCoroutine(self._request(method, url, headers, body, interim))
 
-    async def _request(self, method: str, url: str, headers: Headers, body: bytes) -> IResponse:
+    async def _request(
+        self, method: str, url: str, headers: Headers, body: bytes | BinaryIO, interim: Interim | None
+    ) -> IResponse:
         where, target, host = place_of(url)
         proxy = self._proxies.to(*where)
         forwarding = proxy if where[0] == "http" else None
@@ -205,21 +212,24 @@ class Connections:
             target = f"http://{host}{target}"
             headers = _let_through(headers, forwarding)
         data = written(method, target, host, headers, body)
-        response = await self._ask(where, method, data)
+        content = None if isinstance(body, bytes) else body
+        response = await self._ask(where, method, data, interim, content)
         if forwarding is not None and response.status == 407:
             response.abort()
             raise refused(forwarding, 407, "", host)
         return response
 
-    async def _ask(self, where: Where, method: str, data: bytes) -> IResponse:
+    async def _ask(
+        self, where: Where, method: str, data: bytes, interim: Interim | None, content: BinaryIO | None
+    ) -> IResponse:
         kept = self._idle.get(where) if method in _REPEATABLE else None
         if kept:
             try:
-                return await kept.popitem()[0].ask(method, data)
+                return await kept.popitem()[0].ask(method, data, interim)
             except Stale:
                 pass
         connection = await self._connect(where)
-        return await connection.ask(method, data)
+        return await connection.ask(method, data, interim, content)
 
     def proxy(self, url: str) -> str:
         """Through which proxy a URL is asked; empty for none."""

@@ -156,7 +156,8 @@ def _unpack(data: bytes) -> Job:
 
 
 def _unpacked(options: dict[str, Any]) -> RegistryOptions:
-    lists = {name: tuple(options[name]) for name in ("artifact_hosts", "readers", "names", "elsewhere")}
+    names = ("artifact_hosts", "readers", "names", "elsewhere", "methods", "targets")
+    lists = {name: tuple(options[name]) for name in names}
     further = tuple(map(_unpacked, options["further"]))
     return RegistryOptions(**{**options, **lists, "further": further})
 

@@ -15,6 +15,7 @@ from regcache.flow.asking import weigh
 from regcache.flow.context import JUST_NOW, Bounded, Context
 from regcache.flow.facts import PackedFact
 from regcache.flow.fetching import Fetching, key_of
+from regcache.flow.lifetimes import age_told, cache_control_of, rules_for, vouched_at
 from regcache.flow.reply import How, Reply, Standing, ttl_left
 from regcache.flow.representations import Ready, Representations, wants_gzip
 from regcache.flow.upstream import origin_of
@@ -26,17 +27,10 @@ from regcache.interfaces import IRegistry
 from regcache.logs import Log
 from regcache.routes import Artifact, Document, Fact
 
-__all__ = ["Documents", "rules_for"]
+__all__ = ["Documents"]
 
 _log = Log()
 _MOST_SENT = 2_000
-
-
-def rules_for(rules: Rules, registry: IRegistry, ttl: float | None) -> Rules:
-    """The operator's rules with a registry's and a route's own lifetimes put in."""
-    options = registry.options
-    own = options.ttl if ttl is None else ttl
-    return evolve(rules, ttl=own, refresh_after=options.refresh_after, negative_ttl=options.negative_ttl)
 
 
 class Documents:
@@ -77,9 +71,9 @@ class Documents:
             "content-type": route.content_type,
             "etag": ready.etag,
             "last-modified": format_date(stored.stored_at),
-            "cache-control": "max-age=0",
+            "cache-control": cache_control_of(registry, stored.headers, "max-age=0"),
             "vary": ", ".join((*route.vary, "Accept-Encoding")),
-            "age": str(max(int(self._context.now() - stored.validated_at), 0)),
+            "age": age_told(registry, stored, self._context.now()),
         }
         if wants_gzip(request):
             headers["content-encoding"] = "gzip"
@@ -89,7 +83,8 @@ class Documents:
             if name in stored.headers:
                 headers[name] = stored.headers.get(name)
         self._given(stored)
-        ttl = rules_for(self._context.rules, registry, route.ttl).ttl if _may_change(route, stored) else math.inf
+        rules = rules_for(self._context.rules, registry, route.ttl, stored, request)
+        ttl = rules.ttl if _may_change(route, stored) else math.inf
         now = self._context.now()
         reply = Reply(
             status=200,
@@ -100,7 +95,7 @@ class Documents:
             upstream_seconds=waited,
         )
         if how is How.HIT and not self._insists(request):
-            reply = evolve(reply, standing=self._standing(registry, asked, route, stored))
+            reply = evolve(reply, standing=self._standing(registry, asked, route, stored, rules))
         return reply
 
     def _given(self, stored: Stored) -> None:
@@ -108,15 +103,17 @@ class Documents:
         self._context.store.used(stored.key, self._context.now())
         self._sent.put(stored.key, (stored, self._context.clock.seconds()), 1)
 
-    def _standing(self, registry: IRegistry, asked: Document, route: Document, stored: Stored) -> Standing | None:
+    def _standing(
+        self, registry: IRegistry, asked: Document, route: Document, stored: Stored, rules: Rules
+    ) -> Standing | None:
         """
         How long a hit holds, if that is known.
 
         :param asked: the document that the request is for.
         :param route: the one that answers.
+        :param rules: for its stored copy.
         """
         context, other, mutable = self._context, asked.instead, _may_change(route, stored)
-        rules = rules_for(context.rules, registry, route.ttl)
         until = settled_until(stored, rules, mutable=mutable)
         entries: list[tuple[str, Stored | None]] = [(stored.key, stored)]
         if other is not None and stored.key == key_of(registry, asked):
@@ -124,7 +121,7 @@ class Documents:
             key = key_of(registry, other)
             entries.append((key, context.unwritten.get(key) or context.store.peek(key)))
         elif other is not None:
-            others = rules_for(context.rules, registry, other.ttl)
+            others = rules if registry.options.follows else rules_for(context.rules, registry, other.ttl)
             until = min(until, settled_until(stored, others, mutable=_may_change(other, stored)))
         if not stored.validated_at <= context.now() < until:
             # The upstream is in trouble.
@@ -132,7 +129,7 @@ class Documents:
         return Standing(
             until=until,
             entries=tuple(entries),
-            vouched_at=stored.validated_at,
+            vouched_at=vouched_at(registry, stored),
             fresh_until=stored.validated_at + rules.ttl if mutable else math.inf,
             given=lambda: self._given(stored),
         )
@@ -200,10 +197,10 @@ class Documents:
         :raises regcache.errors.RegCacheError: if there is none to be had.
         """
         context, key = self._context, key_of(registry, route)
-        rules = rules_for(context.rules, registry, route.ttl)
         stored = await self._context.find(key)
+        rules = rules_for(context.rules, registry, route.ttl, stored, request)
         decision, probing = weigh(context, stored, rules, key, route.url, mutable=_may_change(route, stored))
-        if probing:
+        if probing or (isinstance(decision, UseStored) and decision.refresh):
             self._fetching.fill(registry, route, stored, rules.cold_timeout)
         insisted = _may_change(route, stored) and not rules.offline and self._insists(request)
         if isinstance(decision, UseStored) and not decision.stale and insisted:
@@ -255,6 +252,8 @@ class Documents:
         except (TimeoutError, UpstreamError) as error:
             if isinstance(error, TimeoutError):
                 self._lagged(route, decision)
+            if not decision.usable:
+                raise (_slow(route) if isinstance(error, TimeoutError) else error) from None
             if stored.withdrawn:
                 raise Withdrawn(f"It answered {stored.withdrawn} for {route.url}.") from None
             if not decision.stale:
@@ -282,8 +281,9 @@ class Documents:
         other = route.instead
         if other is None:
             return route
-        key, rules = key_of(registry, other), rules_for(self._context.rules, registry, other.ttl)
+        key = key_of(registry, other)
         stored = self._context.unwritten.get(key) or self._context.store.peek(key)
+        rules = rules_for(self._context.rules, registry, other.ttl, stored)
         decision = decide(stored, rules, now=self._context.now(), mutable=_may_change(other, stored), spared=False)
         if not isinstance(decision, UseStored) or decision.stale:
             return route

@@ -13,7 +13,7 @@ from __future__ import annotations
 import re
 import typing
 from functools import lru_cache
-from typing import Any
+from typing import Any, BinaryIO
 from urllib.parse import quote, urlsplit
 
 import httptools
@@ -26,9 +26,13 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from regcache.errors import BadRequest, ConnectFailed, CutShort, ForbiddenOrigin, UpstreamError
+from regcache.flow.feeding import Feeding, size_of
 from regcache.http.messages import Headers
 from regcache.http.origins import Origin
 from regcache.interfaces import IReceiver, IResponse
+
+if typing.TYPE_CHECKING:
+    from regcache.interfaces import Interim
 
 __all__ = ["Connection", "Exchange", "Owner", "Stale", "Where", "explained", "place_of", "written"]
 
@@ -40,6 +44,12 @@ _FRAMING_A_BYTE = 16
 _TARGET = "%!$&'()*+,;=:@/?~[]"
 _CLOSED = (neterror.ConnectionDone, neterror.ConnectionLost)
 _SURPLUS = "more bytes came than announced"
+#: Methods of which a request without content says so (RFC 9110 section 8.6).
+_WITH_CONTENT = frozenset({"POST", "PUT", "PATCH"})
+#: The transfer codings that there are (RFC 9112 section 7).
+_TRANSFER_CODINGS = frozenset(
+    {"chunked", "compress", "deflate", "gzip", "identity", "trailers", "x-compress", "x-gzip"}
+)
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 
 #: Scheme, host and port.
@@ -65,18 +75,19 @@ def place_of(url: str) -> tuple[Where, str, str]:
     return (origin.scheme, origin.host, origin.port), target, origin.authority
 
 
-def written(method: str, target: str, host: str, headers: Headers, body: bytes) -> bytes:
+def written(method: str, target: str, host: str, headers: Headers, body: bytes | BinaryIO) -> bytes:
     """
-    A request as it is sent.
+    A request as it is sent, without a body that is a file.
 
     :raises regcache.errors.BadRequest: if a field holds what would end it.
     """
     lines = [f"{method} {target} HTTP/1.1", f"Host: {host}", *[f"{name}: {value}" for name, value in headers]]
-    if body:
-        lines.append(f"Content-Length: {len(body)}")
+    size = size_of(body)
+    if size or method in _WITH_CONTENT:
+        lines.append(f"Content-Length: {size}")
     if _CONTROL.search("\t".join(lines)):
         raise BadRequest("A header field holds control characters.")
-    return "\r\n".join([*lines, "", ""]).encode("latin-1") + body
+    return "\r\n".join([*lines, "", ""]).encode("latin-1") + (body if isinstance(body, bytes) else b"")
 
 
 def explained(failure: Failure, host: str) -> UpstreamError:
@@ -105,7 +116,9 @@ class Exchange:
     :ivar head: fires when the head is known, with this response.
     """
 
-    def __init__(self, connection: Connection, method: str, host: str) -> None:
+    def __init__(self, connection: Connection, method: str, host: str, interim: Interim | None = None) -> None:
+        self._interim = interim
+        self._surplus = False
         self.head: Deferred[Exchange] = Deferred(lambda _: self.abort())
         self.status = 0
         self.headers = Headers()
@@ -133,6 +146,9 @@ class Exchange:
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
             self._object(_SURPLUS if self._complete else f"it sent what is not HTTP ({error})")
+        if self._objection == _SURPLUS and self._interim is not None:
+            # What comes behind a whole message is none of it, and no other (RFC 9112 section 6.3).
+            self._objection, self._lasting = "", False
         if self._framing > _MOST_FRAMING + _FRAMING_A_BYTE * self._body_bytes or len(self._fields) > _MOST_FIELDS:
             self._object("its response head or framing is too large")
         if self._objection:
@@ -191,20 +207,27 @@ class Exchange:
 
     def on_message_begin(self) -> None:
         if self._complete:
+            self._surplus = True
             self._object(_SURPLUS)
 
     def on_header(self, name: bytes, value: bytes) -> None:
         # What comes behind the body is a trailer, of which nothing here has a use.
-        if not self.status:
+        if not self.status and not self._surplus:
             self._fields.append((name.decode("latin-1").lower(), value.decode("latin-1").strip()))
 
     def on_headers_complete(self) -> None:
         status = self._parser.get_status_code()
+        if self._surplus:
+            return
         if 100 <= status < 200 and status != 101:
+            self._tell(status, Headers(tuple(self._fields)))
             self._fields.clear()
             return
         headers = Headers(tuple(self._fields))
         framing = headers.get("transfer-encoding").lower()
+        if self._is_noise(framing):
+            # It names no coding that there is: only the end of the connection can be the end (RFC 9112 section 6.3).
+            headers, framing = headers.without("transfer-encoding"), ""
         if framing not in ("", "chunked") or status == 101 or self._parser.get_http_version() not in ("1.0", "1.1"):
             self._object("it answered in a protocol or a coding that was not asked for")
         self.status, self.headers = status, headers
@@ -213,9 +236,22 @@ class Exchange:
         self.length = int(announced) if announced else None
         self._complete = self._bodiless
 
+    def _is_noise(self, framing: str) -> bool:
+        """Whether a Transfer-Encoding says nothing: no such coding is registered, and nobody has asked for one."""
+        names = {name.partition(";")[0].strip() for name in framing.split(",")}
+        return self._interim is not None and bool(framing) and names.isdisjoint(_TRANSFER_CODINGS)
+
+    def _tell(self, status: int, headers: Headers) -> None:
+        if self._interim is not None and status != 100:
+            self._interim(status, headers)
+
     def on_body(self, data: bytes) -> None:
+        if self._surplus:
+            return
         if self._bodiless:
+            self._surplus = True
             self._object(_SURPLUS)
+            return
         self._framing -= len(data)
         self._body_bytes += len(data)
         self._pieces.append(data)
@@ -275,6 +311,7 @@ class Connection(Protocol):
         self.kept = False
         self._owner = owner
         self._exchange: Exchange | None = None
+        self._feeding: Feeding | None = None
 
     def connectionMade(self) -> None:
         self._owner.opened(self)
@@ -292,16 +329,26 @@ class Connection(Protocol):
         if exchange is not None:
             exchange.lost(reason)
 
-    def ask(self, method: str, request: bytes) -> Deferred[Exchange]:
-        """Send a request; fires when the head of its response is there."""
-        self._exchange = Exchange(self, method, self._name)
+    def ask(
+        self, method: str, request: bytes, interim: Interim | None = None, content: BinaryIO | None = None
+    ) -> Deferred[Exchange]:
+        """
+        Send a request; fires when the head of its response is there.
+
+        :param content: its body, if that is not among the bytes.
+        """
+        self._exchange = Exchange(self, method, self._name, interim)
         self.transport.write(request)
+        if content is not None:
+            self._feeding = Feeding(content, self.transport)
+            self.transport.registerProducer(self._feeding, False)
         return self._exchange.head
 
     def free(self, *, keep: bool) -> None:
         """The exchange is over."""
         self._exchange = None
-        if keep and self._owner.keep(self):
+        fed = self._feeding is None or self._feeding.done
+        if keep and fed and self._owner.keep(self):
             self.kept = True
             self.transport.resumeProducing()
         else:

@@ -28,6 +28,7 @@ from regcache.flow.derive import Derived, Job
 from regcache.flow.facts import PackedFact, decode_facts, unpacked
 from regcache.flow.growing import Misfit, range_after
 from regcache.flow.hashing import Hashing
+from regcache.flow.lifetimes import storable
 from regcache.flow.representations import Representations, wants_gzip
 from regcache.flow.taking import Taken, Taking
 from regcache.flow.upstream import Answer, Ask, origin_of
@@ -35,7 +36,7 @@ from regcache.flow.waiting import Outcome, spawn, within
 from regcache.http.messages import Digest, Headers, Kind, RequestHead, Stored
 from regcache.interfaces import IRegistry
 from regcache.logs import Log
-from regcache.routes import COPY, Artifact, Document, Fact, Source
+from regcache.routes import COPY, Artifact, Document, Fact, Resource, Source
 
 __all__ = ["Fetching", "Fill", "key_of"]
 
@@ -228,9 +229,14 @@ class Fetching:
         self._context.missing.drop(key)
         self._note_foreign(key, derived.foreign)
         facts = self._representations.learn(registry, entry, source, derived.facts)
-        self._context.unwritten[key] = entry
         self._spawn(self._compare(registry.options.prefix, route.family, facts), key)
-        self._spawn(self._store(registry, entry, source, derived), key)
+        if storable(registry, taken.headers):
+            self._context.unwritten[key] = entry
+            self._spawn(self._store(registry, entry, source, derived), key)
+        else:
+            # Whoever has asked for it gets it from memory.
+            self._representations.written(registry, entry)
+            self._spawn(self._forget(key), key)
         return entry
 
     def _spawn(self, work: Coroutine[Any, Any, None], key: str) -> None:
@@ -274,6 +280,10 @@ class Fetching:
                     store.update(latest)
             self._representations.written(registry, entry)
         await self._representations.store_facts(registry, entry, derived.facts)
+
+    async def _forget(self, key: str) -> None:
+        """What was stored is replaced by what may not be."""
+        await self._context.store.drop(key)
 
     async def _compare(self, prefix: str, family: str, facts: Mapping[str, PackedFact]) -> None:
         """Hold what a new index says against the artifacts stored before it: what it contradicts is fetched again."""
@@ -349,8 +359,8 @@ class Fetching:
         return decode_facts(derived.facts)
 
 
-def key_of(registry: IRegistry, route: Document | Artifact) -> str:
-    """The key in the store of a document or an artifact."""
+def key_of(registry: IRegistry, route: Document | Artifact | Resource) -> str:
+    """The key in the store of a document, an artifact or a resource."""
     return f"{registry.options.prefix}{route.key}"
 
 

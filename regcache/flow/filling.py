@@ -26,6 +26,7 @@ from regcache.flow.dirhash import WHOLE
 from regcache.flow.documents import Documents
 from regcache.flow.fetching import key_of
 from regcache.flow.hashing import Hashing, rehashed
+from regcache.flow.lifetimes import storable
 from regcache.flow.proofs import Proofs, accept, uncomputed, verify
 from regcache.flow.transfer import Transfer
 from regcache.flow.upstream import Answer, Ask
@@ -269,6 +270,8 @@ class _Work:
         self._transfer.begin(answer, partial, hashing, check, commit)
 
     def _partial(self, answer: Answer, hashing: Hashing) -> IPartial | None:
+        if not storable(self._registry, answer.headers):
+            return None
         try:
             if not self._storable:
                 raise CannotStore("The disk is far behind.")

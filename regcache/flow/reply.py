@@ -75,6 +75,8 @@ class Reply:
     :ivar stop: the byte after the last, or None to send until the body ends.
     :ivar how: how it was come by.
     :ivar detail: the rest of the Cache-Status field's parameters.
+    :ivar told: the Cache-Status parameters, where they say more than ``how`` and ``detail`` do.
+    :ivar relayed: whether the fields are the upstream's own word, in whose place nothing of ours is put.
     :ivar upstream_seconds: how long the upstream was waited for.
     :ivar standing: how long it holds, where that is known.
     """
@@ -86,6 +88,8 @@ class Reply:
     stop: int | None = None
     how: How = How.BYPASS
     detail: str = ""
+    told: str = ""
+    relayed: bool = False
     upstream_seconds: float | None = None
     standing: Standing | None = None
 
@@ -143,5 +147,7 @@ def timed(reply: Reply, now: float) -> tuple[Reply, float]:
 
 def cache_status(reply: Reply) -> str:
     """The Cache-Status field's value (RFC 9211)."""
+    if reply.told:
+        return f"regcache; {reply.told}"
     detail = f"; {reply.detail}" if reply.detail else ""
     return f"regcache; {_CACHE_STATUS[reply.how]}{detail}"

@@ -16,6 +16,7 @@ from regcache.errors import BlobDamaged, LinksLeave
 from regcache.flow.context import Bounded, Context
 from regcache.flow.derive import SMALL, Derived, Job
 from regcache.flow.facts import FACTS_FORMAT, PackedFact, decode_facts
+from regcache.flow.lifetimes import storable
 from regcache.flow.reading import read_all
 from regcache.flow.waiting import Outcome, spawn
 from regcache.http.fields import accepts_gzip
@@ -136,7 +137,8 @@ class Representations:
         plain = self._remember(registry, route, stored, _form(route, request.base, zipped=False), derived.plain)
         packed = self._remember(registry, route, stored, _form(route, request.base, zipped=True), derived.zipped)
         ready = packed if zipped else plain
-        if stored.size > SMALL and (not route.linked or self._may_be_stored(request.base)):
+        kept = storable(registry, stored.headers)
+        if kept and stored.size > SMALL and (not route.linked or self._may_be_stored(request.base)):
             form = _form(route, request.base, zipped)
             spawn(self._put(registry, stored, form, ready.body)).wait().addErrback(_unstored, stored.key)
         return ready

@@ -80,6 +80,7 @@ class Transfer:
     :ivar readable: fires when the first bytes can be read or it is clear that none will come.
     :ivar total: the body's length, once known.
     :ivar mark: how many bytes readers may see.
+    :ivar readers: whoever reads it.
     :ivar done: fires when the body is complete and, if it can be, stored; fails with why not.
     """
 
@@ -95,7 +96,7 @@ class Transfer:
         self.error: RegCacheError | None = None
         self.relaying = False
         self._clock = clock
-        self._readers: list[_Reader] = []
+        self.readers: list[_Reader] = []
         self._waiting: list[Deferred[None]] = []
         self._partial: IPartial | None = None
         self._pending: list[bytes] = []
@@ -128,6 +129,7 @@ class Transfer:
         hashing: Hashing,
         check: Callable[[int], Awaitable[bool]],
         commit: Callable[[IPartial, bool], Awaitable[None]],
+        hold_back: int = HOLD_BACK,
     ) -> None:
         """
         The upstream answered with a body: let it flow.
@@ -136,15 +138,16 @@ class Transfer:
         :param check: awaited with the number of bytes when all have come; raises if they are not good, and says
             whether the framing alone may be trusted for their number.
         :param commit: awaited with the partial when they are good.
+        :param hold_back: bytes kept from readers until then.
         """
         self._answer, self._hashing, self._check, self._commit = answer, hashing, check, commit
         self.total = answer.length
         self._partial = partial
-        self._held = HOLD_BACK
+        self._held = hold_back
         if partial is None:
             self._relay(0)
         else:
-            for _ in self._readers:
+            for _ in self.readers:
                 partial.retain()
         self._flow = answer.flow(self)
         self.head.succeed(answer)
@@ -174,7 +177,7 @@ class Transfer:
     def open(self) -> IBody:
         """A reader of the whole body."""
         reader = _Reader(self)
-        self._readers.append(reader)
+        self.readers.append(reader)
         if self._partial is not None:
             self._partial.retain()
         return reader
@@ -211,10 +214,10 @@ class Transfer:
 
     def left(self, reader: _Reader) -> None:
         """A reader is gone."""
-        self._readers.remove(reader)
+        self.readers.remove(reader)
         if self._partial is not None:
             self._partial.release()
-        if self._ended is not None or self.complete or self.error is not None or self._readers:
+        if self._ended is not None or self.complete or self.error is not None or self.readers:
             if self.relaying:
                 self._trim()
         elif self.relaying:
@@ -225,12 +228,12 @@ class Transfer:
     def _mind_orphan(self) -> None:
         """A body that nobody reads goes on for a while only, if there is no telling how long it is."""
         under_way = self._flow is not None and self._ended is None and self.error is None
-        if under_way and not self._readers and self.total is None and not self.relaying:
+        if under_way and not self.readers and self.total is None and not self.relaying:
             self._rest()
             self._timer = self._clock.callLater(_ORPHAN_SECONDS, self._orphaned)
 
     def _orphaned(self) -> None:
-        if not self._readers:
+        if not self.readers:
             self.fail(Unneeded("Nobody was left to read it, and its length is unknown."))
 
     # From the upstream.
@@ -343,7 +346,7 @@ class Transfer:
 
     def _trim(self) -> None:
         """Forget what every reader has read, and let more in."""
-        moving = [reader.position for reader in self._readers if not reader.lost]
+        moving = [reader.position for reader in self.readers if not reader.lost]
         self._window.forget(min(moving, default=0))
         self._go_on()
 
@@ -352,7 +355,7 @@ class Transfer:
         self._timer = None
         if not self._window.full or self.complete:
             return
-        there = [reader for reader in self._readers if not reader.lost]
+        there = [reader for reader in self.readers if not reader.lost]
         stalled = [reader for reader in there if reader.position < self.mark and reader.position == reader.before]
         if len(stalled) < len(there):
             for reader in stalled:
@@ -364,7 +367,7 @@ class Transfer:
         """Pause the upstream while the disk or the window is behind."""
         full = self._pending_size >= _MOST_PENDING or (self.relaying and self._window.full)
         if self.relaying and full and self._timer is None:
-            for reader in self._readers:
+            for reader in self.readers:
                 reader.before = reader.position
             self._timer = self._clock.callLater(_STALLED_SECONDS, self._drop_stalled)
         elif self.relaying and not full:

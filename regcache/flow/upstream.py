@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import lru_cache
+from typing import TYPE_CHECKING, BinaryIO
 from urllib.parse import urljoin
 
 from attrs import define, field, frozen
@@ -21,8 +22,12 @@ from regcache.flow.waiting import within
 from regcache.http.fields import hop_by_hop
 from regcache.http.messages import Headers
 from regcache.http.origins import Origin
+from regcache.http.storing import end_to_end
 from regcache.interfaces import IReceiver, IRegistry, IResponse, IUpstream
 from regcache.limits import Limits
+
+if TYPE_CHECKING:
+    from regcache.interfaces import Interim
 
 __all__ = ["Access", "Answer", "Ask", "Flow", "Upstream", "origin_of", "origins_of"]
 
@@ -76,6 +81,8 @@ class Ask:
     :ivar registry: the name of the registry that it is for, whose own access goes with it.
     :ivar artifact: which of the origin's two queues it waits in.
     :ivar coding: the content coding to ask for.
+    :ivar interim: who is told the interim responses, where the client itself is to get what comes: then the answer has
+        all end-to-end fields, nothing is asked for but what ``headers`` say, and a redirect is an answer.
     """
 
     method: str = "GET"
@@ -85,7 +92,8 @@ class Ask:
     registry: str = ""
     artifact: bool = False
     coding: str = "identity"
-    body: bytes = b""
+    body: bytes | BinaryIO = b""
+    interim: Interim | None = None
 
 
 @frozen(kw_only=True)
@@ -323,7 +331,7 @@ class Upstream:
                 slot.release()
                 raise
             location = answer.headers.get("location")
-            if answer.status not in _REDIRECTS or not location:
+            if answer.status not in _REDIRECTS or not location or ask.interim is not None:
                 return answer
             answer.discard()
             url = self._follow(ask, answer.status, url, location)
@@ -337,14 +345,17 @@ class Upstream:
         return target
 
     async def _once(self, ask: Ask, url: str, seconds: float, slot: Place, access: Access | None) -> Answer:
-        fields, lowest = ask.headers.replacing({"accept-encoding": ask.coding}), self._lowest
+        fields, lowest = ask.headers, self._lowest
+        if ask.interim is None:
+            fields = fields.replacing({"accept-encoding": ask.coding})
         if access is not None:
             lowest = access.lowest
             if access.authorization:
                 fields = fields.replacing({"authorization": access.authorization})
         asked, began = self.counts.upstream(origin_of(url)), self._clock.seconds()
         try:
-            response = await within(self._clock, seconds, lowest.request(ask.method, url, fields, ask.body))
+            more = () if ask.interim is None else (ask.interim,)
+            response = await within(self._clock, seconds, lowest.request(ask.method, url, fields, ask.body, *more))
         except TimeoutError:
             asked.failed(self._clock.seconds())
             raise UpstreamTimeout(f"{origin_of(url)} gave no answer in time{self._way(url)}.") from None
@@ -357,7 +368,9 @@ class Upstream:
         coding = headers.get("content-encoding").strip().lower()
         return Answer(
             status=response.status,
-            headers=headers.without(*hop_by_hop(headers), "content-encoding", "content-length", "set-cookie"),
+            headers=headers.without(*hop_by_hop(headers), "content-encoding", "content-length", "set-cookie")
+            if ask.interim is None
+            else end_to_end(headers),
             url=url,
             length=response.length,
             coding="" if coding == "identity" else coding,

@@ -11,6 +11,7 @@ import binascii
 import enum
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from typing import BinaryIO
 
 from attrs import field, frozen
 
@@ -124,6 +125,7 @@ class RequestHead:
     :ivar headers: the request's fields.
     :ivar base: the URL of the registry's mount as this client reaches it, ending with ``/``.
     :ivar body: the request's body, for the few routes that relay one.
+    :ivar content: the same where it is only passed on: to be read from its beginning, in pieces.
     :ivar chunked: whether the client can tell the end of a body of unannounced length from a cut (RFC 9112
         section 7.1).
     :raises regcache.errors.BadRequest: for a query that could not be passed on as it is.
@@ -135,6 +137,7 @@ class RequestHead:
     headers: Headers = Headers()
     base: str = "http://localhost/"
     body: bytes = b""
+    content: BinaryIO | None = None
     chunked: bool = True
 
     @query.validator

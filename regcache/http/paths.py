@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 from functools import lru_cache
 from urllib.parse import quote as _quote
-from urllib.parse import unquote_to_bytes
+from urllib.parse import unquote_to_bytes, urljoin, urlsplit
 
 from regcache.errors import BadRequest
 
-__all__ = ["quote", "segments"]
+__all__ = ["led_back", "quote", "segments"]
 
 _BAD_CHARACTER = re.compile(r"[\x00-\x1f\x7f\\]")
 _BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
@@ -47,3 +47,18 @@ def _segment(piece: str, keep_slash: bool) -> str:
 def quote(segment: str) -> str:
     """One segment, percent-encoded; ``+`` as well, which some servers read as a space."""
     return _quote(segment, safe="!$&'()*,;=:@~")
+
+
+def led_back(location: str, upstream: str, base: str) -> str:
+    """
+    Where a redirect of the upstream leads: below the mount if it stays below the upstream's URL, else where it did.
+
+    :param upstream: the URL of the upstream, ending with a slash.
+    :param base: that of the mount, the same way.
+    """
+    if location.startswith(upstream):
+        return base + location[len(upstream) :]
+    path, mount = (urlsplit(url).path or "/" for url in (upstream, base))
+    if not location.startswith("/") or location.startswith("//"):
+        return location
+    return mount + location[len(path) :] if location.startswith(path) else urljoin(upstream, location)

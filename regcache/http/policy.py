@@ -38,6 +38,9 @@ class Rules:
     :ivar cold_timeout: the most a client waits for the first byte when none could.
     :ivar brief_wait: the most a client waits for the revalidation of an entry that is still fresh.
     :ivar offline: whether the upstream must never be asked.
+    :ivar beside_for: the age up to which an entry that is past ``ttl`` answers while it is revalidated beside (RFC 5861
+        section 3).
+    :ivar usable_for: the age up to which an entry may answer when the upstream does not (RFC 9111 section 4.2.4).
     """
 
     ttl: float = 86400.0
@@ -47,6 +50,8 @@ class Rules:
     cold_timeout: float = 14.0
     brief_wait: float = 0.3
     offline: bool = False
+    beside_for: float = 0.0
+    usable_for: float = math.inf
 
 
 @frozen
@@ -55,9 +60,11 @@ class UseStored:
     Answer from the store.
 
     :ivar stale: whether the entry is past its lifetime, which the client is told.
+    :ivar refresh: whether the upstream is to be asked beside.
     """
 
     stale: bool = False
+    refresh: bool = False
 
 
 @frozen
@@ -67,10 +74,12 @@ class Revalidate:
 
     :ivar wait: seconds a client waits for the complete answer, counted from when the asking began.
     :ivar stale: whether the copy is past its lifetime.
+    :ivar usable: whether the copy may answer at all when the upstream does not.
     """
 
     wait: float
     stale: bool = False
+    usable: bool = True
 
 
 @frozen
@@ -129,8 +138,15 @@ def decide(stored: Stored | None, rules: Rules, *, now: float, mutable: bool, sp
     if not mutable:
         return UseStored()
     refresh_after = rules.ttl if rules.refresh_after is None else min(rules.refresh_after, rules.ttl)
-    if rules.offline or spared or age < refresh_after:
+    usable = not expired or age <= rules.usable_for
+    if age < refresh_after or ((rules.offline or spared) and usable):
         return UseStored(stale=expired)
+    if rules.offline:
+        return Refuse()
+    if age < rules.beside_for:
+        return UseStored(stale=expired, refresh=True)
+    if not usable:
+        return Revalidate(rules.cold_timeout, stale=True, usable=False)
     return Revalidate(rules.upstream_timeout if expired else rules.brief_wait, stale=expired)
 
 

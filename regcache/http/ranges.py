@@ -18,6 +18,7 @@ __all__ = [
     "Whole",
     "content_range",
     "evaluate",
+    "wanted_part",
 ]
 
 _RANGE = re.compile(r"bytes=[ \t]*([0-9]{0,40})-([0-9]{0,40})[ \t]*", re.IGNORECASE)
@@ -83,6 +84,12 @@ def content_range(text: str) -> tuple[Part, int] | None:
         return None
     part, size = Part(int(match[1]), int(match[2]) + 1), int(match[3])
     return (part, size) if part.start < part.stop <= size else None
+
+
+def wanted_part(text: str, size: int) -> Part | Unsatisfiable | None:
+    """The bytes that a Range field asks for; None for those of a whole, or several ranges."""
+    found = _range(text, size) if text else Whole()
+    return found if isinstance(found, Part | Unsatisfiable) else None
 
 
 def _has_changed(headers: Headers, etag: str, last_modified: float | None) -> bool:

@@ -1,4 +1,4 @@
-"""Any HTTP tree: every path is a body that may change, kept by the forcing rules."""
+"""Any HTTP tree: every path is a body that may change, kept by the forcing rules or by the upstream's own word."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from regcache.errors import MethodNotAllowed
 from regcache.http.messages import RequestHead
 from regcache.http.paths import quote, segments
 from regcache.registries.plain import Plain
-from regcache.routes import Artifact, Route
+from regcache.routes import Artifact, Resource, Route
 
 __all__ = ["Generic"]
 
@@ -22,9 +22,11 @@ class Generic(Plain):
     lines = ("curl -O {base}PATH",)
 
     def route(self, request: RequestHead) -> Route:
-        if request.method not in ("GET", "HEAD"):
+        if request.method not in ("GET", "HEAD", *self.options.methods):
             raise MethodNotAllowed(f"{request.method} is not passed on.")
         # Empty segments and encoded slashes may mean something there.
         path = "/".join(map(quote, segments(request.path, keep_slash=True)))
         path += f"?{request.query}" if request.query else ""
+        if self.options.follows:
+            return Resource(key=path, url=self.options.url + path)
         return Artifact(key=path, url=self.options.url + path, mutable=True)

@@ -9,7 +9,7 @@ of regcache's own behaviour.
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from attrs import define, evolve, field, frozen
 from twisted.internet.defer import Deferred, fail
@@ -30,6 +30,9 @@ from regcache.interfaces import IOrdered, IReceiver, IRegistry, IResponse, IUpst
 from regcache.limits import Limits
 from regcache.routes import Artifact, Document, Fact, Facts, RegistryOptions, Release, Route, Source
 from regcache.testing.memory import MemoryStore
+
+if TYPE_CHECKING:
+    from regcache.interfaces import Interim
 
 __all__ = ["BASE", "FakeRegistry", "FakeUpstream", "Kit", "Page", "body_of", "make_cache"]
 
@@ -98,9 +101,12 @@ class FakeUpstream:
         self.bodies: list[bytes] = []
         self._waiting: list[tuple[Deferred[IResponse], str, str]] = []
 
-    def request(self, method: str, url: str, headers: Headers, body: bytes = b"") -> Deferred[IResponse]:
+    def request(
+        self, method: str, url: str, headers: Headers, body: bytes | BinaryIO = b"", interim: Interim | None = None
+    ) -> Deferred[IResponse]:
+        del interim
         self.asked.append((method, url, headers))
-        self.bodies.append(body)
+        self.bodies.append(body if isinstance(body, bytes) else body.read())
         if self.down:
             return fail(ConnectFailed("It is down."))
         waiting: Deferred[IResponse] = Deferred()

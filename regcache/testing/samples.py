@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 from regcache.errors import RegCacheError
 from regcache.flow.reply import Reply
 from regcache.http.messages import Headers, RequestHead
 from regcache.interfaces import IRegistry
 from regcache.registries import make
-from regcache.routes import Artifact, Checksum, Document, RegistryOptions, Relay, Route
+from regcache.routes import Artifact, Checksum, Document, RegistryOptions, Relay, Resource, Route
 from regcache.testing.kit import BASE, Kit, Page, make_cache
 
 __all__ = ["Ask", "Sample", "Sampled"]
@@ -67,10 +67,13 @@ class Sampled:
 
     :cvar type: the entry point's name.
     :cvar factory: the class, for as long as no entry point leads to it.
+    :cvar follows: whether the registry follows its upstream in how long things are fresh; that says so of every page
+        then.
     """
 
     type: str
     factory: Any = None
+    follows = False
 
     def sample(self) -> Sample:
         """The upstream that the promises are tried with."""
@@ -89,14 +92,19 @@ class Sampled:
 
     def registry(self, sample: Sample, url: str = "") -> IRegistry:
         """The registry in front of the sample."""
-        options = RegistryOptions(name=self.type, type=self.type, url=url or sample.url, **sample.options)
+        more = {"follows": self.follows, **sample.options}
+        options = RegistryOptions(name=self.type, type=self.type, url=url or sample.url, **more)
         return make(options, self.factory)
 
     def kit(self, sample: Sample) -> Kit:
         """A cache, empty, and the sample behind it."""
         kit = make_cache(self.registry(sample))
-        kit.upstream.pages.update(sample.pages)
+        kit.upstream.pages.update({url: self._lasting(page) for url, page in sample.pages.items()})
         return kit
+
+    def _lasting(self, page: Page) -> Page:
+        said = {"cache-control": "max-age=86400", **page.headers}
+        return evolve(page, headers=said) if self.follows else page
 
     @staticmethod
     def _get(kit: Kit, ask: Ask, method: str = "GET", base: str = BASE, **more: str) -> tuple[Reply, bytes]:
@@ -109,7 +117,7 @@ class Sampled:
         if isinstance(route, Checksum):
             yield from cls._reached(route.of)
             yield from cls._reached(route.published) if route.published is not None else ()
-        if isinstance(route, Artifact | Document | Relay):
+        if isinstance(route, Artifact | Document | Relay | Resource):
             yield route.url
         if isinstance(route, Artifact):
             yield from (one.url for one in route.documents)

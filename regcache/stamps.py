@@ -1,0 +1,69 @@
+"""The fields with which every response leaves: what this cache is and did, and what a browser may not do with it."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+
+from twisted.web.http_headers import Headers as WireHeaders
+
+from regcache.express import timed_fields
+from regcache.flow.reply import Reply
+from regcache.http.messages import Headers
+from regcache.http.storing import end_to_end
+
+__all__ = ["FOR_BROWSERS", "interim_head", "stamp"]
+
+#: What a registry's pages may not do in a browser: be taken for another type, run as ours, be part of others' pages.
+FOR_BROWSERS = (
+    (b"x-content-type-options", [b"nosniff"]),
+    (b"content-security-policy", [b"sandbox allow-same-origin; frame-ancestors 'none'"]),
+    (b"cross-origin-resource-policy", [b"same-origin"]),
+)
+#: Types of which a browser runs nothing, once it may take them for no other.
+_INERT = ("text/plain", "text/css", "application/json", "application/octet-stream", "image/png", "image/jpeg")
+
+
+def _for_browsers(headers: Headers, *, alone: bool) -> list[tuple[bytes, list[bytes]]]:
+    """
+    The fields that keep a browser from running what comes from an upstream as if it were ours, beside those that the
+    upstream has set itself.
+
+    :param headers: of the response.
+    :param alone: whether nothing else is served under that origin, so that the upstream's own word is enough.
+    """
+    enough = alone or headers.get("content-type").lower().startswith(_INERT)
+    return [
+        (name, value if name.decode() not in headers else [*map(str.encode, headers.lines(name.decode())), *value])
+        for name, value in FOR_BROWSERS
+        if name.decode() not in headers or not enough
+    ]
+
+
+def stamp(reply: Reply, fields: WireHeaders, token: str, now: float, *, alone: bool, own: bool) -> None:
+    """
+    Set the fields of ours; where the upstream's own word is passed on, only beside that.
+
+    :param fields: those of the reply.
+    :param token: names this service.
+    :param now: the wall clock.
+    :param alone: whether nothing else is served under the same origin.
+    :param own: whether it is the service that says it, which may say otherwise of its own pages.
+    """
+    via = f"1.1 {token}".encode()
+    fields.setRawHeaders(b"x-cache", [reply.how.value.encode()])
+    for counted, figure in timed_fields(reply, now).items():
+        before = fields.getRawHeaders(counted, []) if reply.relayed and counted == b"Cache-Status" else []
+        fields.setRawHeaders(counted, [*before, figure])
+    for name, value in _for_browsers(reply.headers, alone=alone) if reply.relayed else FOR_BROWSERS:
+        if not (own and fields.hasHeader(name)):
+            fields.setRawHeaders(name, value)
+    if not (reply.relayed and "server" in reply.headers):
+        fields.setRawHeaders(b"server", [b"regcache"])
+    fields.setRawHeaders(b"via", [*fields.getRawHeaders(b"via", []), via] if reply.relayed else [via])
+
+
+def interim_head(status: int, headers: Headers) -> bytes:
+    """An interim response as it is sent."""
+    phrase = next((one.phrase for one in HTTPStatus if one == status), "Interim")
+    lines = [f"HTTP/1.1 {status} {phrase}", *[f"{name}: {value}" for name, value in end_to_end(headers)]]
+    return "\r\n".join([*lines, "", ""]).encode("latin-1", "replace")
