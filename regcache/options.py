@@ -66,8 +66,12 @@ def tell(stream: TextIO | None, line: str) -> None:
     """Write a line to a stream; where that is closed or full, nobody reads it, which is no reason to fail."""
     if stream is not None:
         with contextlib.suppress(OSError):
-            stream.write(f"{line}\n")
-            stream.flush()
+            try:
+                stream.write(f"{line}\n")
+                stream.flush()
+            except BrokenPipeError:
+                # What is still in the buffer would be tried again at the exit.
+                os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def _leads_nowhere(stream: TextIO) -> bool:
@@ -145,9 +149,14 @@ class Options(usage.Options):
         assert isinstance(listed, list)
         listed.append(endpoint)
 
+    def opt_help(self) -> None:
+        """Show this help, and end."""
+        tell(sys.stdout, str(self))
+        raise SystemExit(0)
+
     def opt_version(self) -> None:
         """Show the version, and end."""
-        print(f"regcache {__version__}")  # noqa: T201
+        tell(sys.stdout, f"regcache {__version__}")
         raise SystemExit(0)
 
     def parseArgs(self, *rest: str) -> None:

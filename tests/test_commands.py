@@ -111,6 +111,7 @@ def test_the_first_address_counts(start: Callable[..., Running], run: Callable[.
     first, second = free_port(), free_port("127.0.0.2")
     start("--listen", f"tcp:{first}:interface=127.0.0.1", "--listen", f"tcp:{second}:interface=127.0.0.2")
     assert parsed(run("client-config", "pypi", "--json"))["url"] == f"http://127.0.0.1:{first}/pypi/"
+    assert run("client-config", "pypi", "--public-url", "http://cache.example/")[:2] == (2, "")
 
 
 def test_purge_and_refresh(

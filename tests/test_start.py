@@ -125,6 +125,17 @@ def test_a_file_in_the_place_of_a_socket_is_left_alone(tmp_path: Path) -> None:
     assert path.read_text() == "text"
 
 
+@pytest.mark.parametrize("option", ["--help", "--version"])
+def test_help_that_nobody_reads_on(option: str) -> None:
+    """As in ``regcache serve --help | head -1``: that is no failure."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    with open(writing, "wb") as pipe:
+        command = [sys.executable, "-m", "regcache", "serve", option]
+        ended = subprocess.run(command, stdout=pipe, stderr=subprocess.PIPE, timeout=60)
+    assert (ended.returncode, ended.stderr) == (0, b"")
+
+
 @pytest.mark.parametrize(
     ("endpoint", "problem", "advice"),
     [
