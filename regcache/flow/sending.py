@@ -78,6 +78,9 @@ class Sender:
             return None
         if self._stop is None:
             self._stop = self._body.size
+        if self._stop is not None and self._stop - self._at <= _PIECE:
+            # With its head it is one write.
+            return None
         coded = getattr(self._request, "_encoder", None) is not None
         return None if coded or self._stop is None else ClientSocket.of(self._request.channel)
 
