@@ -19,6 +19,7 @@ from regcache.errors import RegCacheError, shown
 from regcache.flow.reply import Reply, cache_status
 from regcache.http.messages import Headers, RequestHead
 from regcache.interfaces import IOrdered, IRegistry
+from regcache.lean import LeanRequest
 
 __all__ = ["FORMATS", "Line", "line_of", "named_in", "packages_of", "said_in", "told_id"]
 
@@ -144,7 +145,7 @@ def named_in(head: bytes) -> str:
     return told_id(Headers((("x-request-id", said_in(head, b"x-request-id")),)))
 
 
-def line_of(request: Request, reply: Reply, when: float, sent: int, seconds: float, **about: str) -> Line:
+def line_of(request: Request | LeanRequest, reply: Reply, when: float, sent: int, seconds: float, **about: str) -> Line:
     """
     The line of a request that was answered.
 
