@@ -10,6 +10,7 @@ import json
 import re
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
+from functools import lru_cache
 from types import MappingProxyType
 
 from attrs import frozen
@@ -19,6 +20,7 @@ from regcache.errors import RegCacheError, shown
 from regcache.flow.reply import Reply, cache_status
 from regcache.http.messages import Headers, RequestHead
 from regcache.interfaces import IOrdered, IRegistry
+from regcache.lean import LeanRequest
 
 __all__ = ["FORMATS", "Line", "line_of", "named_in", "packages_of", "said_in", "told_id"]
 
@@ -71,8 +73,7 @@ class Line:
         Behind the user agent stand, each in quotes: request id, registry, package, outcome, seconds of the upstream,
         seconds in all.
         """
-        at = datetime.fromtimestamp(self.when, UTC)
-        when = f"{at.day:02}/{_MONTHS[at.month - 1]}/{at:%Y:%H:%M:%S} +0000"
+        when = _stamp(int(self.when))
         waited = "" if self.upstream_seconds is None else f"{self.upstream_seconds:.3f}"
         more = (self.request_id, self.registry, self.package, self.outcome, waited, f"{self.seconds:.3f}")
         # The name stands without quotes, and a blank in it would be the end of it.
@@ -104,6 +105,12 @@ class Line:
         return json.dumps({name: shown(one) or None if isinstance(one, str) else one for name, one in fields.items()})
 
 
+@lru_cache(8)
+def _stamp(second: int) -> str:
+    at = datetime.fromtimestamp(second, UTC)
+    return f"{at.day:02}/{_MONTHS[at.month - 1]}/{at:%Y:%H:%M:%S} +0000"
+
+
 #: The forms of a line, by the names of the option.
 FORMATS: Mapping[str, Callable[[Line], str]] = MappingProxyType({"combined": Line.combined, "json": Line.json})
 
@@ -133,9 +140,14 @@ def told_id(headers: Headers) -> str:
     return told if _REQUEST_ID.fullmatch(told) else ""
 
 
+@lru_cache(16)
+def _field(name: bytes) -> re.Pattern[bytes]:
+    return re.compile(rb"(?i)\r\n" + re.escape(name) + rb":[ \t]*([^\r\n]*)")
+
+
 def said_in(head: bytes, name: bytes) -> str:
     """The value of a field in a request's head as it came; the last one's, as a request of Twisted's has it."""
-    found = re.findall(rb"(?i)\r\n" + re.escape(name) + rb":[ \t]*([^\r\n]*)", head)
+    found = _field(name).findall(head)
     return found[-1].strip().decode("latin-1") if found else ""
 
 
@@ -144,7 +156,7 @@ def named_in(head: bytes) -> str:
     return told_id(Headers((("x-request-id", said_in(head, b"x-request-id")),)))
 
 
-def line_of(request: Request, reply: Reply, when: float, sent: int, seconds: float, **about: str) -> Line:
+def line_of(request: Request | LeanRequest, reply: Reply, when: float, sent: int, seconds: float, **about: str) -> Line:
     """
     The line of a request that was answered.
 
