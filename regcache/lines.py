@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from types import MappingProxyType
 
-from attrs import frozen
+from attrs import define
 from twisted.web.server import Request
 
 from regcache.errors import RegCacheError, shown
@@ -31,7 +31,7 @@ _REQUEST_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,127}", re.ASCII)
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 
 
-@frozen(kw_only=True)
+@define(kw_only=True)
 class Line:
     """
     One request, as it is logged.
@@ -74,12 +74,14 @@ class Line:
         seconds in all.
         """
         when = _stamp(int(self.when))
-        waited = "" if self.upstream_seconds is None else f"{self.upstream_seconds:.3f}"
-        more = (self.request_id, self.registry, self.package, self.outcome, waited, f"{self.seconds:.3f}")
+        waited = "-" if self.upstream_seconds is None else f"{self.upstream_seconds:.3f}"
         # The name stands without quotes, and a blank in it would be the end of it.
-        user = _escaped(self.user).replace(" ", "\\x20") or "-"
+        user = _escaped(self.user).replace(" ", "\\x20") or "-" if self.user else "-"
         head = f"{self.client or 'unix'} - {user} [{when}] {_quoted(f'{self.method} {self.target} {self.protocol}')}"
-        return " ".join((f"{head} {self.status} {self.sent}", *map(_quoted, (self.referer, self.agent, *more))))
+        return (
+            f"{head} {self.status} {self.sent} {_again(self.referer)} {_again(self.agent)} {_quoted(self.request_id)}"
+            f' {_again(self.registry)} {_again(self.package)} {_again(self.outcome)} "{waited}" "{self.seconds:.3f}"'
+        )
 
     def json(self) -> str:
         """As one JSON object, all of whose keys are always there; what is not known is null."""
@@ -122,6 +124,12 @@ def _escaped(text: str) -> str:
 
 def _quoted(text: str) -> str:
     return f'"{_escaped(text) or "-"}"'
+
+
+@lru_cache(4096)
+def _again(text: str) -> str:
+    """The same of what stands in many lines."""
+    return _quoted(text)
 
 
 def packages_of(registry: IRegistry, request: RequestHead) -> str:
