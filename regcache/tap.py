@@ -31,7 +31,7 @@ from regcache.config import Config, Listen
 from regcache.errors import ConfigError
 from regcache.flow.cache import Cache
 from regcache.flow.context import Context
-from regcache.flow.derive import ProcessDeriver
+from regcache.flow.helpers import ProcessDeriver
 from regcache.garbage import collect_seldom
 from regcache.gate import Gate
 from regcache.house import House
@@ -78,7 +78,7 @@ class CacheService(Service):
         made = {one.name: registries.make(marked(one, config)) for one in config.registries}
         served = [one.options for one in made.values()]
         self.outward = Outward(reactor, config, made)
-        self._deriver = ProcessDeriver(reactor)
+        self._deriver = ProcessDeriver(reactor, self.in_thread)
         self._reactor = reactor
         self.store = DiskStore(
             config.cache_dir,

@@ -13,9 +13,10 @@ from twisted.internet.defer import Deferred
 from twisted.trial.unittest import TestCase
 
 from regcache.errors import BadDocument, TooBusy, UpstreamError
-from regcache.flow import derive
-from regcache.flow.derive import SMALL, Job, ProcessDeriver
+from regcache.flow import derive, helpers
+from regcache.flow.derive import SMALL, Job
 from regcache.flow.facts import decode_facts
+from regcache.flow.helpers import ProcessDeriver
 from regcache.routes import RegistryOptions, Source
 
 OPTIONS = RegistryOptions(name="pypi", type="pypi", url="http://index.test/simple/")
@@ -63,7 +64,7 @@ class Processes(TestCase):
         several = options.followed_by("http://e/", "http://f/")
         for made in (options, several, several.further[0]):
             sent = Job(options=made, document="x", source=Source(body=b"x", content_type=JSON, url="http://a/x"))
-            assert derive._unpack(derive._pack(sent)) == sent
+            assert derive.unpack(derive.pack(sent)) == sent
 
     async def test_in_order(self) -> None:
         """Each answer to its own question, the errors too."""
@@ -77,7 +78,7 @@ class Processes(TestCase):
         """It fails, and what waits behind it does not."""
         await self.deriver.derive(job(page(1) + b" " * SMALL))
         with pytest.MonkeyPatch.context() as patched:
-            patched.setattr(derive, "_JOB_SECONDS", 2)
+            patched.setattr(helpers, "_JOB_SECONDS", 2)
             os.kill(self.pid(), signal.SIGSTOP)
             stuck = self.deriver.derive(job(page(1) + b" " * SMALL))
             behind = [self.deriver.derive(job(page(number) + b" " * SMALL)) for number in (1, 2)]
@@ -110,7 +111,7 @@ class Processes(TestCase):
     async def test_what_waits_is_bounded(self) -> None:
         """Beyond that the cache is busy."""
         with pytest.MonkeyPatch.context() as patched:
-            patched.setattr(derive, "_MOST_WAITING", 10_000)
+            patched.setattr(helpers, "_MOST_WAITING", 10_000)
             first = self.deriver.derive(job(page(1) + b" " * 20_000))
             with pytest.raises(TooBusy):
                 await self.deriver.derive(job(page(1) + b" " * 20_000))

@@ -257,7 +257,7 @@ class Cache:
             # It serves nobody to wait long for what is asked beside an install.
             patience = context.rules.upstream_timeout
             answer = await context.upstream.ask(ask, patience, patience)
-            raw = await collect(answer, _MOST_RELAYED)
+            raw = await collect(answer, _MOST_RELAYED, context.in_thread)
             said = await context.in_thread(decoded, raw, answer.coding, _MOST_RELAYED)
             if answer.status >= 400:
                 said = answer.hushed(said.decode("utf-8", "surrogateescape")).encode("utf-8", "surrogateescape")

@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 import zlib
+from collections.abc import Callable
 from typing import Any
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, maybeDeferred
 from zope.interface import implementer
 
 from regcache.errors import BadDocument, CutShort, TooLarge, UpstreamError
+from regcache.flow.large import LARGE, joined
 from regcache.flow.upstream import Answer
 from regcache.interfaces import IReceiver
 
 __all__ = ["collect", "decoded"]
 
 _SLICE = 1 << 20
+_PACKED_SLICE = 1 << 16
 
 
 @implementer(IReceiver)
 class _Collector:
     def __init__(self, answer: Answer, most: int) -> None:
-        self.result: Deferred[bytes] = Deferred(lambda _: self._give_up())
+        self.result: Deferred[list[bytes]] = Deferred(lambda _: self._give_up())
         self.flow: Any = None
         self._answer = answer
         self._most = most
@@ -49,19 +52,28 @@ class _Collector:
         if error is not None:
             self.result.errback(error)
         else:
-            self.result.callback(b"".join(self._chunks))
+            self.result.callback(self._chunks)
 
     def _may_be_cut(self) -> bool:
         """Whether a cut would go unnoticed: all that is collected but HTML has an end that its parser looks for."""
         kind = self._answer.headers.get("content-type").lower()
-        return "html" in kind and not self._answer.coding and b"</html>" not in b"".join(self._chunks)[-1024:].lower()
+        return "html" in kind and not self._answer.coding and b"</html>" not in self._last(1024).lower()
+
+    def _last(self, wanted: int) -> bytes:
+        found = b""
+        for chunk in reversed(self._chunks):
+            found = chunk[-wanted:] + found
+            if len(found) >= wanted:
+                break
+        return found[-wanted:]
 
 
-async def collect(answer: Answer, most: int) -> bytes:
+async def collect(answer: Answer, most: int, in_thread: Callable[..., Deferred[Any]] = maybeDeferred) -> bytes:
     """
     The whole body, still in its content coding.
 
     :param most: bytes.
+    :param in_thread: runs a function beside the reactor.
     :raises regcache.errors.UpstreamError: if it is cut, too large or does not come.
     """
     if answer.length is not None and answer.length > most:
@@ -70,7 +82,10 @@ async def collect(answer: Answer, most: int) -> bytes:
     collector = _Collector(answer, most)
     collector.flow = answer.flow(collector)
     collector.flow.start()
-    return await collector.result
+    chunks = await collector.result
+    is_large = sum(map(len, chunks)) > LARGE
+    whole: bytes = await in_thread(joined, chunks) if is_large else joined(chunks)
+    return whole
 
 
 def decoded(body: bytes, coding: str, most: int) -> bytes:
@@ -83,18 +98,22 @@ def decoded(body: bytes, coding: str, most: int) -> bytes:
         return body
     if coding not in ("gzip", "x-gzip"):
         raise BadDocument(f"It came in the content coding {coding!r}, which was not asked for.")
-    undoing, parts, size = zlib.decompressobj(31), [], 0
+    undoing, packed, at = zlib.decompressobj(31), memoryview(body), 0
+    parts: list[bytes] = []
+    size = 0
     try:
-        while True:
-            part = undoing.decompress(body, _SLICE)
+        while not undoing.eof:
+            taken: bytes | memoryview = undoing.unconsumed_tail
+            if not taken:
+                # A little at a time: what is not used of it is copied.
+                taken, at = packed[at : at + _PACKED_SLICE], at + _PACKED_SLICE
+            part = undoing.decompress(taken, _SLICE)
+            if not taken and not part:
+                raise CutShort("Its gzip coding ends early.")
             parts.append(part)
             size += len(part)
             if size > most:
                 raise TooLarge(f"It unpacks to more than {most} bytes.")
-            if undoing.eof:
-                return b"".join(parts)
-            body = undoing.unconsumed_tail
-            if not body and not part:
-                raise CutShort("Its gzip coding ends early.")
     except zlib.error as error:
         raise BadDocument(f"It is not gzip: {error}.") from None
+    return joined(parts)

@@ -2,57 +2,54 @@
 Turning index documents into representations and facts, in a helper process.
 
 A Python-bound thread beside the reactor would take the interpreter from it; a process does not. It speaks over its
-standard input and output: frames of a four-byte length and a msgpack body, answered in order.
+standard input and output: frames of a four-byte length and a msgpack body, answered in order. The bodies of the largest
+documents, and what is made of them, go past these frames and the reactor through two files that both have open.
 """
 
 from __future__ import annotations
 
 import contextlib
 import gzip
-import os
-import re
 import sys
-from collections import deque
 from collections.abc import Iterable
 from typing import Any, Protocol
 
 import msgspec
 from attrs import asdict, frozen
 from twisted.internet.defer import Deferred, fail, succeed
-from twisted.internet.error import ProcessExitedAlready
-from twisted.internet.interfaces import IDelayedCall
-from twisted.internet.protocol import ProcessProtocol
-from twisted.python.failure import Failure
 
-from regcache.errors import BadDocument, RegCacheError, TooBusy, UpstreamError
+from regcache.errors import BadDocument, RegCacheError
 from regcache.flow.facts import encode_facts
+from regcache.flow.large import Scratch, sha256_of
 from regcache.interfaces import IRegistry
 from regcache.logs import Log
 from regcache.registries import make
 from regcache.routes import Facts, RegistryOptions, Source
 
 __all__ = [
+    "GIVEN_FD",
+    "LENGTH",
+    "MADE_FD",
     "SMALL",
+    "VAST",
     "Derived",
     "Deriver",
     "InlineDeriver",
     "Job",
-    "ProcessDeriver",
     "main",
+    "pack",
+    "unpack",
 ]
 
 _log = Log()
 #: Bytes of a document that is read faster than it is handed over, or than its facts are read from the disk.
 SMALL = 8192
-#: Bytes of a document from which on it waits with its like.
-_LARGE = 2 << 20
-#: Bytes of the jobs that may wait for one helper.
-_MOST_WAITING = 512 << 20
-#: How long a job may take at most: many times what the slowest sound document takes.
-_JOB_SECONDS, _MEBIBYTE_SECONDS = 5.0, 3.0
-_LENGTH = 4
-#: The environment variables that a Python program needs.
-_PLAIN = re.compile(r"PATH|HOME|LANG(UAGE)?|LC_\w+|TZ|TMPDIR|(DY)?LD_LIBRARY_PATH|PYTHON\w*")
+#: Bytes of a document from which on it waits with its like, and goes by a file.
+VAST = 2 << 20
+#: Bytes of the number before each frame.
+LENGTH = 4
+#: The descriptors, in the helper for the largest documents, of what is to be read and of what is made of it.
+GIVEN_FD, MADE_FD = 3, 4
 
 
 @frozen(kw_only=True)
@@ -81,6 +78,10 @@ class Derived(msgspec.Struct):
     :ivar foreign: with the facts, the links to hosts that may not be asked: their number and the first, by host.
     :ivar plain: the representation; empty if not wanted.
     :ivar zipped: the same, gzip-compressed.
+    :ivar facts_digest: the SHA-256 of these bytes, in hexadecimal; as each, empty where they are.
+    :ivar plain_digest: of these.
+    :ivar zipped_digest: of these.
+    :ivar aside: the sizes of the three, if they lie in a file instead.
     :ivar refused: why there is no representation although the document can be read, or empty.
     :ivar error: why nothing came of it, or empty.
     """
@@ -89,6 +90,10 @@ class Derived(msgspec.Struct):
     foreign: dict[str, tuple[int, str]] = {}
     plain: bytes = b""
     zipped: bytes = b""
+    facts_digest: str = ""
+    plain_digest: str = ""
+    zipped_digest: str = ""
+    aside: list[int] = []
     refused: str = ""
     error: str = ""
 
@@ -115,9 +120,11 @@ def perform(registry: IRegistry, job: Job) -> Derived:
     if job.facts:
         made.foreign = facts.foreign
         made.facts = encode_facts(facts)
+        made.facts_digest = sha256_of(made.facts)
     if job.representation and not made.refused:
         made.plain = registry.represent(job.document, job.source, job.representation, job.base)
         made.zipped = gzip.compress(made.plain, 5, mtime=0)
+        made.plain_digest, made.zipped_digest = sha256_of(made.plain), sha256_of(made.zipped)
     return made
 
 
@@ -145,14 +152,21 @@ class InlineDeriver:
             return fail(BadDocument(f"It could not be read: {type(error).__name__}: {error}"))
 
 
-def _pack(job: Job) -> bytes:
-    return msgspec.msgpack.encode([dict(asdict(job), source=None, options=asdict(job.options)), asdict(job.source)])
+def pack(job: Job, aside: int = 0) -> bytes:
+    """
+    :param aside: the size of the body, if it lies in a file instead.
+    """
+    source = dict(asdict(job.source), body=b"") if aside else asdict(job.source)
+    fields = dict(asdict(job), source=None, options=asdict(job.options))
+    return msgspec.msgpack.encode([fields, source, aside])
 
 
-def _unpack(data: bytes) -> Job:
-    fields, source = msgspec.msgpack.decode(data)
+def unpack(data: bytes) -> Job:
+    fields, source, aside = msgspec.msgpack.decode(data)
     options = _unpacked(fields.pop("options"))
     fields.pop("source")
+    if aside:
+        source["body"] = Scratch(GIVEN_FD).pick([aside])[0]
     return Job(options=options, source=Source(**source), **fields)
 
 
@@ -163,162 +177,34 @@ def _unpacked(options: dict[str, Any]) -> RegistryOptions:
     return RegistryOptions(**{**options, **lists, "further": further})
 
 
-class _Helper(ProcessProtocol):
-    """
-    One helper process, which is started at the first job and again after it died.
-
-    It takes its jobs in order. One that takes longer than any sound document of its size fails, and the process ends;
-    one during which the process died otherwise is tried once more, in a new one.
-    """
-
-    def __init__(self, reactor: Any) -> None:
-        self.waiting_bytes = 0
-        self._reactor = reactor
-        self._jobs: deque[_Sent] = deque()
-        self._received = bytearray()
-        self._running = False
-        self._stopped = False
-        self._overdue = False
-        self._timer: IDelayedCall | None = None
-
-    def send(self, data: bytes, result: Deferred[Derived], *, again: bool = True) -> None:
-        """Hand a job over."""
-        if not self._running:
-            self._running = True
-            self._received.clear()
-            path = os.pathsep.join(entry for entry in sys.path if entry)
-            # What the service is told in secret is no business of who reads what registries send.
-            environment = {name: value for name, value in os.environ.items() if _PLAIN.fullmatch(name)}
-            environment["PYTHONPATH"] = path
-            # -P: what lies in the current directory is not to be imported.
-            command = [sys.executable, "-P", "-m", "regcache.flow.derive"]
-            self._reactor.spawnProcess(self, sys.executable, command, env=environment, childFDs={0: "w", 1: "r", 2: 2})
-        self._jobs.append(_Sent(data, result, again))
-        self.waiting_bytes += len(data)
-        if len(self._jobs) == 1:
-            self._watch()
-        self.transport.write(len(data).to_bytes(_LENGTH, "big"))  # type: ignore[union-attr]
-        self.transport.write(data)  # type: ignore[union-attr]
-
-    def stop(self) -> None:
-        """End the process; jobs under way fail."""
-        self._stopped = True
-        self._end("TERM")
-
-    def _end(self, signal: str) -> None:
-        if self._running:
-            self.transport.loseConnection()  # type: ignore[union-attr]
-            with contextlib.suppress(ProcessExitedAlready):
-                self.transport.signalProcess(signal)  # type: ignore[union-attr]
-
-    def _watch(self) -> None:
-        """Time the job that is next."""
-        if self._timer is not None and self._timer.active():
-            self._timer.cancel()
-        if self._jobs:
-            seconds = _JOB_SECONDS + _MEBIBYTE_SECONDS * len(self._jobs[0].data) / (1 << 20)
-            self._timer = self._reactor.callLater(seconds, self._too_long)
-
-    def _too_long(self) -> None:
-        self._overdue = True
-        self._end("KILL")
-
-    def outReceived(self, data: bytes) -> None:
-        self._received += data
-        while len(self._received) >= _LENGTH:
-            size = int.from_bytes(self._received[:_LENGTH], "big")
-            if len(self._received) < _LENGTH + size:
-                return
-            made = msgspec.msgpack.decode(memoryview(self._received)[_LENGTH : _LENGTH + size].tobytes(), type=Derived)
-            del self._received[: _LENGTH + size]
-            result, self._overdue = self._next().result, False
-            self._watch()
-            if made.error:
-                result.errback(BadDocument(made.error))
-            else:
-                result.callback(made)
-
-    def _next(self) -> _Sent:
-        sent = self._jobs.popleft()
-        self.waiting_bytes -= len(sent.data)
-        return sent
-
-    def processEnded(self, reason: Failure) -> None:
-        self._running = False
-        jobs = [self._next() for _ in range(len(self._jobs))]
-        self._watch()
-        overdue, self._overdue = self._overdue, False
-        if jobs and overdue and not self._stopped:
-            jobs.pop(0).result.errback(BadDocument("Reading it takes longer than any sound document of its size."))
-        elif jobs and not self._stopped:
-            _log.error("The helper process ended: {why}; it is started again.", why=reason.getErrorMessage())
-        for number, sent in enumerate(jobs):
-            # The first may be what it died of; those that only waited behind it lose nothing.
-            first = number == 0 and not overdue
-            if sent.again and not self._stopped:
-                self.send(sent.data, sent.result, again=not first)
-            else:
-                sent.result.errback(UpstreamError("The document could not be processed."))
-
-
-@frozen
-class _Sent:
-    """A job that was handed over, and whether it may be so once more."""
-
-    data: bytes
-    result: Deferred[Derived]
-    again: bool
-
-
-class ProcessDeriver:
-    """
-    Does the jobs in helper processes: one for most documents, one for the largest, behind which nobody else waits.
-
-    A document so small that handing it over would take longer than reading it is read here, unless it is HTML: its
-    parser can be kept busy by a few bytes.
-    """
-
-    def __init__(self, reactor: Any) -> None:
-        self._usual, self._large = _Helper(reactor), _Helper(reactor)
-        self._stopped = False
-        self._inline = InlineDeriver()
-
-    def derive(self, job: Job) -> Deferred[Derived]:
-        """As :class:`Deriver` says; fails with TooBusy while too much waits."""
-        if self._stopped:
-            return fail(UpstreamError("The service is stopping."))
-        size = len(job.source.body)
-        if size <= SMALL and "html" not in job.source.content_type.lower():
-            return self._inline.derive(job)
-        helper = self._large if size > _LARGE else self._usual
-        if helper.waiting_bytes > _MOST_WAITING:
-            return fail(TooBusy("Too many documents wait to be read."))
-        result: Deferred[Derived] = Deferred()
-        helper.send(_pack(job), result)
-        return result
-
-    def stop(self) -> None:
-        """End the processes; jobs under way fail."""
-        self._stopped = True
-        for helper in (self._usual, self._large):
-            helper.stop()
-
-
-def _answer(inline: InlineDeriver, data: bytes) -> Derived:
+def _answer(inline: InlineDeriver, job: Job) -> Derived:
     answers: list[Derived] = []
-    inline.derive(_unpack(data)).addCallbacks(
+    inline.derive(job).addCallbacks(
         answers.append, lambda failure: answers.append(Derived(error=getattr(failure.value, "detail", "") or "?"))
     )
     return answers[0]
+
+
+def _set_aside(made: Derived) -> None:
+    """Put what is large into the file for it, if there is room."""
+    bodies = [made.facts, made.plain, made.zipped]
+    with contextlib.suppress(OSError):
+        Scratch(MADE_FD).lay(bodies)
+        made.aside = [len(body) for body in bodies]
+        made.facts = made.plain = made.zipped = b""
 
 
 def main() -> None:
     """The helper process: answer frames until the input ends."""
     inline = InlineDeriver()
     source, sink = sys.stdin.buffer, sys.stdout.buffer
-    while len(head := source.read(_LENGTH)) == _LENGTH:
-        made = msgspec.msgpack.encode(_answer(inline, source.read(int.from_bytes(head, "big"))))
-        sink.write(len(made).to_bytes(_LENGTH, "big") + made)
+    while len(head := source.read(LENGTH)) == LENGTH:
+        job = unpack(source.read(int.from_bytes(head, "big")))
+        made = _answer(inline, job)
+        if len(job.source.body) > VAST and not made.error:
+            _set_aside(made)
+        answer = msgspec.msgpack.encode(made)
+        sink.write(len(answer).to_bytes(LENGTH, "big") + answer)
         sink.flush()
 
 

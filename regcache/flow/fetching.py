@@ -279,7 +279,7 @@ class Fetching:
                 if latest is not entry:
                     store.update(latest)
             self._representations.written(registry, entry)
-        await self._representations.store_facts(registry, entry, derived.facts)
+        await self._representations.store_facts(registry, entry, derived)
 
     async def _forget(self, key: str) -> None:
         """What was stored is replaced by what may not be."""

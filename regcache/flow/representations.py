@@ -16,6 +16,7 @@ from regcache.errors import BlobDamaged, LinksLeave
 from regcache.flow.context import Bounded, Context
 from regcache.flow.derive import SMALL, Derived, Job
 from regcache.flow.facts import FACTS_FORMAT, PackedFact, decode_facts
+from regcache.flow.large import LARGE, sha256_of
 from regcache.flow.lifetimes import storable
 from regcache.flow.reading import read_all
 from regcache.flow.waiting import Outcome, spawn
@@ -72,14 +73,14 @@ class Representations:
         """A document is in the store, or will never be."""
         self._unwritten.pop(self._name(registry, entry), None)
 
-    async def store_facts(self, registry: IRegistry, entry: Stored, packed: bytes) -> None:
+    async def store_facts(self, registry: IRegistry, entry: Stored, derived: Derived) -> None:
         """
         Store the facts of a stored document, unless they are as quickly derived again.
 
         :raises regcache.errors.CannotStore: if the disk refuses.
         """
         if entry.size > SMALL:
-            await self._put(registry, entry, _FACTS, packed)
+            await self._put(registry, entry, _FACTS, derived.facts, derived.facts_digest)
 
     async def facts(self, registry: IRegistry, route: Document, stored: Stored) -> Mapping[str, PackedFact]:
         """
@@ -91,11 +92,12 @@ class Representations:
         known = self._facts.get(name)
         if known is not None:
             return known
-        packed = await self._derived_entry(registry, stored, _FACTS)
-        if packed is None:
-            packed = (await self._derive(registry, route, stored, "", "")).facts
-            spawn(self.store_facts(registry, stored, packed)).wait().addErrback(_unstored, stored.key)
-        return self._remember_facts(name, packed)
+        found = await self._derived_entry(registry, stored, _FACTS)
+        if found is not None:
+            return self._remember_facts(name, found[0])
+        derived = await self._derive(registry, route, stored, "", "")
+        spawn(self.store_facts(registry, stored, derived)).wait().addErrback(_unstored, stored.key)
+        return self._remember_facts(name, derived.facts)
 
     def _remember_facts(self, name: str, packed: bytes) -> Mapping[str, PackedFact]:
         facts = decode_facts(packed)
@@ -115,10 +117,11 @@ class Representations:
         """
         form = _form(route, request.base, wants_gzip(request))
         if route.etag and not wants_gzip(request):
-            return self._remember(registry, route, stored, form, (await self.source(registry, stored)).body)
+            body = (await self.source(registry, stored)).body
+            return self._remember(registry, route, stored, form, body, stored.digest)
         found = await self._derived_entry(registry, stored, form)
         if found is not None:
-            return self._remember(registry, route, stored, form, found)
+            return self._remember(registry, route, stored, form, *found)
         base = request.base if route.linked else ""
         derived = await self._derive(registry, route, stored, route.representation, base)
         return self.made(registry, route, stored, request, derived)
@@ -134,13 +137,15 @@ class Representations:
         if derived.refused:
             raise LinksLeave(f"{derived.refused}. See strict-links and artifact-hosts of {registry.options.name}.")
         zipped = wants_gzip(request)
-        plain = self._remember(registry, route, stored, _form(route, request.base, zipped=False), derived.plain)
-        packed = self._remember(registry, route, stored, _form(route, request.base, zipped=True), derived.zipped)
+        forms = [_form(route, request.base, zipped=coded) for coded in (False, True)]
+        plain = self._remember(registry, route, stored, forms[0], derived.plain, derived.plain_digest)
+        packed = self._remember(registry, route, stored, forms[1], derived.zipped, derived.zipped_digest)
         ready = packed if zipped else plain
         kept = storable(registry, stored.headers)
         if kept and stored.size > SMALL and (not route.linked or self._may_be_stored(request.base)):
-            form = _form(route, request.base, zipped)
-            spawn(self._put(registry, stored, form, ready.body)).wait().addErrback(_unstored, stored.key)
+            digest = derived.zipped_digest if zipped else derived.plain_digest
+            putting = self._put(registry, stored, forms[zipped], ready.body, digest)
+            spawn(putting).wait().addErrback(_unstored, stored.key)
         return ready
 
     def _may_be_stored(self, base: str) -> bool:
@@ -149,23 +154,30 @@ class Representations:
             self._bases.add(base)
         return base in self._bases
 
-    def _remember(self, registry: IRegistry, route: Document, stored: Stored, form: str, body: bytes) -> Ready:
-        ready = Ready(body, _etag(route, stored, form) or f'"{hashlib.sha256(body).hexdigest()[:40]}"')
+    def _remember(
+        self, registry: IRegistry, route: Document, stored: Stored, form: str, body: bytes, digest: str
+    ) -> Ready:
+        ready = Ready(body, _etag(route, stored, form) or f'"{digest[:40]}"')
         self._ready.put(f"{self._name(registry, stored)} {form}", ready, len(body) + 512)
         return ready
 
-    async def _derived_entry(self, registry: IRegistry, stored: Stored, form: str) -> bytes | None:
+    async def _derived_entry(self, registry: IRegistry, stored: Stored, form: str) -> tuple[bytes, str] | None:
+        """What was derived of a document before, and its digest, if it is stored."""
         entry = self._context.store.peek(_derived_key(stored, form)) if stored.size > SMALL else None
         if entry is None or entry.kind is not Kind.DERIVED or entry.source != self._made_from(registry, stored):
             return None
-        body = await read_all(self._context.store, entry)
+        body = await read_all(self._context.store, entry, self._context.in_thread)
         # Such a body need not have outlived a power cut, so its size alone says nothing.
-        if body is None or hashlib.sha256(body).hexdigest() != entry.digest:
+        if body is None or await self._digest(body) != entry.digest:
             await self._context.store.drop(entry.key)
             return None
-        return body
+        return body, entry.digest
 
-    async def _put(self, registry: IRegistry, stored: Stored, form: str, body: bytes) -> None:
+    async def _digest(self, body: bytes) -> str:
+        digest: str = await self._context.in_thread(sha256_of, body) if len(body) > LARGE else sha256_of(body)
+        return digest
+
+    async def _put(self, registry: IRegistry, stored: Stored, form: str, body: bytes, digest: str) -> None:
         now = self._context.now()
         entry = Stored(
             key=_derived_key(stored, form),
@@ -173,7 +185,7 @@ class Representations:
             kind=Kind.DERIVED,
             parent=stored.key,
             source=self._made_from(registry, stored),
-            digest=hashlib.sha256(body).hexdigest(),
+            digest=digest,
             size=len(body),
             stored_at=now,
             validated_at=now,
@@ -214,7 +226,7 @@ class Representations:
         source = self._unwritten.get(name) or self._sources.get(name)
         if source is not None:
             return source
-        body = await read_all(self._context.store, stored)
+        body = await read_all(self._context.store, stored, self._context.in_thread)
         if body is None:
             await self._context.store.drop(stored.key)
             raise BlobDamaged(f"{stored.key} cannot be read.")

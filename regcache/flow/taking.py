@@ -59,7 +59,7 @@ class Taking:
         :raises Misfit: if the end that came does not belong to what is stored.
         """
         most, there = self._context.max_index_size, len(before.body) if before is not None else 0
-        raw = await collect(answer, max(most - there, 1))
+        raw = await collect(answer, max(most - there, 1), self._context.in_thread)
 
         def made(most: int) -> Taken:
             if before is None:
