@@ -10,11 +10,12 @@ from typing import Any
 import pytest
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
+from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import TestCase
 
 from regcache.errors import BadDocument, TooBusy, UpstreamError
-from regcache.flow import derive, helpers
-from regcache.flow.derive import SMALL, Job
+from regcache.flow import derive, helpers, large
+from regcache.flow.derive import SMALL, VAST, Derived, InlineDeriver, Job
 from regcache.flow.facts import decode_facts
 from regcache.flow.helpers import ProcessDeriver
 from regcache.routes import RegistryOptions, Source
@@ -39,7 +40,7 @@ class Processes(TestCase):
     """Real processes."""
 
     def setUp(self) -> None:
-        self.deriver = ProcessDeriver(reactor)
+        self.deriver = ProcessDeriver(reactor, deferToThread)
         self.addCleanup(self.deriver.stop)
 
     def pid(self, which: str = "_usual") -> int:
@@ -64,7 +65,7 @@ class Processes(TestCase):
         several = options.followed_by("http://e/", "http://f/")
         for made in (options, several, several.further[0]):
             sent = Job(options=made, document="x", source=Source(body=b"x", content_type=JSON, url="http://a/x"))
-            assert derive.unpack(derive.pack(sent)) == sent
+            assert derive.unpack(derive.pack(sent)) == (sent, False)
 
     async def test_in_order(self) -> None:
         """Each answer to its own question, the errors too."""
@@ -124,6 +125,98 @@ class Processes(TestCase):
         for each in (waiting, self.deriver.derive(job(page(1)))):
             with pytest.raises(UpstreamError):
                 await each
+
+
+class ByFiles(TestCase):
+    """The largest documents, which go past the pipe and the reactor."""
+
+    def setUp(self) -> None:
+        self.deriver = ProcessDeriver(reactor, deferToThread)
+        self.addCleanup(self.deriver.stop)
+        self.job = job(page(30) + b" " * VAST, representation="html", base="http://cache.test/")
+
+    async def expected(self, asked: Job) -> Derived:
+        """What comes of it where nothing is handed over."""
+        made = await InlineDeriver().derive(asked)
+        made.aside = [len(made.facts), len(made.plain), len(made.zipped)]
+        return made
+
+    async def test_the_same_comes_of_them(self) -> None:
+        """Each byte and digest; and neither they nor what is made of them goes through the pipe, or stays."""
+        assert await self.deriver.derive(self.job) == await self.expected(self.job)
+        assert len(derive.pack(self.job, VAST)) < SMALL
+        files = self.deriver._aside._files or []
+        assert [file.size for file in files] == [0, 0]
+        assert self.deriver._aside.waiting_bytes == 0
+
+    async def test_one_after_the_other(self) -> None:
+        """Each answer to its own question, whoever of them cannot be read, or is not waited for any more."""
+        others = [job(page(number) + b" " * VAST) for number in (1, 2)]
+        unread = self.deriver.derive(job(b"{}" + b" " * VAST))
+        given_up = self.deriver.derive(self.job)
+        asked = [self.deriver.derive(other) for other in others]
+        given_up.addErrback(lambda _: None).cancel()
+        with pytest.raises(BadDocument):
+            await unread
+        assert [await one for one in asked] == [await self.expected(other) for other in others]
+
+    async def test_a_process_that_dies(self) -> None:
+        """The next one finds the document where it was."""
+        await self.deriver.derive(self.job)
+        before = self.deriver._large.transport.pid  # type: ignore[union-attr]
+        os.kill(before, signal.SIGSTOP)
+        asked = self.deriver.derive(self.job)
+        while not self.deriver._large._jobs:
+            await turn()
+        os.kill(before, signal.SIGKILL)
+        assert await asked == await self.expected(self.job)
+        assert self.deriver._large.transport.pid != before  # type: ignore[union-attr]
+
+    async def test_where_there_are_no_files(self) -> None:
+        """All goes through the pipe."""
+        expected = await InlineDeriver().derive(self.job)
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr(large, "_unnamed", refused)
+            assert await self.deriver.derive(self.job) == expected
+
+    async def test_where_there_is_no_room(self) -> None:
+        """All goes through the pipe, until there is."""
+        expected = await InlineDeriver().derive(self.job)
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr(large.Scratch, "lay", refused)
+            assert await self.deriver.derive(self.job) == expected
+        assert await self.deriver.derive(self.job) == await self.expected(self.job)
+
+    async def test_a_process_that_lies(self) -> None:
+        """It says that more is in the file than there is."""
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr(large.Scratch, "size", 10)
+            with pytest.raises(UpstreamError):
+                await self.deriver.derive(self.job)
+        assert await self.deriver.derive(self.job) == await self.expected(self.job)
+
+    async def test_no_descriptor_stays(self) -> None:
+        """After the stop, in the midst of work, there are no more than before; those who wait are told."""
+        # What the first process makes the reactor open stays.
+        await self.deriver.derive(self.job)
+        other = ProcessDeriver(reactor, deferToThread)
+        before = len(os.listdir("/dev/fd"))
+        await other.derive(self.job)
+        waiting = [other.derive(self.job) for _ in range(2)]
+        while not other._large._jobs:
+            await turn()
+        other.stop()
+        for each in waiting:
+            with pytest.raises(UpstreamError):
+                await each
+        while other._aside._files:
+            await turn()
+        assert len(os.listdir("/dev/fd")) == before
+
+
+def refused(*_: object) -> Any:
+    """As a system that has no room."""
+    raise OSError("There is no room.")
 
 
 def turn() -> Deferred[None]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import gzip
+import os
 import sys
 from collections.abc import Iterable
 from typing import Any, Protocol
@@ -161,13 +162,14 @@ def pack(job: Job, aside: int = 0) -> bytes:
     return msgspec.msgpack.encode([fields, source, aside])
 
 
-def unpack(data: bytes) -> Job:
+def unpack(data: bytes) -> tuple[Job, bool]:
+    """A job, and whether its body lay in a file, where there is one for what is made of it as well."""
     fields, source, aside = msgspec.msgpack.decode(data)
     options = _unpacked(fields.pop("options"))
     fields.pop("source")
     if aside:
         source["body"] = Scratch(GIVEN_FD).pick([aside])[0]
-    return Job(options=options, source=Source(**source), **fields)
+    return Job(options=options, source=Source(**source), **fields), bool(aside)
 
 
 def _unpacked(options: dict[str, Any]) -> RegistryOptions:
@@ -195,13 +197,14 @@ def _set_aside(made: Derived) -> None:
 
 
 def main() -> None:
-    """The helper process: answer frames until the input ends."""
+    """The helper process: answer frames until the input ends. Its argument is how much it stands back (see nice)."""
+    os.nice(int(sys.argv[1]))
     inline = InlineDeriver()
     source, sink = sys.stdin.buffer, sys.stdout.buffer
     while len(head := source.read(LENGTH)) == LENGTH:
-        job = unpack(source.read(int.from_bytes(head, "big")))
+        job, aside = unpack(source.read(int.from_bytes(head, "big")))
         made = _answer(inline, job)
-        if len(job.source.body) > VAST and not made.error:
+        if aside and not made.error:
             _set_aside(made)
         answer = msgspec.msgpack.encode(made)
         sink.write(len(answer).to_bytes(LENGTH, "big") + answer)

@@ -31,6 +31,8 @@ _log = Log()
 _MOST_WAITING = 512 << 20
 #: How long a job may take at most: many times what the slowest sound document takes.
 _JOB_SECONDS, _MEBIBYTE_SECONDS = 5.0, 3.0
+#: How far the helper for the largest documents stands back, where others want the processor: it has work for seconds.
+_NICE = 10
 #: The environment variables that a Python program needs.
 _PLAIN = re.compile(r"PATH|HOME|LANG(UAGE)?|LC_\w+|TZ|TMPDIR|(DY)?LD_LIBRARY_PATH|PYTHON\w*")
 
@@ -42,13 +44,15 @@ class _Helper(ProcessProtocol):
     It takes its jobs in order. One that takes longer than any sound document of its size fails, and the process ends;
     one during which the process died otherwise is tried once more, in a new one.
 
+    :param nice: how much it stands back where others want the processor.
     :ivar files: further descriptors that the process gets, by what they are called there.
     """
 
-    def __init__(self, reactor: Any) -> None:
+    def __init__(self, reactor: Any, nice: int = 0) -> None:
         self.waiting_bytes = 0
         self.files: dict[int, int] = {}
         self._reactor = reactor
+        self._nice = nice
         self._jobs: deque[_Sent] = deque()
         self._received = bytearray()
         self._running = False
@@ -73,7 +77,7 @@ class _Helper(ProcessProtocol):
             environment = {name: value for name, value in os.environ.items() if _PLAIN.fullmatch(name)}
             environment["PYTHONPATH"] = path
             # -P: what lies in the current directory is not to be imported.
-            command = [sys.executable, "-P", "-m", "regcache.flow.derive"]
+            command = [sys.executable, "-P", "-m", "regcache.flow.derive", str(self._nice)]
             files = {0: "w", 1: "r", 2: 2, **self.files}
             self._reactor.spawnProcess(self, sys.executable, command, env=environment, childFDs=files)
         self._jobs.append(_Sent(data, result, size, again))
@@ -248,7 +252,7 @@ class ProcessDeriver:
     """
 
     def __init__(self, reactor: Any, in_thread: Callable[..., Deferred[Any]] = maybeDeferred) -> None:
-        self._usual, self._large = _Helper(reactor), _Helper(reactor)
+        self._usual, self._large = _Helper(reactor), _Helper(reactor, _NICE)
         self._aside = _Aside(self._large, in_thread)
         self._stopped = False
         self._inline = InlineDeriver()

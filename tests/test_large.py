@@ -1,0 +1,107 @@
+"""Large bodies: put together, unpacked and read as small ones are."""
+
+from __future__ import annotations
+
+import gzip
+import os
+import random
+import zlib
+from typing import Any
+
+import pytest
+
+from regcache.errors import BadDocument, CutShort, TooLarge
+from regcache.flow import large
+from regcache.flow.collect import decoded
+from regcache.flow.large import LARGE, Scratch, joined
+
+SIZES = (0, 1, LARGE - 1, LARGE, LARGE + 1, 5 * LARGE + 7)
+
+
+def body(size: int) -> bytes:
+    """So many bytes, half of which say nothing new."""
+    return (random.Random(size).randbytes(size // 2 + 1) * 2)[:size]
+
+
+def pieces(whole: bytes) -> list[bytes]:
+    """It, in pieces."""
+    return [whole[at : at + 200_000] for at in range(0, len(whole), 200_000)]
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_together(size: int) -> None:
+    """The pieces are the whole, and no descriptor stays."""
+    whole, before = body(size), len(os.listdir("/dev/fd"))
+    assert joined(pieces(whole)) == whole
+    assert len(os.listdir("/dev/fd")) == before
+
+
+@pytest.mark.parametrize("kept", ["memory", "disk"])
+def test_wherever_it_may_be(kept: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In memory, or where the system has no such files or forbids them, in one on the disk, which has no name."""
+
+    def forbidden(*_: object) -> Any:
+        raise PermissionError
+
+    if kept == "disk":
+        monkeypatch.setattr(os, "memfd_create", forbidden, raising=False)
+    scratch = Scratch()
+    try:
+        scratch.lay([b"longer than what comes then"])
+        scratch.lay([b"some", b"", b"thing"])
+        assert scratch.pick([4, 0, 5]) == [b"some", b"", b"thing"]
+        for wrong in ([4, 6], [-1, 5]):
+            with pytest.raises(OSError, match="not all there"):
+                scratch.pick(wrong)
+        scratch.empty()
+        assert scratch.size == 0
+        assert os.fstat(scratch.fd).st_nlink == 0
+        assert not os.get_inheritable(scratch.fd)
+    finally:
+        scratch.close()
+        scratch.close()
+
+
+def test_without_any_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is put together all the same."""
+
+    def full(*_: object) -> Any:
+        raise OSError
+
+    monkeypatch.setattr(large, "_unnamed", full)
+    whole = body(3 * LARGE)
+    assert joined(pieces(whole)) == whole
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_unpacked(size: int) -> None:
+    """Whatever it unpacks to, and up to the last byte that is allowed."""
+    whole = body(size)
+    assert decoded(gzip.compress(whole, 1), "gzip", size) == whole
+    assert decoded(whole, "", size) == whole
+    if size:
+        with pytest.raises(TooLarge):
+            decoded(gzip.compress(whole, 1), "gzip", size - 1)
+
+
+def test_what_unpacks_to_much_more() -> None:
+    """A few bytes that are a thousand times as many."""
+    whole = bytes(20 * LARGE)
+    packed = gzip.compress(whole)
+    assert decoded(packed, "gzip", len(whole)) == whole
+    with pytest.raises(TooLarge):
+        decoded(packed, "gzip", len(whole) - 1)
+
+
+@pytest.mark.parametrize("cut", [0, 1, 10, 1000, 70_000, -1, -8, -9])
+def test_cut(cut: int) -> None:
+    """Wherever it ends early, it is known to."""
+    with pytest.raises(CutShort):
+        decoded(gzip.compress(body(300_000), 1)[:cut], "gzip", LARGE)
+
+
+@pytest.mark.parametrize("packed", [b"not gzip at all", zlib.compress(b"nor this")])
+def test_no_gzip(packed: bytes) -> None:
+    """What is in another coding is not taken."""
+    with pytest.raises(BadDocument):
+        decoded(packed, "gzip", LARGE)
