@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import signal
@@ -143,7 +144,11 @@ class ByFiles(TestCase):
 
     async def test_the_same_comes_of_them(self) -> None:
         """Each byte and digest; and neither they nor what is made of them goes through the pipe, or stays."""
-        assert await self.deriver.derive(self.job) == await self.expected(self.job)
+        made = await self.deriver.derive(self.job)
+        assert made == await self.expected(self.job)
+        assert made.facts_digest == hashlib.sha256(made.facts).hexdigest()
+        assert made.plain_digest == hashlib.sha256(made.plain).hexdigest()
+        assert made.zipped_digest == hashlib.sha256(made.zipped).hexdigest()
         assert len(derive.pack(self.job, VAST)) < SMALL
         files = self.deriver._aside._files or []
         assert [file.size for file in files] == [0, 0]
@@ -202,10 +207,13 @@ class ByFiles(TestCase):
         other = ProcessDeriver(reactor, deferToThread)
         before = len(os.listdir("/dev/fd"))
         await other.derive(self.job)
+        pid = other._large.transport.pid  # type: ignore[union-attr]
+        os.kill(pid, signal.SIGSTOP)
         waiting = [other.derive(self.job) for _ in range(2)]
         while not other._large._jobs:
             await turn()
         other.stop()
+        os.kill(pid, signal.SIGCONT)
         for each in waiting:
             with pytest.raises(UpstreamError):
                 await each

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import gzip
+import json
 import os
 import random
+import urllib.request
 import zlib
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -13,7 +16,10 @@ import pytest
 from regcache.errors import BadDocument, CutShort, TooLarge
 from regcache.flow import large
 from regcache.flow.collect import decoded
+from regcache.flow.derive import VAST
 from regcache.flow.large import LARGE, Scratch, joined
+from tests.origin import Origin
+from tests.service import Running, free_port
 
 SIZES = (0, 1, LARGE - 1, LARGE, LARGE + 1, 5 * LARGE + 7)
 
@@ -105,3 +111,28 @@ def test_no_gzip(packed: bytes) -> None:
     """What is in another coding is not taken."""
     with pytest.raises(BadDocument):
         decoded(packed, "gzip", LARGE)
+
+
+def ask(url: str, coding: str) -> tuple[bytes, str]:
+    """A page, and its entity tag."""
+    fields = {"Accept": "application/vnd.pypi.simple.v1+json", "Accept-Encoding": coding}
+    with urllib.request.urlopen(urllib.request.Request(url, headers=fields)) as answer:
+        said = answer.read()
+        return gzip.decompress(said) if coding == "gzip" else said, answer.headers["ETag"]
+
+
+def test_all_the_way(origin: Origin, start: Callable[..., Running]) -> None:
+    """A page that is large in every place it goes through: fetched, derived, stored, read again after a restart."""
+    files = [{"filename": f"vast-{n}.zip", "url": f"{origin.url}v/vast-{n}.zip", "hashes": {}} for n in range(12_000)]
+    page = json.dumps({"meta": {"api-version": "1.0"}, "name": "vast", "files": files}).encode() + b" " * VAST
+    origin.spoil = lambda path, answer: (200, "application/vnd.pypi.simple.v1+json", page) if "vast" in path else answer
+    listen = "--listen", f"tcp:{free_port()}:interface=127.0.0.1"
+    service = start(*listen)
+    url = f"{service.url}pypi/simple/vast/"
+    first = [ask(url, coding) for coding in ("identity", "gzip")]
+    assert first[0][0] == first[1][0]
+    assert len(first[0][0]) > LARGE
+    assert [file["filename"] for file in json.loads(first[0][0])["files"]] == [file["filename"] for file in files]
+    service.stop()
+    service = start(*listen, "--offline")
+    assert [ask(url, coding) for coding in ("identity", "gzip")] == first
