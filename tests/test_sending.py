@@ -109,6 +109,25 @@ def test_pieces_that_come_later() -> None:
     assert (bytes(client.got), client.finished, body.closed) == (b"abcdef", True, 1)
 
 
+def test_a_client_that_takes_all_lets_others_have_their_turn() -> None:
+    """However fast it is; and if it leaves meanwhile, nothing is left to do."""
+    body = bytes(5 << 20)
+    _, client, clock = sending(body)
+    assert (len(client.got), client.finished) == (2 << 20, False)
+    clock.advance(0)
+    assert (len(client.got), client.finished) == (5 << 20, True)
+    sender, client, clock = sending(body)
+    client.producer.pauseProducing()
+    client.producer.resumeProducing()
+    assert len(client.got) == 2 << 20
+    client.producer.pauseProducing()
+    clock.advance(0)
+    assert len(client.got) == 2 << 20
+    client.producer.resumeProducing()
+    sender.client_left(None)
+    assert not clock.getDelayedCalls()
+
+
 @pytest.mark.parametrize("broken", [[b"ab", fail(CutShort("x"))], [b"ab"]])
 def test_a_body_that_fails_ends_as_a_failed_transfer(broken: list[Any]) -> None:
     """Never as a finished response: neither when it says so nor when bytes are missing."""

@@ -19,7 +19,7 @@ __all__ = ["Sender", "abort_client"]
 
 _log = Log()
 _PIECE = 1 << 16
-#: Bytes that the kernel puts on one client's socket before it is the others' turn.
+#: Bytes that are put on one client's socket before it is the others' turn.
 _TURN = 2 << 20
 #: Seconds after which a client that takes nothing is given up.
 _STALLED_SECONDS = 300.0
@@ -60,6 +60,7 @@ class Sender:
         self._over = False
         self._reading: Deferred[Any] | None = None
         self._looping = False
+        self._others: IDelayedCall | None = None
         self._timer: IDelayedCall | None = None
         self._behind_since = 0.0
         self._socket: ClientSocket | None = None
@@ -102,9 +103,10 @@ class Sender:
         self._end()
 
     def _pump(self) -> None:
-        if self._looping or self._reading is not None:
+        if self._looping or self._reading is not None or self._others is not None:
             return
         self._looping = True
+        turn = self._at + _TURN
         try:
             while not (self._paused or self._over):
                 if self._socket is not None:
@@ -112,6 +114,10 @@ class Sender:
                     if self._reading is not None:
                         return
                     continue
+                if self._at >= turn:
+                    # A client that takes it as fast as it is copied.
+                    self._others = self._clock.callLater(0, self._again)
+                    return
                 left = _PIECE if self._stop is None else min(_PIECE, self._stop - self._at)
                 piece = self._read(left)
                 if piece is None and self._reading is None:
@@ -125,6 +131,11 @@ class Sender:
                 self._write(piece)
         finally:
             self._looping = False
+
+    def _again(self) -> None:
+        """The others have had their turn."""
+        self._others = None
+        self._pump()
 
     def _push(self, socket: ClientSocket) -> None:
         """Some of a body, from its file to the socket; then it is the others' turn."""
@@ -233,9 +244,10 @@ class Sender:
         if self._over:
             return
         self._over = True
-        if self._timer is not None and self._timer.active():
-            self._timer.cancel()
-        self._timer = None
+        for call in (self._timer, self._others):
+            if call is not None and call.active():
+                call.cancel()
+        self._timer = self._others = None
         if not isinstance(self._body, bytes):
             self._body.close()
         reading, self._reading = self._reading, None
