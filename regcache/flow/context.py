@@ -133,8 +133,11 @@ class Context:
 
     def stands(self, standing: Standing, now: float) -> bool:
         """Whether a reply still holds at that time by the wall clock."""
-        return standing.vouched_at <= now < standing.until and all(
-            (self.unwritten.get(key) or self.store.peek(key)) is entry for key, entry in standing.entries
+        return now < standing.until and all(
+            (self.unwritten.get(key) or self.store.peek(key)) is entry
+            # A time that lies in the future says that a clock was wrong.
+            and (entry is None or entry.validated_at <= now)
+            for key, entry in standing.entries
         )
 
     def note(self, entry: Stored) -> None:

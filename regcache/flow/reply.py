@@ -56,6 +56,8 @@ class Standing:
     :ivar vouched_at: since when it ages.
     :ivar fresh_until: when it becomes stale; infinite for never.
     :ivar given: told each time it is given.
+    :ivar selected_by: the fields of a request, in lower case, that choose among what is stored: with other values it may
+        get another reply.
     """
 
     until: float
@@ -63,6 +65,7 @@ class Standing:
     vouched_at: float
     fresh_until: float = math.inf
     given: Callable[[], None]
+    selected_by: frozenset[str] = frozenset()
 
 
 @frozen(kw_only=True)
