@@ -56,7 +56,7 @@ class Standing:
     :ivar vouched_at: since when it ages.
     :ivar fresh_until: when it becomes stale; infinite for never.
     :ivar given: told each time it is given.
-    :ivar selected_by: the fields of a request, in lower case, that choose among what is stored: with other values it may
+    :ivar selected_by: the fields of a request, in lower case, that choose among what is stored: with others it may
         get another reply.
     """
 
