@@ -502,15 +502,14 @@ def test_what_freshens_for_one_alone(method: str, said: str, who: dict[str, str]
     cache = kit(page(cache_control="max-age=60", etag='"a"', x="1"), forward_authorization=True)
     cache.get("/a")
     cache.advance(60)
-    mine = {"cache_control": said, "etag": '"a"', "x": "mine"}
-    cache.upstream.heads[URL] = page(**mine)
-    cache.upstream.pages[URL] = page(b"", 304, **mine)
+    cache.upstream.heads[URL] = page(cache_control=said, etag='"a"', x="mine")
+    cache.upstream.pages[URL] = page(b"", 304, cache_control=said, etag='"a"', x="mine")
     assert cache.get("/a", method, **who)[0].headers.get("x") == "mine"
     assert len(cache.store.entries) == kept
     assert all(entry.headers.get("x") == "1" for entry in cache.store.entries.values())
 
 
-def test_a_get_takes_no_body_along() -> None:
+def test_a_get_takes_no_body_along(monkeypatch: pytest.MonkeyPatch) -> None:
     """RFC 9110 section 9.3.1: an upstream that expects none would take it for another request."""
     cache = kit(client_directives=True)
     request = RequestHead(
@@ -523,7 +522,7 @@ def test_a_get_takes_no_body_along() -> None:
         taken.append(asked.body)
         return ask(asked, *args, **more)
 
-    cache.cache.context.upstream.ask = noting  # type: ignore[method-assign]
+    monkeypatch.setattr(cache.cache.context.upstream, "ask", noting)
     Deferred.fromCoroutine(cache.cache.answer(cache.registry, request))
     assert taken == [b""]
 
