@@ -8,7 +8,7 @@ COPY pyproject.toml setup.cfg README.md LICENSE ./
 COPY regcache ./regcache
 COPY twisted ./twisted
 RUN ["python", "-m", "venv", "/opt/regcache"]
-RUN ["/opt/regcache/bin/pip", "install", "--no-cache-dir", ".[auth,metrics]"]
+RUN ["/opt/regcache/bin/pip", "install", "--no-cache-dir", ".[auth,cli,metrics]"]
 # Twisted writes down which plugins there are, while it may.
 RUN ["/opt/regcache/bin/twistd", "--help"]
 RUN ["/opt/regcache/bin/pip", "uninstall", "--yes", "pip"]

@@ -182,16 +182,21 @@ class AccessLog:
         text = FORMATS[self._target.form](line)
         self._lines.append(text)
         self._size += len(text)
+        self._soon()
+
+    def _soon(self) -> None:
+        """Write a batch once it is large, or has waited."""
         if self._size > _BATCH:
             self._flush()
-        elif self._timer is None:
+        elif self._lines and self._timer is None:
             self._timer = self._clock.callLater(_EVERY, self._flush)
 
     async def stop(self) -> None:
         """Write what has gathered."""
-        self._flush()
-        while self._writing is not None:
-            await self._writing.wait()
+        while self._lines or self._writing is not None:
+            self._flush()
+            if self._writing is not None:
+                await self._writing.wait()
 
     def _lose(self, lines: int, why: str) -> None:
         self.lost += lines
@@ -226,4 +231,5 @@ class AccessLog:
             self._missing, self._complained = 0, False
         finally:
             self._writing = None
-        self._flush()
+        # Not at once: job after job of a few lines would take the reactor's turn from it.
+        self._soon()

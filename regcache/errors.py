@@ -61,6 +61,8 @@ _SECRETS = (
     re.compile(r"(?i)(\b(?:basic|bearer)\s+)[a-z0-9+/=._~-]{8,}"),
 )
 _USER = re.compile(r"//[^/?#\s]*@")
+#: Without any of this there is nothing to be left out.
+_TELLING = re.compile(r"(?i)[=:@]|\b(?:basic|bearer)\s")
 
 
 def shown(text: str) -> str:
@@ -69,6 +71,8 @@ def shown(text: str) -> str:
 
     In one line of printable characters, without what signs or opens a URL, and without credentials of header fields.
     """
+    if len(text) <= _MOST_SHOWN and not _TELLING.search(text) and text.isprintable():
+        return text
     safe = _USER.sub("//...@", text[:_MOST_READ])
     for secret in _SECRETS:
         safe = secret.sub(r"\1...", safe)

@@ -21,7 +21,7 @@ from regcache.flow.context import Bounded
 from regcache.flow.reply import Reply, Standing, cache_status, timed
 from regcache.http.fields import format_date
 
-__all__ = ["Express", "Place", "Prepared", "asked_plainly", "timed_fields"]
+__all__ = ["Express", "Place", "Prepared", "asked_plainly", "is_all", "timed_fields"]
 
 _END = b"\r\n\r\n"
 _NAME = b"x-request-id"
@@ -33,7 +33,7 @@ _UNREAD = re.compile(
     re.IGNORECASE,
 )
 #: What makes more of a request than its head, or something else of the connection than the next request.
-_NOT_PLAIN = (b"content-length", b"transfer-encoding", b"expect", b"upgrade", b"te", b"trailer", b"authorization")
+_NOT_PLAIN = (b"content-length", b"transfer-encoding", b"expect", b"upgrade", b"te", b"trailer")
 #: Bytes of a file that are kept; larger ones leave through the kernel.
 _MOST_READ = 1 << 17
 #: Bytes that an answer takes beside its body.
@@ -171,7 +171,7 @@ class Express:
     def remember(self, place: Place, asked: bytes, prepared: Prepared) -> None:
         """That is the answer, while it holds."""
         head = asked.lower()
-        if not any(b"\r\n" + name + b":" in head for name in _NOT_PLAIN) and _keeps_alive(head):
+        if is_all(head) and b"\r\nauthorization:" not in head:
             self._ready.put((place, asked), prepared, prepared.weight + 2 * len(asked))
 
 
@@ -180,8 +180,14 @@ def _is_unread(name: str) -> bool:
     return _UNREAD.match(b"\r\n%s:\r\n" % name.encode("latin-1")) is not None
 
 
-def _keeps_alive(head: bytes) -> bool:
-    """Whether the connection goes on as it was after the answer."""
+def is_all(head: bytes) -> bool:
+    """
+    Whether a request is its head and no more, and the connection goes on as it was after the answer.
+
+    :param head: in lower case.
+    """
+    if any(b"\r\n" + name + b":" in head for name in _NOT_PLAIN):
+        return False
     start, _, fields = head.partition(b"\r\n")
     said = re.findall(rb"\r\nconnection:[ \t]*([^\r]*)", b"\r\n" + fields)
     return start.endswith(b" http/1.1") and all(one.strip() == b"keep-alive" for one in said)

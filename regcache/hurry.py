@@ -6,7 +6,6 @@ from collections.abc import Callable
 from typing import Any
 
 from attrs import evolve
-from twisted.internet.interfaces import IPushProducer
 from twisted.python.failure import Failure
 from twisted.web.http import HTTPChannel
 
@@ -16,6 +15,7 @@ from regcache.flow.reply import cache_status
 from regcache.flow.sending import Sender, abort_client
 from regcache.flow.sockets import ClientSocket
 from regcache.house import House
+from regcache.lean import Occupant
 from regcache.lines import Line, named_in, said_in
 
 __all__ = ["give"]
@@ -91,9 +91,9 @@ def _written(channel: HTTPChannel, head: bytes, body: bytes) -> int:
     return gone
 
 
-class _Rest:
+class _Rest(Occupant):
     """
-    The end of a body that the socket did not take at once: it stands where a request of Twisted's would.
+    The end of a body that the socket did not take at once.
 
     :param at: how many bytes of the body are written.
     :param note: told how many bytes were sent, when it is over.
@@ -102,23 +102,18 @@ class _Rest:
     def __init__(
         self, house: House, channel: HTTPChannel, prepared: Prepared, at: int, note: Callable[[int], None]
     ) -> None:
-        self.channel = channel
+        super().__init__(channel)
         self.peer = Peer(_address(channel), False)
         self.admitted = False
         self._house, self._note, self._at = house, note, at
         rest = evolve(prepared.reply, body=prepared.body, start=at, stop=len(prepared.body))
         self._sender = Sender(house.clock, self, rest)
-        self._savedTimeOut = channel.timeOut
 
     def start(self) -> None:
-        """Send it; no other request is read meanwhile."""
+        """Send it."""
         self._house.entered(self)
         self._sender.done.addCallback(self._over)
-        channel = self.channel
-        channel.requests.append(self)
-        channel._savedTimeOut = channel.setTimeout(None)
-        channel._handlingRequest = True
-        channel.setRawMode()
+        self.occupy()
         self._sender.start()
 
     def _over(self, sent: int) -> None:
@@ -128,22 +123,6 @@ class _Rest:
     def abandon(self) -> None:
         """Time is up: the client sees a failed transfer."""
         abort_client(self)
-
-    # As the connection and the sender know a request.
-
-    def registerProducer(self, producer: IPushProducer, streaming: bool) -> None:
-        self.channel.registerProducer(producer, streaming)
-
-    def unregisterProducer(self) -> None:
-        self.channel.unregisterProducer()
-
-    def write(self, data: bytes) -> None:
-        """Some of the body."""
-        self.channel.write(data)
-
-    def finish(self) -> None:
-        """All is written."""
-        self.channel.requestDone(self)
 
     def connectionLost(self, reason: Failure) -> None:
         self._sender.client_left(reason)

@@ -6,7 +6,7 @@ Values that cross them are in :mod:`regcache.http.messages` and :mod:`regcache.r
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, BinaryIO, TypeVar
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
 from zope.interface import Attribute, Interface
 
@@ -118,17 +118,18 @@ class IBody(Interface):
         """The reader needs no more. Harmless when repeated."""
 
 
-class ISendable(IBody):
-    """A body that the kernel can put on a socket by itself."""
+class ISendable(Interface):
+    """Bytes that the kernel can put on a socket by itself."""
 
-    def send(fd: int, offset: int, length: int) -> int | Deferred[None]:
+    def send(fd: int, offset: int, length: int) -> int | Deferred[Any] | None:
         """
         Put some bytes from ``offset`` on a socket that does not block; how many, none if it takes no more for now.
 
-        Where they would have to be waited for, a Deferred of the caller's own fires once they are at hand.
+        Where they would have to be waited for, a Deferred of the caller's own fires once they may be at hand. None
+        says that they have to be read instead.
 
         :raises OSError: if the socket is broken.
-        :raises regcache.errors.BlobDamaged: if the bytes are not there.
+        :raises regcache.errors.RegCacheError: if the bytes will never be there.
         """
 
 

@@ -10,15 +10,17 @@ import json
 import re
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
+from functools import lru_cache
 from types import MappingProxyType
 
-from attrs import frozen
+from attrs import define
 from twisted.web.server import Request
 
 from regcache.errors import RegCacheError, shown
 from regcache.flow.reply import Reply, cache_status
 from regcache.http.messages import Headers, RequestHead
 from regcache.interfaces import IOrdered, IRegistry
+from regcache.lean import LeanRequest
 
 __all__ = ["FORMATS", "Line", "line_of", "named_in", "packages_of", "said_in", "told_id"]
 
@@ -29,7 +31,7 @@ _REQUEST_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,127}", re.ASCII)
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 
 
-@frozen(kw_only=True)
+@define(kw_only=True)
 class Line:
     """
     One request, as it is logged.
@@ -71,14 +73,15 @@ class Line:
         Behind the user agent stand, each in quotes: request id, registry, package, outcome, seconds of the upstream,
         seconds in all.
         """
-        at = datetime.fromtimestamp(self.when, UTC)
-        when = f"{at.day:02}/{_MONTHS[at.month - 1]}/{at:%Y:%H:%M:%S} +0000"
-        waited = "" if self.upstream_seconds is None else f"{self.upstream_seconds:.3f}"
-        more = (self.request_id, self.registry, self.package, self.outcome, waited, f"{self.seconds:.3f}")
+        when = _stamp(int(self.when))
+        waited = "-" if self.upstream_seconds is None else f"{self.upstream_seconds:.3f}"
         # The name stands without quotes, and a blank in it would be the end of it.
-        user = _escaped(self.user).replace(" ", "\\x20") or "-"
+        user = _escaped(self.user).replace(" ", "\\x20") or "-" if self.user else "-"
         head = f"{self.client or 'unix'} - {user} [{when}] {_quoted(f'{self.method} {self.target} {self.protocol}')}"
-        return " ".join((f"{head} {self.status} {self.sent}", *map(_quoted, (self.referer, self.agent, *more))))
+        return (
+            f"{head} {self.status} {self.sent} {_again(self.referer)} {_again(self.agent)} {_quoted(self.request_id)}"
+            f' {_again(self.registry)} {_again(self.package)} {_again(self.outcome)} "{waited}" "{self.seconds:.3f}"'
+        )
 
     def json(self) -> str:
         """As one JSON object, all of whose keys are always there; what is not known is null."""
@@ -104,6 +107,12 @@ class Line:
         return json.dumps({name: shown(one) or None if isinstance(one, str) else one for name, one in fields.items()})
 
 
+@lru_cache(8)
+def _stamp(second: int) -> str:
+    at = datetime.fromtimestamp(second, UTC)
+    return f"{at.day:02}/{_MONTHS[at.month - 1]}/{at:%Y:%H:%M:%S} +0000"
+
+
 #: The forms of a line, by the names of the option.
 FORMATS: Mapping[str, Callable[[Line], str]] = MappingProxyType({"combined": Line.combined, "json": Line.json})
 
@@ -115,6 +124,12 @@ def _escaped(text: str) -> str:
 
 def _quoted(text: str) -> str:
     return f'"{_escaped(text) or "-"}"'
+
+
+@lru_cache(4096)
+def _again(text: str) -> str:
+    """The same of what stands in many lines."""
+    return _quoted(text)
 
 
 def packages_of(registry: IRegistry, request: RequestHead) -> str:
@@ -133,9 +148,14 @@ def told_id(headers: Headers) -> str:
     return told if _REQUEST_ID.fullmatch(told) else ""
 
 
+@lru_cache(16)
+def _field(name: bytes) -> re.Pattern[bytes]:
+    return re.compile(rb"(?i)\r\n" + re.escape(name) + rb":[ \t]*([^\r\n]*)")
+
+
 def said_in(head: bytes, name: bytes) -> str:
     """The value of a field in a request's head as it came; the last one's, as a request of Twisted's has it."""
-    found = re.findall(rb"(?i)\r\n" + re.escape(name) + rb":[ \t]*([^\r\n]*)", head)
+    found = _field(name).findall(head)
     return found[-1].strip().decode("latin-1") if found else ""
 
 
@@ -144,7 +164,7 @@ def named_in(head: bytes) -> str:
     return told_id(Headers((("x-request-id", said_in(head, b"x-request-id")),)))
 
 
-def line_of(request: Request, reply: Reply, when: float, sent: int, seconds: float, **about: str) -> Line:
+def line_of(request: Request | LeanRequest, reply: Reply, when: float, sent: int, seconds: float, **about: str) -> Line:
     """
     The line of a request that was answered.
 

@@ -26,6 +26,7 @@ from regcache.errors import (
 from regcache.express import Place, asked_plainly
 from regcache.gate import Gate, refusal
 from regcache.hurry import give
+from regcache.lean import LeanRequest
 from regcache.limits import Limits
 from regcache.web import RegCacheResource
 
@@ -140,17 +141,22 @@ class _Channel(HTTPChannel):
         return not (self.requests or self._buffer or self._waitingForTransport) and bool(self.persistent)
 
     def _answered(self, place: Place, asked: bytes, data: bytes) -> bool:
-        """Whether the answer was ready, and is given; ``data`` is the whole of what came."""
+        """Whether the answer was ready and is given, or will be; ``data`` is the whole of what came."""
         house = self.site.resource.house
         if not (house.express.on and house.running()):
             return False
         now = house.now()
         prepared = house.express.find(place, asked, now)
-        if prepared is None:
-            self.asked = place, asked
+        if prepared is not None:
+            super().resetTimeout()  # type: ignore[no-untyped-call]
+            give(house, self, prepared, now, data, bool(place.proxy))
+            return True
+        self.asked = place, asked
+        request = LeanRequest.of(self, data)
+        if request is None:
             return False
-        super().resetTimeout()  # type: ignore[no-untyped-call]
-        give(house, self, prepared, now, data, bool(place.proxy))
+        request.occupy()
+        self.site.resource.render(request)
         return True
 
     def resetTimeout(self) -> None:

@@ -10,6 +10,7 @@ from twisted.web.server import Request
 
 from regcache.errors import BadRequest
 from regcache.http.messages import Headers
+from regcache.lean import LeanRequest
 
 __all__ = ["below_mount", "headers_of", "local_of", "split_name", "split_target"]
 
@@ -28,7 +29,7 @@ def split_target(target: str, method: bytes) -> tuple[str, str]:
     return authority, rest[len(authority) :] if rest[len(authority) :].startswith("/") else "/" + rest[len(authority) :]
 
 
-def below_mount(request: Request, target: str) -> tuple[str, str, str]:
+def below_mount(request: Request | LeanRequest, target: str) -> tuple[str, str, str]:
     """
     The mount's path, the raw path below it, and the query.
 
@@ -50,8 +51,10 @@ def split_name(path: str) -> tuple[str, str]:
     return name, "/" + rest
 
 
-def headers_of(request: WireRequest) -> Headers:
+def headers_of(request: WireRequest | LeanRequest) -> Headers:
     """The fields of a request."""
+    if isinstance(request, LeanRequest):
+        return request.fields
     return Headers(
         tuple(
             (name.decode("latin-1").lower(), value.decode("latin-1"))
@@ -61,7 +64,7 @@ def headers_of(request: WireRequest) -> Headers:
     )
 
 
-def local_of(request: WireRequest | HTTPChannel) -> str:
+def local_of(request: WireRequest | LeanRequest | HTTPChannel) -> str:
     """The address and port that a request, or the connection it comes on, came to."""
     host = request.getHost()  # type: ignore[no-untyped-call]
     name, port = getattr(host, "host", "localhost"), getattr(host, "port", 80)

@@ -30,6 +30,7 @@ from regcache.flow.sending import Sender, abort_client
 from regcache.house import House
 from regcache.http.messages import Headers, RequestHead
 from regcache.interfaces import IRegistry
+from regcache.lean import LeanRequest
 from regcache.lines import Line, line_of, packages_of, told_id
 from regcache.logs import Log
 from regcache.pages import LIVE, Visit, is_own, live, overview, own_page
@@ -89,7 +90,7 @@ class RegCacheResource(Resource):
         secure = bool(channel.isSecure())
         return Place(self._registry, local_of(channel), secure, host if trusted else "")
 
-    def render(self, request: Request) -> int:
+    def render(self, request: Request | LeanRequest) -> int:
         """Answer, sooner or later."""
         exchange = _Exchange(self._house, request, self._registry)
         request.notifyFinish().addErrback(exchange.client_left)
@@ -100,7 +101,7 @@ class RegCacheResource(Resource):
 class _Exchange:
     """One request and its reply."""
 
-    def __init__(self, house: House, request: Request, only: str) -> None:
+    def __init__(self, house: House, request: Request | LeanRequest, only: str) -> None:
         self._house = house
         self._request = request
         self._only = only
@@ -225,10 +226,9 @@ class _Exchange:
         fields = request.responseHeaders
         now = self._house.now()
         reply, _ = timed(reply, now)
-        if reply.relayed:
-            # What Twisted sets beforehand is the upstream's to say.
-            fields.removeHeader(b"server")
-            fields.removeHeader(b"date")
+        # What Twisted sets beforehand is ours to say, or the upstream's.
+        fields.removeHeader(b"server")
+        fields.removeHeader(b"date")
         for name, value in reply.headers:
             if self._who and name == "cache-control":
                 # Not for a cache between us and others, who would not be asked there who they are.
@@ -339,6 +339,6 @@ class _Exchange:
         for name, _ in list(request.responseHeaders.getAllRawHeaders()):
             # What was to be sent had another length.
             request.responseHeaders.removeHeader(name)
-        request.setResponseCode(500)
+        request.setResponseCode(500, b"Internal Server Error")
         request.write(b"regcache failed at this request; its log says why.\n")
         request.finish()

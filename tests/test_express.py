@@ -13,6 +13,7 @@ from attrs import evolve
 from hypothesis import given
 from hypothesis import strategies as st
 from twisted.internet.address import IPv4Address
+from twisted.web.http import HTTPChannel
 
 from regcache import hurry, site
 from regcache.config import Config
@@ -21,6 +22,7 @@ from regcache.express import Express, asked_plainly
 from regcache.flow.reply import Reply, Unknown
 from regcache.http.messages import Headers, Kind, Stored
 from regcache.http.policy import Rules, UseStored, decide, settled_until
+from regcache.lean import LeanRequest
 from regcache.registries import make
 from regcache.testing import Page
 from regcache.values import networks
@@ -302,6 +304,34 @@ def test_the_memory_is_bounded() -> None:
     kept = wire.house.express._ready
     assert 0 < kept._sum <= 20_000
     assert len(kept._items) < 10
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        b"GET /x HTTP/1.1\r\n\r\n",
+        request(b"/x", b"Content-Length: 0\r\n"),
+        request(b"/x", b"connection: close\r\n"),
+        request(b"/x", b"Expect: 100-continue\r\n"),
+        request(b"/x", b"A: b\r\n c\r\n"),
+        request(b"/x", b"A: b\nC: d\r\n"),
+        request(b"/x", b"A : b\r\n"),
+        request(b"/x", b"A: \x00\r\n"),
+        request(b"/x", b"A\r\n"),
+        request(b"/x", b": a\r\n"),
+        request(b"/x y"),
+        request(b"/\xff"),
+        request(b"/x", method=b"POST"),
+        request(b"/x").replace(b"1.1", b"1.0"),
+        request(b"/x", b"A: b\r\n" * 501),
+    ],
+)
+def test_what_is_irregular_is_twisteds_to_read(asked: bytes) -> None:
+    """Nothing that could be read in two ways, or is more than its head, is read here."""
+    assert LeanRequest.of(HTTPChannel(), asked) is None
+    regular = LeanRequest.of(HTTPChannel(), request(b"/x", b"A:b\r\nX: \xe4 \r\nConnection: keep-alive\r\n"))
+    assert regular is not None
+    assert regular.fields.items[1:3] == (("a", "b"), ("x", "\xe4"))
 
 
 def test_unread_fields() -> None:

@@ -66,8 +66,8 @@ def test_all_that_the_build_needs_is_copied() -> None:
     needed = {name.partition(".")[0] for name in setup["options"]["packages"].split()}
     needed |= {setup["metadata"]["license_files"], setup["metadata"]["long_description"].removeprefix("file: ")}
     assert copied() == needed | {"setup.cfg", "pyproject.toml"}
-    assert '".[auth,metrics]"' in DOCKERFILE
-    assert {"auth", "metrics"} == set(setup["options.extras_require"]) - {"test"}
+    assert '".[auth,cli,metrics]"' in DOCKERFILE
+    assert {"auth", "cli", "metrics"} == set(setup["options.extras_require"]) - {"test"}
 
 
 def test_stages() -> None:

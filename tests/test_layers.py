@@ -49,6 +49,7 @@ LEVELS = {
     "regcache.express": 4,
     "regcache.house": 4,
     "regcache.hurry": 4,
+    "regcache.lean": 4,
     "regcache.gate": 4,
     "regcache.lines": 4,
     "regcache.metrics": 4,

@@ -123,7 +123,7 @@ def test_a_disk_that_may_only_be_read(disk: Disk, start: Start, origin: Origin, 
     assert [how(service, path) for path in BODIES] == ["HIT", "HIT", "MISS", "MISS"]
     origin.spoil = lambda _path, _answer: (503, "text/plain", b"down")
     assert [how(service, path) for path in ("/0.bin", "/1.bin")] == ["HIT", "HIT"]
-    assert service.get("files/2.bin")[0] == 502
+    assert service.get("files/2.bin")[0] == 503
     service.stop()
     assert disk.mount("remount,rw") == ""
 

@@ -310,7 +310,10 @@ def test_at_any_time(tmp_path: Path, origin: Origin, monkeypatch: pytest.MonkeyP
             service.kill()
     assert service.process.returncode in (0, -signal.SIGTERM)
     assert "Traceback" not in rest
-    assert READ not in rest
+    # One more of the twenty may have been heard before.
+    _before, stopped, after = rest.partition("Received SIGTERM")
+    assert stopped
+    assert READ not in after
     assert told == []
 
 

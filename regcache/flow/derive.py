@@ -134,7 +134,8 @@ class InlineDeriver:
     def derive(self, job: Job) -> Deferred[Derived]:
         """As :class:`Deriver` says."""
         registry = self._registries.get(job.options.prefix)
-        if registry is None or registry.options != job.options:
+        # They are nearly always the same ones, and take long to compare.
+        if registry is None or (registry.options is not job.options and registry.options != job.options):
             registry = self._registries[job.options.prefix] = make(job.options)
         try:
             return succeed(perform(registry, job))

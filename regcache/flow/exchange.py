@@ -36,6 +36,8 @@ if typing.TYPE_CHECKING:
 
 __all__ = ["Connection", "Exchange", "Owner", "Stale", "Where", "explained", "place_of", "written"]
 
+#: Bytes of a body from which on it is read in larger pieces, and past the parser.
+_LARGE = 1 << 18
 _MOST_FRAMING = 65536
 _MOST_FIELDS = 500
 #: Bytes of framing that a byte of the body may cost: chunks of one byte come with five more.
@@ -130,6 +132,8 @@ class Exchange:
         self._fields: list[tuple[str, str]] = []
         self._framing = 0
         self._body_bytes = 0
+        # Of a large body of known length, what is still to come: none of it says anything about the framing.
+        self._left = 0
         self._pieces: list[bytes] = []
         self._receiver: IReceiver | None = None
         self._complete = False
@@ -141,11 +145,10 @@ class Exchange:
 
     def feed(self, data: bytes) -> None:
         """Some bytes came."""
-        self._framing += len(data)
-        try:
-            self._parser.feed_data(data)
-        except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
-            self._object(_SURPLUS if self._complete else f"it sent what is not HTTP ({error})")
+        if self._left:
+            self._take(data)
+        else:
+            self._parse(data)
         if self._objection == _SURPLUS and self._interim is not None:
             # What comes behind a whole message is none of it, and no other (RFC 9112 section 6.3).
             self._objection, self._lasting = "", False
@@ -158,6 +161,27 @@ class Exchange:
             self._finish(None, True)
             self._connection.free(keep=self._lasting)
         self._go_on()
+
+    def _parse(self, data: bytes) -> None:
+        self._framing += len(data)
+        try:
+            self._parser.feed_data(data)
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
+            self._object(_SURPLUS if self._complete else f"it sent what is not HTTP ({error})")
+        left = (self.length or 0) - self._body_bytes
+        if left >= _LARGE and not self._complete and not any(name == "transfer-encoding" for name, _ in self._fields):
+            self._left = left
+            self._connection.widen()
+
+    def _take(self, data: bytes) -> None:
+        """Some of a large body, past the parser, which would copy it."""
+        piece = data[: self._left]
+        self._left -= len(piece)
+        self._body_bytes += len(piece)
+        self._pieces.append(piece)
+        self._complete = not self._left
+        if len(piece) < len(data):
+            self._object(_SURPLUS)
 
     def lost(self, reason: Failure) -> None:
         """The connection is gone."""
@@ -357,6 +381,10 @@ class Connection(Protocol):
     def close(self) -> None:
         """End it; only for one that nobody uses."""
         self.transport.abortConnection()
+
+    def widen(self) -> None:
+        """Read more at once: a large body comes."""
+        self.transport.bufferSize = _LARGE
 
     def pause(self) -> None:
         """Read no more for now."""

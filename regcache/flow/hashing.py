@@ -29,19 +29,25 @@ class Hashing:
     def __init__(self, algorithms: set[str]) -> None:
         self._hashes = {name: _new_hash(name) for name in algorithms - WHOLE.keys()}
         self._learned: list[Digest] = []
+        # Of what was fed by now; asked for several times once all was.
+        self._told: tuple[Digest, ...] | None = None
 
     def feed(self, data: bytes) -> None:
         """The next bytes; fit for a thread, since hashing releases the interpreter."""
+        self._told = None
         for made in self._hashes.values():
             made.update(data)
 
     def learn(self, digest: Digest) -> None:
         """One more digest of all that was fed, computed elsewhere."""
+        self._told = None
         self._learned.append(digest)
 
     def digests(self) -> tuple[Digest, ...]:
         """The digests of all that was fed."""
-        return (*(Digest(name, made.hexdigest()) for name, made in self._hashes.items()), *self._learned)
+        if self._told is None:
+            self._told = (*(Digest(name, made.hexdigest()) for name, made in self._hashes.items()), *self._learned)
+        return self._told
 
 
 async def rehashed(partial: IPartial, algorithm: str) -> Digest:

@@ -23,6 +23,15 @@ class Place:
 
     _held: list[DeferredSemaphore] = field(factory=list, init=False)
 
+    @classmethod
+    def taken(cls, *slots: DeferredSemaphore) -> Place:
+        """One that has these slots, all of which are free."""
+        place = cls()
+        for slot in slots:
+            slot.acquire()
+            place._held.append(slot)
+        return place
+
     async def take(self, clock: IReactorTime, slot: DeferredSemaphore, patience: float | None) -> None:
         """
         Wait for one more of the slots that it takes.
@@ -80,6 +89,8 @@ class Queues:
         if len(self._hosts) >= _MOST_HOSTS:
             self._hosts = {host: slot for host, slot in self._hosts.items() if slot.tokens < slot.limit}
         slot = self._hosts.setdefault((origin, artifact), DeferredSemaphore(_MOST_AT_ONCE))
+        if slot.tokens and self._all[artifact].tokens:
+            return Place.taken(slot, self._all[artifact])
         place, ends = Place(), None if patience is None else self._clock.seconds() + patience
         self._waiting += 1
         try:

@@ -73,10 +73,16 @@ class Sender:
         self._pump()
 
     def _way_past(self) -> ClientSocket | None:
-        """The client's socket, if a file can go there just as it is."""
-        whole = self._stop is not None and ISendable.providedBy(self._body)
+        """The client's socket, if a file can go there just as it is: neither in chunks nor coded."""
+        if isinstance(self._body, bytes) or not ISendable.providedBy(self._body):
+            return None
+        if self._stop is None:
+            self._stop = self._body.size
+        if self._stop is not None and self._stop - self._at <= _PIECE:
+            # With its head it is one write.
+            return None
         coded = getattr(self._request, "_encoder", None) is not None
-        return ClientSocket.of(self._request.channel) if whole and not coded else None
+        return None if coded or self._stop is None else ClientSocket.of(self._request.channel)
 
     def pauseProducing(self) -> None:
         self._paused = True
@@ -121,10 +127,10 @@ class Sender:
             self._looping = False
 
     def _push(self, socket: ClientSocket) -> None:
-        """Some of a file, from there to the socket; then it is the others' turn."""
+        """Some of a body, from its file to the socket; then it is the others' turn."""
         assert self._stop is not None
         body: Any = self._body
-        sent: int | Deferred[None] = 0
+        sent: int | Deferred[Any] | None = 0
         if socket.is_clear and self._at < self._stop:
             try:
                 sent = body.send(socket.fd, self._at, min(self._stop - self._at, _TURN))
@@ -134,6 +140,10 @@ class Sender:
             except RegCacheError as error:
                 self._broke(Failure(error))
                 return
+        if sent is None:
+            # From here on it cannot go that way.
+            self._socket = None
+            return
         if isinstance(sent, Deferred):
             self._reading = sent
             sent.addCallbacks(self._warmed, self._broke)

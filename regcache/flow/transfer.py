@@ -25,7 +25,7 @@ from regcache.flow.hashing import Hashing
 from regcache.flow.upstream import Answer
 from regcache.flow.waiting import Outcome, spawn
 from regcache.flow.window import Window
-from regcache.interfaces import IBody, IPartial, IReceiver
+from regcache.interfaces import IBody, IPartial, IReceiver, ISendable
 from regcache.logs import Log
 
 __all__ = ["HOLD_BACK", "Transfer"]
@@ -39,7 +39,7 @@ _STALLED_SECONDS = 10.0
 _ORPHAN_SECONDS = 60.0
 
 
-@implementer(IBody)
+@implementer(IBody, ISendable)
 class _Reader:
     """
     One client's view of a transfer.
@@ -63,6 +63,10 @@ class _Reader:
     def read(self, offset: int, length: int) -> bytes | Deferred[bytes]:
         self.position = offset
         return self.transfer.read(self, offset, length)
+
+    def send(self, fd: int, offset: int, length: int) -> int | Deferred[Any] | None:
+        self.position = offset
+        return self.transfer.send(fd, offset, length)
 
     def close(self) -> None:
         if not self.closed:
@@ -205,6 +209,18 @@ class Transfer:
             if offset < self.mark:
                 return self.read(reader, offset, length)
         return Deferred.fromCoroutine(self._read_later(reader, offset, length))
+
+    def send(self, fd: int, offset: int, length: int) -> int | Deferred[Any] | None:
+        """As ISendable.send: what is in the file goes from there; what passes through has to be read."""
+        partial = self._partial
+        if partial is None or self.relaying or not ISendable.providedBy(partial):
+            return None
+        there = min(self.mark, partial.written) - offset
+        if there > 0:
+            return partial.send(fd, offset, min(length, there))
+        if self.error is not None:
+            raise self.error
+        return self.moved()
 
     async def _read_later(self, reader: _Reader, offset: int, length: int) -> bytes:
         while offset >= self.mark and not self.complete and self.error is None:

@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from email.utils import formatdate, parsedate_tz
+from functools import lru_cache
 
 from regcache.http.messages import Digest, Headers
 
@@ -128,7 +129,12 @@ def parse_date(text: str) -> float | None:
 
 def format_date(when: float) -> str:
     """An HTTP date, in the form to be sent."""
-    return formatdate(when, usegmt=True)
+    return _dated(int(when))
+
+
+@lru_cache(1024)
+def _dated(second: int) -> str:
+    return formatdate(second, usegmt=True)
 
 
 def etags(text: str) -> list[str]:

@@ -14,7 +14,7 @@ from twisted.internet.defer import Deferred, fail, succeed
 from zope.interface import implementer
 
 from regcache.errors import BlobDamaged, CannotStore
-from regcache.interfaces import IPartial, ISendable
+from regcache.interfaces import IBody, IPartial, ISendable
 from regcache.store.files import Files
 from regcache.store.space import Space
 
@@ -91,12 +91,28 @@ class File:
         self.hold()
         return in_thread(self._warm, offset, offset + length).addBoth(self.let_go)
 
+    def send(self, in_thread: InThread, fd: int, offset: int, length: int, *, warm: bool) -> int | Deferred[Any]:
+        """
+        As ISendable.send.
+
+        :param warm: whether these bytes have just been read.
+        """
+        if not warm and not self.is_warm(offset, length):
+            return self.warm(in_thread, offset, length)
+        try:
+            sent = os.sendfile(fd, self.fd, offset, length)
+        except BlockingIOError:
+            return 0
+        if not sent:
+            raise BlobDamaged("It has become shorter.")
+        return sent
+
     def _warm(self, at: int, end: int) -> None:
         while at < end and (piece := os.pread(self.fd, min(_PIECE, end - at), at)):
             at += len(piece)
 
 
-@implementer(ISendable)
+@implementer(IBody, ISendable)
 class FileBody:
     """A stored body, open for one reader."""
 
@@ -111,19 +127,12 @@ class FileBody:
             raise BlobDamaged("It was closed.")
         return self._file.read(self._in_thread, offset, length)
 
-    def send(self, fd: int, offset: int, length: int) -> int | Deferred[None]:
-        file = self._file
-        if file is None:
+    def send(self, fd: int, offset: int, length: int) -> int | Deferred[Any]:
+        if self._file is None:
             raise BlobDamaged("It was closed.")
-        if offset + length > self._warm_until and not file.is_warm(offset, length):
+        sent = self._file.send(self._in_thread, fd, offset, length, warm=offset + length <= self._warm_until)
+        if isinstance(sent, Deferred):
             self._warm_until = offset + length
-            return file.warm(self._in_thread, offset, length)
-        try:
-            sent = os.sendfile(fd, file.fd, offset, length)
-        except BlockingIOError:
-            return 0
-        if not sent:
-            raise BlobDamaged("It has become shorter.")
         return sent
 
     def close(self) -> None:
@@ -132,7 +141,7 @@ class FileBody:
             file.let_go()
 
 
-@implementer(IPartial)
+@implementer(IPartial, ISendable)
 class Partial:
     """
     A body being written: held in memory while it is small, so that it costs one job of the writer; else in a file.
@@ -168,6 +177,7 @@ class Partial:
         self._readers = 0
         self._busy = False
         self._unwanted = False
+        self._warm_from = -1
 
     @property
     def fd(self) -> int | None:
@@ -216,6 +226,14 @@ class Partial:
         if self._file is None:
             raise BlobDamaged("It was given up.")
         return self._file.read(self._in_thread, offset, length)
+
+    def send(self, fd: int, offset: int, length: int) -> int | Deferred[Any] | None:
+        # What was written a moment ago is surely in memory, unless a reader is far behind.
+        if self._file is None or offset < len(self.held):
+            return None
+        sent = self._file.send(self._in_thread, fd, offset, length, warm=offset == self._warm_from)
+        self._warm_from = offset if isinstance(sent, Deferred) else -1
+        return sent
 
     def examine(self, look: Callable[[BinaryIO], T]) -> Deferred[T]:
         if self._file is None:

@@ -1,0 +1,179 @@
+"""
+Plain requests on a connection of ours, read and answered without Twisted's Request, which does for forms, cookies and
+bodies what takes as long as the rest of a hit.
+
+Whatever is not wholly regular is left to Twisted, which says what is wrong with it.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IPushProducer
+from twisted.python.failure import Failure
+from twisted.web.http import HTTPChannel
+from twisted.web.http_headers import Headers as WireHeaders
+
+from regcache.express import is_all
+from regcache.flow.sockets import ClientSocket
+from regcache.http.messages import Headers
+
+__all__ = ["LeanRequest", "Occupant"]
+
+#: Such a head means the same to all who read it (RFC 9112 sections 2 to 5).
+_REGULAR = re.compile(
+    rb"(GET|HEAD) ([\x21-\x7e]+) HTTP/1\.1\r\n((?:[!#$%&'*+.^_`|~0-9A-Za-z-]+:[\t\x20-\x7e\x80-\xff]*\r\n)+)\r\n"
+)
+_WITHOUT_BODY = frozenset({204, 304})
+
+
+class Occupant:
+    """What stands on a connection, while it is answered, where a request of Twisted's would."""
+
+    channel: Any
+
+    def __init__(self, channel: HTTPChannel) -> None:
+        self.channel = channel
+
+    def occupy(self) -> None:
+        """No other request is read until :meth:`finish`."""
+        channel = self.channel
+        channel.requests.append(self)
+        channel._savedTimeOut = channel.setTimeout(None)
+        channel._handlingRequest = True
+        channel.setRawMode()
+
+    def registerProducer(self, producer: IPushProducer, streaming: bool) -> None:
+        self.channel.registerProducer(producer, streaming)
+
+    def unregisterProducer(self) -> None:
+        if self.channel is not None:
+            self.channel.unregisterProducer()
+
+    def write(self, data: bytes) -> None:
+        """Some of the body."""
+        self.channel.write(data)
+
+    def finish(self) -> None:
+        """All is written."""
+        self.channel.requestDone(self)
+
+    def connectionLost(self, reason: Failure) -> None:
+        raise NotImplementedError
+
+
+class LeanRequest(Occupant):
+    """
+    A request to read, without a body; it has of Twisted's what is used of that here.
+
+    :ivar fields: those of its head.
+    """
+
+    clientproto = b"HTTP/1.1"
+    content = None
+    defaultContentType: bytes | None = None
+    prepath: tuple[bytes, ...] = ()
+
+    def __init__(self, channel: HTTPChannel, method: bytes, uri: bytes, fields: Headers) -> None:
+        super().__init__(channel)
+        self.method, self.uri, self.fields = method, uri, fields
+        self.code, self.code_message = 200, b"OK"
+        self.responseHeaders = WireHeaders()
+        self.startedWriting = False
+        self._chunked = False
+        self._ends: list[Deferred[None]] = []
+
+    @classmethod
+    def of(cls, channel: HTTPChannel, data: bytes) -> LeanRequest | None:
+        """The request that these bytes are, if they are one that is plain and regular."""
+        found = _REGULAR.fullmatch(data)
+        if found is None or not is_all(data.lower()):
+            return None
+        lines = [line.partition(b":") for line in found[3].split(b"\r\n")[:-1]]
+        if len(lines) > channel.maxHeaders:
+            return None
+        fields = [(name.lower().decode(), value.strip(b" \t").decode("latin-1")) for name, _, value in lines]
+        return cls(channel, found[1], found[2], Headers(tuple(fields)))
+
+    # What is asked.
+
+    @property
+    def client(self) -> Any:
+        """Who asks."""
+        return self.channel.getPeer()
+
+    @property
+    def transport(self) -> Any:
+        """That of its connection; None once that is gone."""
+        return None if self.channel is None else self.channel.transport
+
+    def getHost(self) -> Any:
+        return self.channel.getHost()
+
+    def isSecure(self) -> bool:
+        return bool(self.channel.isSecure())
+
+    def getHeader(self, name: bytes) -> bytes | None:
+        lines = self.fields.lines(name.decode().lower())
+        return lines[-1].encode("latin-1") if lines else None
+
+    def notifyFinish(self) -> Deferred[None]:
+        self._ends.append(Deferred())
+        return self._ends[-1]
+
+    # What is answered.
+
+    def setResponseCode(self, code: int, message: bytes) -> None:
+        self.code, self.code_message = code, message
+
+    def write(self, data: bytes) -> None:
+        """Some of the body, the first with the head."""
+        if self.channel is None:
+            return
+        head = b"" if self.startedWriting else self._head()
+        if self.method == b"HEAD":
+            data = b""
+        if self._chunked and data:
+            data = b"%x\r\n%b\r\n" % (len(data), data)
+        self._put(head, data)
+
+    def _head(self) -> bytes:
+        self.startedWriting = True
+        fields = self.responseHeaders
+        bare = self.method == b"HEAD" or self.code in _WITHOUT_BODY
+        if not bare and not fields.hasHeader(b"content-length"):
+            self._chunked = True
+            fields.setRawHeaders(b"transfer-encoding", [b"chunked"])
+        lines = [name + b": " + value for name, values in fields.getAllRawHeaders() for value in values]
+        return b"\r\n".join([b"HTTP/1.1 %d %b" % (self.code, self.code_message), *lines, b"", b""])
+
+    def _put(self, head: bytes, data: bytes) -> None:
+        """Write it at once where nothing is to go before it; the rest waits in the transport."""
+        socket = ClientSocket.of(self.channel)
+        taken = socket.put(head, data) if socket is not None and socket.is_clear else 0
+        if taken < len(head):
+            self.transport.write(head[taken:])
+        gone = max(taken - len(head), 0)
+        if gone < len(data):
+            self.transport.write(data[gone:])
+
+    def finish(self) -> None:
+        """The answer is whole."""
+        if self.channel is None:
+            return
+        if not self.startedWriting:
+            self.write(b"")
+        if self._chunked:
+            self.transport.write(b"0\r\n\r\n")
+        ends, self._ends = self._ends, []
+        for end in ends:
+            end.callback(None)
+        super().finish()
+
+    def connectionLost(self, reason: Failure) -> None:
+        self.channel = None
+        ends, self._ends = self._ends, []
+        for end in ends:
+            end.errback(reason)
