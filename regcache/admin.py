@@ -29,7 +29,7 @@ from regcache.house import House
 from regcache.http.messages import Kind
 from regcache.logs import Log
 from regcache.mending import Mending
-from regcache.outlook import asked_by, told_of
+from regcache.outlook import asked_by, in_words, told_of
 from regcache.pagewise import DOCUMENTS_AT_ONCE, ENTRIES_AT_ONCE, listing, purged, reading_on
 from regcache.places import ADMIN_POINTER, admin_sockets, too_long
 from regcache.store.disk import DiskStore
@@ -191,14 +191,14 @@ class _Desk:
 
     async def _client_config(self, asked: Asked) -> Any:
         registries = self.house.registries
-        base = dict(self._bases()).get(asked["name"])
+        name = _given(asked, "name")
+        # What is listened on first: of loopback that is 127.0.0.1, which every client takes.
+        base = next((base for registry, base in self._bases() if registry == name), None)
         if base is None:
-            raise NotFound(
-                f"No registry {asked['name']!r} is served on a TCP port; there are: {', '.join(registries)}."
-            )
-        registry = registries[asked["name"]]
+            raise NotFound(f"No registry {name!r} is served on a TCP port; there are: {', '.join(registries)}.")
+        registry = registries[name]
         lines = registry.client_lines(base)
-        return {"name": asked["name"], "type": registry.options.type, "url": base, "lines": lines}
+        return {"name": name, "type": registry.options.type, "url": base, "lines": lines}
 
     async def _self(self, _asked: Asked) -> Any:
         house = self.house
@@ -288,7 +288,7 @@ class _Root(Resource):
             body = await self._body(request)
         except RegCacheError as error:
             request.setResponseCode(error.status)
-            body = json.dumps({"error": error.text}).encode()
+            body = json.dumps({"error": in_words(error)}).encode()
         except OSError as error:
             request.setResponseCode(503)
             body = json.dumps({"error": str(error)}).encode()

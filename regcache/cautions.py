@@ -21,6 +21,9 @@ def warnings(config: Config, environ: Mapping[str, str], said: Collection[str]) 
     wide = [one.endpoint for one in config.listen if not _is_local(one.endpoint)]
     if wide and "allow" not in said and config.allow == LOOPBACK:
         found.append(f"{', '.join(wide)} is reachable from elsewhere, but only loopback is allowed: see --allow.")
+    sockets_alone = config.listen and all(one.endpoint.startswith("unix:") for one in config.listen)
+    if not config.allow and not sockets_alone:
+        found.append("--allow is empty: nobody may use the cache over TCP.")
     unclear = config.proxies.exempt.unclear if config.proxies else ()
     found += [f"NO_PROXY: {part!r} is no host, .domain, *.domain or network, and means nothing." for part in unclear]
     found += exposed(config.credentials.values())

@@ -140,7 +140,7 @@ class House:
         config = self.config
         size, entries = self.cache.context.store.usage()
         limit = f"{config.max_size / (1 << 30):g} GiB" if config.max_size else "no limit"
-        allowed = ", ".join(map(str, config.allow))
+        allowed = ", ".join(map(str, config.allow)) or "nobody"
         offline = "; offline" if config.offline else ""
         return (
             f"cache in {config.cache_dir}: {size / (1 << 20):.1f} MiB of {limit}, {entries} entries;"

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import difflib
 import os
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn, TextIO
@@ -20,8 +22,13 @@ from regcache.cautions import warnings
 from regcache.config import OPTIONS, Config, Listen, load
 from regcache.credentials import held
 from regcache.errors import ConfigError
+from regcache.ports import tcp_address
 
 __all__ = ["Options", "check_endpoint", "stop", "tell"]
+
+_LAST_PORT = 65_535
+#: What an endpoint looks like that is not plain TCP.
+_LIKE = {"ssl": "ssl:8443:certKey=cert.pem:privateKey=key.pem", "unix": "unix:/run/regcache/http.sock"}
 
 
 class _Stop(SystemExit, Exception):
@@ -59,8 +66,12 @@ def tell(stream: TextIO | None, line: str) -> None:
     """Write a line to a stream; where that is closed or full, nobody reads it, which is no reason to fail."""
     if stream is not None:
         with contextlib.suppress(OSError):
-            stream.write(f"{line}\n")
-            stream.flush()
+            try:
+                stream.write(f"{line}\n")
+                stream.flush()
+            except BrokenPipeError:
+                # What is still in the buffer would be tried again at the exit.
+                os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def _leads_nowhere(stream: TextIO) -> bool:
@@ -77,6 +88,9 @@ def check_endpoint(endpoint: str) -> None:
 
     :raises regcache.errors.ConfigError: if it cannot.
     """
+    place = tcp_address(endpoint)
+    if place is not None and place[2] > _LAST_PORT:
+        raise ConfigError(f"--listen {endpoint}: there is no port above {_LAST_PORT}.")
     try:
         serverFromString(None, endpoint)
     except LookupError:
@@ -90,7 +104,8 @@ def check_endpoint(endpoint: str) -> None:
         ) from None
     except Exception as error:
         # Every type of endpoint is a plugin, and reads its text and its files in its own way.
-        raise ConfigError(f"--listen {endpoint}: {error} (it should be like tcp:8650:interface=127.0.0.1)") from None
+        like = _LIKE.get(endpoint.partition(":")[0], "tcp:8650:interface=127.0.0.1")
+        raise ConfigError(f"--listen {endpoint}: {error} (it should be like {like})") from None
 
 
 def _help(option: Any) -> str:
@@ -134,9 +149,14 @@ class Options(usage.Options):
         assert isinstance(listed, list)
         listed.append(endpoint)
 
+    def opt_help(self) -> None:
+        """Show this help, and end."""
+        tell(sys.stdout, str(self))
+        raise SystemExit(0)
+
     def opt_version(self) -> None:
         """Show the version, and end."""
-        print(f"regcache {__version__}")  # noqa: T201
+        tell(sys.stdout, f"regcache {__version__}")
         raise SystemExit(0)
 
     def parseArgs(self, *rest: str) -> None:
@@ -153,8 +173,17 @@ class Options(usage.Options):
         try:
             super().parseOptions(options)  # type: ignore[no-untyped-call]
         except usage.UsageError as error:
-            stop(str(error))
+            stop(self._mistaken(str(error)))
         self.finish(os.environ)
+
+    def _mistaken(self, told: str) -> str:
+        """What is wrong with the command line, in our words where Twisted's help nobody on."""
+        unknown = re.fullmatch(r"option --(\S+) not recognized", told)
+        if unknown is None:
+            return told
+        names = [name.rstrip("=") for name in self.longOpt]
+        near = difflib.get_close_matches(unknown[1], names, 1)
+        return f"there is no option --{unknown[1]}; {f'did you mean --{near[0]}?' if near else 'see --help.'}"
 
     def read(self, environ: Mapping[str, str]) -> tuple[Config, list[str]]:
         """
@@ -195,7 +224,7 @@ class Options(usage.Options):
         if self["check-config"]:
             names = ", ".join(options.name for options in self.config.registries)
             ports = ", ".join(one.endpoint for one in self.config.listen) or "port 8650 on loopback"
-            allowed = ", ".join(map(str, self.config.allow))
+            allowed = ", ".join(map(str, self.config.allow)) or "nobody"
             told = f"{names}; on {ports}; for {allowed}; cache in {self.config.cache_dir}"
             tell(sys.stdout, f"The configuration is sound: {told}.")
             raise SystemExit(0)

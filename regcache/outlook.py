@@ -25,6 +25,7 @@ __all__ = [
     "below",
     "document_of",
     "guessed",
+    "in_words",
     "outlook",
     "route_of",
     "rules_of",
@@ -188,6 +189,11 @@ def guessed(registries: Mapping[str, IRegistry], entry: Stored) -> Meant | None:
     return Meant(registry, evolve(made, mutable=entry.kind is Kind.DOCUMENT))
 
 
+def in_words(error: RegCacheError) -> str:
+    """What went wrong, for whoever gave a command: the first sentence of what was not found is about an address."""
+    return error.detail if isinstance(error, NotFound) and error.detail else error.text
+
+
 def summary(one: Listed, now: float) -> dict[str, Any]:
     """An entry in a list; times in seconds since the epoch, ages in seconds."""
     entry = one.entry
@@ -241,14 +247,20 @@ def told_of(
     meant = asked = asked_by(registries, name)
     if seen is None:
         if meant is None:
-            raise NotFound(f"Nothing is stored as {name!r}; see 'regcache ls'.")
+            url = "://" in name or name.startswith("/")
+            more = (
+                "and no registry here has such an address." if url else f"'regcache ls {name}' lists what is like it."
+            )
+            raise NotFound(f"Nothing is stored as {name!r}{', ' if url else '; '}{more}")
         word, why = outlook(meant, None, rules, now, trouble=trouble)
         return {"key": meant.key, "url": meant.route.url if meant.route else "", "now": word, "why": why}
     entry = seen.one.entry
     if asked is None or asked.key != entry.key:
         meant = guessed(registries, entry)
     word, why = "blocked", f"No registry {entry.registry!r} is served."
-    if meant is not None:
+    if entry.kind is Kind.DERIVED:
+        why = f"Nobody asks for it by itself: it was made of {entry.parent!r}, and goes with it."
+    elif meant is not None:
         word, why = outlook(meant, None if seen.wrong else entry, rules, now, trouble=trouble)
     return {**_described(seen.one, now), "wrong": seen.wrong, "now": word, "why": f"{seen.wrong} {why}".strip()}
 

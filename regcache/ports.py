@@ -18,10 +18,16 @@ from zope.interface import implementer
 
 from regcache.errors import ConfigError
 
-__all__ = ["Secured", "completed", "mistaken", "tcp_address", "tls_files"]
+__all__ = ["Secured", "completed", "mistaken", "refused", "tcp_address", "tls_files"]
 
 _BACKLOG = 1024
 _PORT = re.compile(r"(tcp6?|ssl):(?:port=)?([1-9]\d*)(?::|$)", re.ASCII)
+#: What to do about what a machine says of an address.
+_ADVICE = {
+    errno.EADDRINUSE: "end what uses it, or choose another with --listen",
+    errno.EADDRNOTAVAIL: "name an address of this machine with --listen",
+    errno.EACCES: "take a port from 1024 on, or have systemd open it (a .socket unit)",
+}
 _INTERFACE = re.compile(r":interface=((?:\\.|[^:\\])*)")
 
 
@@ -71,6 +77,17 @@ def mistaken(port: Any) -> ValueError | None:
     if found == port.socket.family:
         return None
     return ValueError(f"the socket is one of domain={found.name.removeprefix('AF_')}")
+
+
+def refused(endpoint: str, problem: Exception) -> str:
+    """What is wrong with an endpoint that cannot be listened on, and what to do about it, for a person."""
+    number = problem.errno if isinstance(problem, OSError) else None
+    told = os.strerror(number) if number else str(problem).removesuffix(".")
+    if endpoint.startswith("unix:") and number != errno.EADDRINUSE:
+        advice = "see that its directory is there, and that this user can write in it"
+    else:
+        advice = _ADVICE.get(number or 0, "choose another with --listen")
+    return f"{endpoint} cannot be listened on: {told}; {advice}."
 
 
 def tls_files(endpoint: str) -> tuple[str, ...]:

@@ -41,7 +41,7 @@ from regcache.options import Options, check_endpoint, stop, tell
 from regcache.outlet import let_out
 from regcache.outlook import rules_of
 from regcache.outward import Outward, marked
-from regcache.ports import Secured, completed, mistaken, tls_files
+from regcache.ports import Secured, completed, mistaken, refused, tls_files
 from regcache.pulse import Pulse
 from regcache.reload import Reload, Running
 from regcache.renewal import Renewable, Renewal
@@ -184,8 +184,7 @@ class _Ports(Service):
             problem = self._open(one)
             absent = isinstance(problem, OSError) and problem.errno in _ABSENT
             if problem is not None and (explicit or not self._ports or not absent):
-                told = f"{one.endpoint} cannot be listened on: {problem}"
-                raise ConfigError(f"{told}; choose another with --listen, or end what uses it.")
+                raise ConfigError(refused(one.endpoint, problem))
 
     def _open(self, one: Listen) -> Exception | None:
         site = CacheSite(self._parts.resource(one.registry), self._reactor, self.gate)

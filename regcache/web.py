@@ -20,6 +20,7 @@ from regcache.errors import (
     MethodNotAllowed,
     NotFound,
     NotStarted,
+    Offline,
     RegCacheError,
     TargetTooLong,
     UpstreamError,
@@ -214,7 +215,9 @@ class _Exchange:
         fields = [("content-type", kind), ("cache-control", "no-store"), *error.fields]
         if error.status >= 500:
             uri = self._request.uri.decode("latin-1")[:200]
-            _log.warn("{uri}: {why} ({id})", uri=uri, why=error.text, id=self._id)
+            # That it asks nobody is what the operator wants; npm's audits alone would warn at every install.
+            say = _log.info if isinstance(error, Offline) else _log.warn
+            say("{uri}: {why} ({id})", uri=uri, why=error.text, id=self._id)
         asked = self._registry is not None and isinstance(error, UpstreamError | NotFound)
         how = How.MISS if asked else How.BYPASS
         return Reply(status=error.status, headers=Headers.of(fields), body=body, how=how)

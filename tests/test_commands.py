@@ -14,16 +14,17 @@ import pytest
 from attrs import evolve
 
 from regcache.commands import commands_of, main, parser
+from regcache.errors import NotFound
 from regcache.http.messages import Headers, Kind, Stored
 from regcache.http.policy import Rules
-from regcache.outlook import as_it_was, below, outlook
+from regcache.outlook import as_it_was, below, outlook, told_of
 from regcache.places import admin_sockets
 from regcache.registries import make
 from regcache.routes import Artifact, RegistryOptions
 from regcache.store.index import Index, connect
-from regcache.store.listing import listed_in
+from regcache.store.listing import Listed, Seen, listed_in
 from tests.origin import Origin
-from tests.service import Running
+from tests.service import Running, free_port
 from tests.stores import indexed
 
 WHEEL = "demo-1.0-py3-none-any.whl"
@@ -92,14 +93,25 @@ def test_a_running_service(
     assert "why" in run("show", shown["key"])[1]
     assert parsed(run("show", f"{service.url}pypi/simple/other/", "--json"))["now"] == "miss"
     lines = run("client-config", "pypi")
-    assert f"{service.url}pypi/simple/" in lines[1] or "/pypi/simple/" in lines[1]
+    assert f"{service.url}pypi/simple/" in lines[1]
     assert lines[1].encode() == service.get("-/clients/pypi")[2]
     for wrong in (("ls", "nothing-like-it"), ("show", "pypi/x"), ("purge", "nothing"), ("client-config", "gone")):
         code, out, err = run(*wrong)
         assert (code, out, err.count("\n")) == (1, "", 1), wrong
+        assert "at this address" not in err
+    assert run("show", "")[0] == 2
     service.stop()
     assert not path.exists()
     assert run("status")[0] == 3
+    assert run("status", "--json")[:2] == (3, '{"running": false}\n')
+
+
+def test_the_first_address_counts(start: Callable[..., Running], run: Callable[..., tuple[int, str, str]]) -> None:
+    """Where it listens on several, clients are sent to the one that was named first."""
+    first, second = free_port(), free_port("127.0.0.2")
+    start("--listen", f"tcp:{first}:interface=127.0.0.1", "--listen", f"tcp:{second}:interface=127.0.0.2")
+    assert parsed(run("client-config", "pypi", "--json"))["url"] == f"http://127.0.0.1:{first}/pypi/"
+    assert run("client-config", "pypi", "--public-url", "http://cache.example/")[:2] == (2, "")
 
 
 def test_purge_and_refresh(
@@ -122,6 +134,7 @@ def test_purge_and_refresh(
     service.until("npm/@s/left", "HIT")
     assert run("refresh", "npm/@s/left") == (0, "npm/packument/@s/left: unchanged\n", "")
     assert run("purge", "npm/@s/left")[0] == 0
+    assert run("purge", "*.whl")[1].startswith("Forgotten: 1 entry, ")
     assert run("purge", "pypi")[0] == 0
     assert parsed(run("ls", "--json")) == []
     assert run("purge", "")[0] == 2
@@ -221,6 +234,13 @@ def test_what_a_request_would_get() -> None:
     assert refused is not None
     assert outlook(refused, None, rules, 1e6)[0] == "blocked"
     assert below(registries, "/elsewhere") is None
+    made = evolve(stored, key=f"{meant.key}\tfacts", kind=Kind.DERIVED, parent=meant.key)
+    told = told_of(registries, made.key, Seen(Listed(made, 1, 0.0, 0), ""), rules, 1001.0)
+    assert told["now"] == "blocked"
+    assert repr(meant.key) in told["why"]
+    for name, more in (("demo", "'regcache ls demo'"), ("http://127.0.0.1:8650/elsewhere", "no registry here")):
+        with pytest.raises(NotFound, match=more):
+            told_of(registries, name, None, rules, 1001.0)
 
 
 @pytest.mark.parametrize("stopped", [False, True])

@@ -627,6 +627,13 @@ def test_wide_ports(listen: list[str], said: tuple[str, ...], warned: bool) -> N
     assert warnings(wide, {}, said) == []
 
 
+def test_nobody_is_allowed() -> None:
+    """Ports that nobody may use give a warning; who comes by a UNIX socket was let in by its mode."""
+    (line,) = warnings(configured({"allow": ""}), {}, ("allow",))
+    assert line == "--allow is empty: nobody may use the cache over TCP."
+    assert warnings(configured({"allow": "", "listen": ["unix:/run/x.sock"]}), {}, ("allow",)) == []
+
+
 def test_proxy_variables() -> None:
     """Proxies are read from the environment; a part of NO_PROXY that means nothing gives a warning where it counts."""
     environ = {"HTTPS_PROXY": "http://user:secret@proxy:3128", "no_proxy": "192.168.*,.example"}

@@ -379,9 +379,10 @@ def test_offline_is_said(tmp_path: Path) -> None:
     """Once for all, and of each upstream."""
     wire = Wire(Config(cache_dir=str(tmp_path), offline=True))
     wire.house.cache.context.rules = evolve(wire.house.cache.context.rules, offline=True)
-    text = seen(wire).text
-    assert "Offline. No registry is asked" in text
-    assert "not asked: offline" in text
+    page = seen(wire, "/?q=six")
+    assert "Offline. No registry is asked" in page.text
+    assert "not asked: offline" in page.text
+    assert [fields["value"] for fields in page.of("input") if fields["id"] == "q"] == ["six"]
 
 
 def test_only_reading(wire: Wire, tmp_path: Path) -> None:

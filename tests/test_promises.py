@@ -239,7 +239,10 @@ def test_a_stop_finishes_what_is_under_way(origin: Origin, start: Start) -> None
     service.stop()
     service = start(*files(origin), "--offline")
     assert service.get("files/big.bin")[2] == origin.body("/big.bin")
-    service.stop()
+    assert service.get("files/other.bin")[0] == 504
+    said = service.stop()
+    assert "/files/other.bin: The cache is offline" in said
+    assert "[regcache#warn]" not in said
 
 
 def test_a_stop_does_not_wait_longer_than_its_grace(origin: Origin, start: Start) -> None:

@@ -331,7 +331,7 @@ class Tunnels(Case):
         """Refused, or without an address."""
         gone = f"http://127.0.0.1:{free_port()}"
         for url in ("https://localhost:1/", "http://localhost:1/"):
-            assert f"the proxy {gone}: Connection was refused" in await self.failure(self.through(gone), url)
+            assert f"the proxy {gone}: Connection refused." in await self.failure(self.through(gone), url)
             with pytest.raises(
                 ConnectFailed, match=r"The name of the proxy http://proxy.invalid:1 could not be looked"
             ):

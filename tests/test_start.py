@@ -17,6 +17,7 @@ from twisted.internet import endpoints, reactor
 from twisted.internet.defer import Deferred, fail, succeed
 
 from regcache.options import Options
+from regcache.ports import refused
 from regcache.tap import makeService
 from tests.service import Running
 
@@ -122,6 +123,54 @@ def test_a_file_in_the_place_of_a_socket_is_left_alone(tmp_path: Path) -> None:
     assert ended.returncode == 1
     assert ended.stderr.startswith(f"regcache: unix:{path} cannot be listened on: ")
     assert path.read_text() == "text"
+
+
+@pytest.mark.parametrize("option", ["--help", "--version"])
+def test_help_that_nobody_reads_on(option: str) -> None:
+    """As in ``regcache serve --help | head -1``: that is no failure."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    with open(writing, "wb") as pipe:
+        command = [sys.executable, "-m", "regcache", "serve", option]
+        ended = subprocess.run(command, stdout=pipe, stderr=subprocess.PIPE, timeout=60)
+    assert (ended.returncode, ended.stderr) == (0, b"")
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "problem", "advice"),
+    [
+        ("tcp:1", OSError(errno.EADDRINUSE, "x"), "end what uses it"),
+        ("tcp:1", OSError(errno.EACCES, "x"), "1024"),
+        ("tcp:1:interface=192.0.2.1", OSError(errno.EADDRNOTAVAIL, "x"), "an address of this machine"),
+        ("unix:/a/b", OSError(errno.EACCES, "x"), "its directory"),
+        ("unix:/a/b", OSError(errno.EADDRINUSE, "x"), "end what uses it"),
+        ("systemd:x", ValueError("the socket is wrong."), "the socket is wrong; choose another"),
+    ],
+)
+def test_what_to_do_about_a_port(endpoint: str, problem: Exception, advice: str) -> None:
+    """What is told of a port that cannot be had is what helps there."""
+    told = refused(endpoint, problem)
+    assert told.startswith(f"{endpoint} cannot be listened on: ")
+    assert advice in told
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["--tll", "1d"], "regcache: there is no option --tll; did you mean --ttl?"),
+        (["--wholly-other"], "regcache: there is no option --wholly-other; see --help."),
+        (["--offline=maybe"], "regcache: option --offline must not have an argument"),
+        (["--listen", "tcp:70000"], "regcache: --listen tcp:70000: there is no port above 65535."),
+        (["--listen", "ssl:8443"], "(it should be like ssl:8443:certKey="),
+    ],
+)
+def test_wrong_options(arguments: list[str], told: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """They end the start with one line that says what was meant."""
+    with pytest.raises(SystemExit):
+        Options().parseOptions(["--cache-dir", str(tmp_path), *arguments])
+    err = capsys.readouterr().err
+    assert told in err
+    assert err.count("\n") == 1
 
 
 def test_a_socket_of_a_service_that_was_killed_makes_room(start: Callable[..., Running], tmp_path: Path) -> None:

@@ -25,6 +25,9 @@ def client_config(said: argparse.Namespace, out: Output) -> Code:
     """Point clients at a registry."""
     config = settings(said)
     service = running(config, os.environ)
+    if service and (said.registries or said.listen or said.public_url):
+        told = "The service runs, and says itself where it is reached"
+        raise Failed(f"{told}; --registries, --listen and --public-url count only where none does.", Code.USAGE)
     found = service.ask("client-config", name=said.name) if service else from_configuration(config, said.name)
     clients = clients_of(found["type"], found["url"], os.environ, Path.cwd())
     chosen = _chosen(clients, said)

@@ -15,7 +15,7 @@ from regcache.commands.outcome import Code, Failed
 from regcache.config import Config, Listen
 from regcache.errors import CannotStore, ConfigError, NotFound
 from regcache.interfaces import IRegistry
-from regcache.outlook import asked_by, rules_of, told_of
+from regcache.outlook import asked_by, in_words, rules_of, told_of
 from regcache.pagewise import ENTRIES_AT_ONCE, listing, purged
 from regcache.ports import tcp_address
 from regcache.store.directory import Directory
@@ -90,7 +90,7 @@ class Stopped:
         try:
             return told_of(made, name, found, rules_of(self._config), self._now())
         except NotFound as error:
-            raise Failed(error.text) from None
+            raise Failed(in_words(error)) from None
 
     def _purge(self, asked: Mapping[str, str]) -> Any:
         found = self._listed(asked)

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from regcache.commands.output import Column
-from regcache.words import aged, sized
+from regcache.words import aged, counted, sized
 
 __all__ = ["ENTRY_COLUMNS", "entries", "entry", "status", "verified"]
 
@@ -67,6 +67,6 @@ def verified(result: Mapping[str, Any], *, repair: bool) -> Iterator[str]:
         yield f"{one['digest']}: {one['wrong']}"
         for key, told in one.get("refetched", {}).items():
             yield f"    {key}: {told}"
-    counted = f"{result['checked']} bodies, {sized(result['bytes'])}, were read"
+    told = f"Read: {counted(result['checked'], 'body', 'bodies')}, {sized(result['bytes'])}"
     end = "dropped" if repair else "damaged; 'regcache verify --repair' mends that"
-    yield f"{counted}; {len(damaged)} are {end}." if damaged else f"{counted}; all are sound."
+    yield f"{told}; {len(damaged)} {end}." if damaged else f"{told}; all sound."

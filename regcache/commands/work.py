@@ -16,7 +16,7 @@ from regcache.commands.running import Running, running
 from regcache.commands.stopped import Stopped, opened
 from regcache.config import Config, load
 from regcache.errors import ConfigError
-from regcache.words import sized
+from regcache.words import counted, sized
 
 __all__ = ["ls", "purge", "refresh", "settings", "show", "status", "verify"]
 
@@ -66,8 +66,13 @@ def _parts(cache: Running | Stopped, command: str, **asked: str) -> Generator[An
 
 def status(said: argparse.Namespace, out: Output) -> Code:
     """How the service is."""
-    with _cache(said, stopped=False) as cache:
-        found = cache.ask("status")
+    try:
+        with _cache(said, stopped=False) as cache:
+            found = cache.ask("status")
+    except Failed as error:
+        if out.as_json and error.code is Code.NOT_RUNNING:
+            out.result({"running": False}, [])
+        raise
     out.pairs(found, telling.status(found))
     return Code.DONE
 
@@ -93,6 +98,8 @@ def ls(said: argparse.Namespace, out: Output) -> Code:
 
 def show(said: argparse.Namespace, out: Output) -> Code:
     """An entry."""
+    if not said.name:
+        raise Failed("An empty name is nothing's; 'regcache ls' lists what is stored.", Code.USAGE)
     with _cache(said) as cache:
         found = cache.ask("show", name=said.name)
     out.pairs(found, telling.entry(found))
@@ -101,12 +108,12 @@ def show(said: argparse.Namespace, out: Output) -> Code:
 
 def purge(said: argparse.Namespace, out: Output) -> Code:
     """Forget entries."""
-    counted = {"entries": 0, "bytes": 0}
+    tally = {"entries": 0, "bytes": 0}
 
     def keys(parts: Iterator[Any]) -> Iterator[list[str]]:
         for part in parts:
-            counted["entries"] += len(part["purged"])
-            counted["bytes"] += part["bytes"]
+            tally["entries"] += len(part["purged"])
+            tally["bytes"] += part["bytes"]
             yield part["purged"]
 
     with _cache(said) as cache:
@@ -120,12 +127,13 @@ def purge(said: argparse.Namespace, out: Output) -> Code:
             yield from found
 
         if out.as_json:
-            out.listed(whole(), '{"purged": [', lambda: f'], "bytes": {counted["bytes"]}}}')
+            out.listed(whole(), '{"purged": [', lambda: f'], "bytes": {tally["bytes"]}}}')
         else:
             with out.progress("entries") as tell:
                 for _ in whole():
-                    tell(counted["entries"], counted["entries"])
-            out.result(None, [f"{counted['entries']} entries, {sized(counted['bytes'])}, are forgotten."])
+                    tell(tally["entries"], tally["entries"])
+            told = counted(tally["entries"], "entry", "entries")
+            out.result(None, [f"Forgotten: {told}, {sized(tally['bytes'])}."])
     return Code.DONE
 
 

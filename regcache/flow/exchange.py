@@ -10,6 +10,7 @@ them from decoding, buffering, following and trusting what a proxy must not.
 
 from __future__ import annotations
 
+import os
 import re
 import typing
 from functools import lru_cache
@@ -104,7 +105,9 @@ def explained(failure: Failure, host: str) -> UpstreamError:
         return ConnectFailed(f"TLS with {host} failed: {details or type(error).__name__}.")
     if isinstance(error, _CLOSED):
         return CutShort(f"{host} closed the connection before it answered.")
-    return ConnectFailed(f"{host}: {error}")
+    number = getattr(error, "osError", None)
+    # Twisted says the same twice, with the number in between.
+    return ConnectFailed(f"{host}: {os.strerror(number)}." if isinstance(number, int) else f"{host}: {error}")
 
 
 @implementer(IResponse)

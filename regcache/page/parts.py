@@ -23,7 +23,8 @@ class _Part(Element):
     What is rendered by ``t:render="name"`` becomes what the values say of that name; ``t:slot`` is their text. On such
     a tag, an attribute with the value ``if:name`` is there if that value is true. ``here`` is always there.
 
-    All text is escaped by Twisted as it is written.
+    A tag with a slot has a ``t:render`` of its own, if only ``here``: Twisted keeps what the slots of one tag are
+    filled with for all that follow it. All text is escaped by Twisted as it is written.
     """
 
     def __init__(self, loader: ITemplateLoader, values: Values) -> None:
