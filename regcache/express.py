@@ -121,6 +121,7 @@ class Prepared:
         if not self._from <= now < self._until:
             reply, self._until = timed(self.reply, now)
             self._from, counted = now, timed_fields(reply, now)
+            self.standing.given()
             lines = [name + b": " + counted.get(name, value) for name, value in self.fields]
             self._head = b"\r\n".join((self.start, *lines, b"X-Request-Id: "))
         return self._head + request_id.encode() + _END
