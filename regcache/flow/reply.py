@@ -57,6 +57,8 @@ class Standing:
     :ivar fresh_until: when it becomes stale; infinite for never.
     :ivar used: the key of the entry whose use each answer is.
     :ivar given: told when it is given, at least once in every second in which it is.
+    :ivar selected_by: the fields of a request, in lower case, that choose among what is stored: with others it may
+        get another reply.
     """
 
     until: float
@@ -65,6 +67,7 @@ class Standing:
     fresh_until: float = math.inf
     used: str
     given: Callable[[], None]
+    selected_by: frozenset[str] = frozenset()
 
 
 @frozen(kw_only=True)

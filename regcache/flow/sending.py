@@ -19,8 +19,10 @@ __all__ = ["Sender", "abort_client"]
 
 _log = Log()
 _PIECE = 1 << 16
-#: Bytes that are put on one client's socket before it is the others' turn.
-_TURN = 2 << 20
+#: Bytes that the kernel puts on one client's socket before it is the others' turn.
+_TURN = 4 << 20
+#: Bytes that are copied there before it is.
+_COPIED_TURN = 2 << 20
 #: Seconds after which a client that takes nothing is given up.
 _STALLED_SECONDS = 300.0
 
@@ -106,7 +108,7 @@ class Sender:
         if self._looping or self._reading is not None or self._others is not None:
             return
         self._looping = True
-        turn = self._at + _TURN
+        turn = self._at + _COPIED_TURN
         try:
             while not (self._paused or self._over):
                 if self._socket is not None:

@@ -221,6 +221,9 @@ class Shared:
             fresh_until=found.entry.validated_at + rules.ttl,
             used=found.entry.key,
             given=lambda: None,
+            selected_by=frozenset(
+                name for _, entry in found.there if entry is not None for name, _ in held(entry).selecting
+            ),
         )
 
     async def _stale(self, question: _Question, found: _Candidate, rules: Rules, error: Exception) -> Reply:
