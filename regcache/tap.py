@@ -37,7 +37,7 @@ from regcache.gate import Gate
 from regcache.house import House
 from regcache.http.messages import Headers
 from regcache.logs import Log
-from regcache.options import Options, check_endpoint, stop, tell
+from regcache.options import WRONG_USE, Options, check_endpoint, stop, tell
 from regcache.outlet import let_out
 from regcache.outlook import rules_of
 from regcache.outward import Outward, marked
@@ -394,7 +394,7 @@ def makeService(options: Options) -> MultiService:
     try:
         parts = build(reactor, options.config)
     except ConfigError as error:
-        stop(error)
+        stop(error, WRONG_USE)
     reactor.addSystemEventTrigger("before", "shutdown", heed_impatience, reactor, parts.service.hurry)
     made = _Started(reactor, parts, os.environ, lambda: options.read(os.environ))
     heed_hangup(made.hang_up_soon)

@@ -700,9 +700,9 @@ def test_command_line(monkeypatch: pytest.MonkeyPatch) -> None:
     ],
 )
 def test_wrong_command_lines(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    """A wrong command line ends the program with status 1 and one line on standard error."""
+    """A wrong command line ends the program with status 2 and one line on standard error."""
     status, out, err = ended(arguments, capsys)
-    assert (status, out) == (1, "")
+    assert (status, out) == (2, "")
     assert re.fullmatch(r"regcache: [^\n]+\n", err)
 
 
@@ -710,7 +710,7 @@ def test_wrong_registry_options(toml: Any, capsys: pytest.CaptureFixture[str]) -
     """What a registry's own module finds wrong names that registry."""
     config = toml('[registries.corp]\ntype = "pypi"\nartifact-hosts = ["*"]')["config"]
     status, _, err = ended(["--config", config], capsys)
-    assert status == 1
+    assert status == 2
     assert err.startswith("regcache: Registry 'corp': artifact-hosts: '*'")
 
 
@@ -739,7 +739,7 @@ def test_nobody_reads_what_is_said(stream: Full | None, monkeypatch: pytest.Monk
     options = Options()
     options.parseOptions(["--cache-dir", "/x", "--listen", "tcp:0"])
     assert options.config.listen == (Listen("tcp:0"),)
-    for arguments, status in ((["--check-config", "--cache-dir", "/x"], 0), (["--ttl", "soon"], 1)):
+    for arguments, status in ((["--check-config", "--cache-dir", "/x"], 0), (["--ttl", "soon"], 2)):
         with pytest.raises(SystemExit) as caught:
             Options().parseOptions(arguments)
         assert caught.value.code == status

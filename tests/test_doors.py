@@ -301,17 +301,17 @@ def test_a_registry_with_credentials(tmp_path: Path) -> None:
     config.write_text('[registries.corp]\ntype = "npm"\nurl = "https://host.example/"\nreaders = "alice"\n')
     command = [clients.program("regcache"), "serve", "--check-config", "--config", str(config), "--cache-dir", "/x"]
     ended = subprocess.run(command, capture_output=True, text=True, timeout=60, cwd=tmp_path)
-    assert (ended.returncode, ended.stderr.count("\n")) == (1, 1)
+    assert (ended.returncode, ended.stderr.count("\n")) == (2, 1)
     assert "--auth" in ended.stderr
     config.write_text('[registries.corp]\ntype = "npm"\nurl = "https://host.example/"\nauth = "bearer hunter2"\n')
     config.chmod(0o600)
     ended = subprocess.run(command, capture_output=True, text=True, timeout=60, cwd=tmp_path)
-    assert (ended.returncode, ended.stderr.count("\n")) == (1, 1)
+    assert (ended.returncode, ended.stderr.count("\n")) == (2, 1)
     assert "shared = true" in ended.stderr
     assert "hunter2" not in ended.stderr
     file = tmp_path / "readers"
     file.write_text("alice:hunter2\n")
     ended = subprocess.run([*command, "--auth", str(file)], capture_output=True, text=True, timeout=60, cwd=tmp_path)
-    assert (ended.returncode, ended.stderr.count("\n")) == (1, 1)
+    assert (ended.returncode, ended.stderr.count("\n")) == (2, 1)
     assert "htpasswd -B" in ended.stderr
     assert "hunter2" not in ended.stderr

@@ -186,10 +186,10 @@ def test_builds_need_no_way_out_but_the_cache(tmp_path: Path, origin: Origin, st
 
 
 def test_wrong_options_are_one_line(tmp_path: Path) -> None:
-    """A wrong value ends the program with status 1 and one line on standard error."""
+    """A wrong value ends the program with status 2 and one line on standard error."""
     command = [str(Path(sys.executable).with_name("twistd")), "-n", "--pidfile=", "regcache", "--ttl", "soon"]
     ended = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=60)
-    assert ended.returncode == 1
+    assert ended.returncode == 2
     assert ended.stderr.startswith("regcache: --ttl")
     assert ended.stderr.count("\n") == 1
 
