@@ -634,6 +634,15 @@ def test_nobody_is_allowed() -> None:
     assert warnings(configured({"allow": "", "listen": ["unix:/run/x.sock"]}), {}, ("allow",)) == []
 
 
+@pytest.mark.parametrize(
+    ("scrub", "warned"), [("5", True), ("59m", True), ("1h", False), ("7d", False), ("off", False)]
+)
+def test_bodies_are_read_too_often(scrub: str, warned: bool) -> None:
+    """A time in which no disk reads a whole cache gives a warning: a number without a unit is seconds."""
+    told = warnings(configured({"scrub": scrub}), {}, ())
+    assert [line.startswith("--scrub reads every stored body again each ") for line in told] == [True] * warned
+
+
 def test_proxy_variables() -> None:
     """Proxies are read from the environment; a part of NO_PROXY that means nothing gives a warning where it counts."""
     environ = {"HTTPS_PROXY": "http://user:secret@proxy:3128", "no_proxy": "192.168.*,.example"}
