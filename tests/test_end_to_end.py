@@ -25,6 +25,22 @@ CLIENTS: dict[str, Callable[[str, Path], list[str]]] = {
 }
 
 
+def each_with(argument: str, *values: str) -> pytest.MarkDecorator:
+    """
+    Every client with every value under the marker ``soak``; by default each client and each value once.
+
+    What the service does of a fault does not depend on who asks, and is tried with every one in the fault matrix; what a
+    client makes of it is seen by one.
+    """
+    pairs = [(client, value) for client in sorted(CLIENTS) for value in values]
+    usual = list(zip(sorted(CLIENTS), values, strict=True))
+    return pytest.mark.parametrize(
+        ("install", argument),
+        [pytest.param(*pair, marks=() if pair in usual else pytest.mark.soak) for pair in pairs],
+        indirect=["install"],
+    )
+
+
 @pytest.fixture(params=sorted(CLIENTS))
 def install(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[str], subprocess.CompletedProcess[str]]:
     """Installs with a real client, each time into a new place and with an empty cache."""
@@ -65,7 +81,7 @@ def test_what_was_installed_is_installed_again_in_an_outage_and_offline(
     service.stop()
 
 
-@pytest.mark.parametrize("trouble", ["hang", "500", "html"])
+@each_with("trouble", "html", "500", "hang")
 def test_a_registry_in_trouble_spares_what_is_stored(
     origin: Origin, start: Start, install: Install, trouble: str
 ) -> None:
@@ -86,7 +102,7 @@ def test_a_registry_in_trouble_spares_what_is_stored(
     service.stop()
 
 
-@pytest.mark.parametrize("fault", ["flipped", "cut", "swapped"])
+@each_with("fault", "cut", "swapped", "flipped")
 def test_a_bad_artifact_is_refused_and_asked_for_again(
     origin: Origin, start: Start, install: Install, fault: str
 ) -> None:
