@@ -109,7 +109,11 @@ def test_a_running_service(
 def test_the_first_address_counts(start: Callable[..., Running], run: Callable[..., tuple[int, str, str]]) -> None:
     """Where it listens on several, clients are sent to the one that was named first."""
     first, second = free_port(), free_port("127.0.0.2")
-    start("--listen", f"tcp:{first}:interface=127.0.0.1", "--listen", f"tcp:{second}:interface=127.0.0.2")
+    service = start("--listen", f"tcp:{first}:interface=127.0.0.1", "--listen", f"tcp:{second}:interface=127.0.0.2")
+    told = [line.partition("regcache: ")[2] for line in service.said.splitlines() if "regcache: " in line]
+    assert told[0].startswith(f"pypi at http://127.0.0.1:{first}/pypi/   pip config set ")
+    assert told[1].startswith(f"npm at http://127.0.0.1:{first}/npm/   npm config set ")
+    assert told[2:-1] == [f"the same at http://127.0.0.2:{second}/", f"page at http://127.0.0.1:{first}/"]
     assert parsed(run("client-config", "pypi", "--json"))["url"] == f"http://127.0.0.1:{first}/pypi/"
     assert run("client-config", "pypi", "--public-url", "http://cache.example/")[:2] == (2, "")
 

@@ -29,8 +29,8 @@ def each_with(argument: str, *values: str) -> pytest.MarkDecorator:
     """
     Every client with every value under the marker ``soak``; by default each client and each value once.
 
-    What the service does of a fault does not depend on who asks, and is tried with every one in the fault matrix; what a
-    client makes of it is seen by one.
+    What the service does of a fault does not depend on who asks, and is tried with every one in the fault matrix; what
+    a client makes of it is seen by one.
     """
     pairs = [(client, value) for client in sorted(CLIENTS) for value in values]
     usual = list(zip(sorted(CLIENTS), values, strict=True))

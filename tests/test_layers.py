@@ -76,6 +76,7 @@ LEVELS = {
     "regcache.options": 5,
     "regcache.outward": 5,
     "regcache.ports": 4,
+    "regcache.listening": 5,
     "regcache.renewal": 4,
     "regcache.reload": 5,
     "regcache.tap": 5,
