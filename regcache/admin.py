@@ -158,7 +158,7 @@ class _Desk:
         return Path(self.house.config.cache_dir)
 
     async def _status(self, _asked: Asked) -> Any:
-        house, health = self.house, self.house.health()
+        house, health = self.house, self.house.health(self.house.registries)
         return {
             "running": True,
             "since": house.since,

@@ -16,6 +16,7 @@ from attrs import define, evolve, field
 from twisted.internet.defer import Deferred
 from twisted.web.http_headers import Headers as WireHeaders
 
+from regcache.errors import RegCacheError
 from regcache.flow.context import Bounded
 from regcache.flow.reply import Reply, Standing, cache_status, timed
 from regcache.http.fields import format_date
@@ -45,13 +46,13 @@ class Place(NamedTuple):
 
     :ivar registry: the one that is served there alone; empty for all.
     :ivar local: our own address and port, as in a URL.
-    :ivar trusted: whether it came from a proxy whose word counts; else the client is allowed itself.
+    :ivar proxy: the address of the proxy it came from, whose word counts; empty where the client is allowed itself.
     """
 
     registry: str
     local: str
     secure: bool
-    trusted: bool
+    proxy: str
 
 
 def asked_plainly(data: bytes) -> bytes | None:
@@ -102,19 +103,25 @@ class Prepared:
 
     @classmethod
     def of(cls, reply: Reply, fields: WireHeaders, start: bytes, body: bytes, **about: str) -> Prepared | None:
-        """What the slow way has just said; None if it does not hold."""
-        if reply.standing is None:
+        """What the slow way has just said; None if it does not hold, or not for all who ask alike."""
+        if reply.standing is None or any(map(_is_unread, reply.standing.selected_by)):
             return None
         said = tuple((name, value) for name, values in fields.getAllRawHeaders() for value in values)
         said = tuple(pair for pair in said if pair[0].lower() != _NAME)
         bare = evolve(reply, body=b"", start=0, stop=0)
         return cls(bare, reply.standing, start=start, fields=said, body=body, **about)
 
+    @property
+    def weight(self) -> int:
+        """Bytes that it takes, about: its fields as they were said, and as they will be."""
+        return len(self.body) + 2 * sum(len(name) + len(value) for name, value in self.fields) + _OVERHEAD
+
     def head(self, now: float, request_id: str) -> bytes:
         """The whole head, as the slow way would write it at that time for a request of that name."""
         if not self._from <= now < self._until:
             reply, self._until = timed(self.reply, now)
             self._from, counted = now, timed_fields(reply, now)
+            self.standing.given()
             lines = [name + b": " + counted.get(name, value) for name, value in self.fields]
             self._head = b"\r\n".join((self.start, *lines, b"X-Request-Id: "))
         return self._head + request_id.encode() + _END
@@ -150,7 +157,13 @@ class Express:
             return None
         if isinstance(reply.body, bytes):
             return reply.body[reply.start : reply.start + size]
-        found = reply.body.read(reply.start, size) if size <= _MOST_READ else b""
+        if size > _MOST_READ:
+            return None
+        try:
+            found = reply.body.read(reply.start, size)
+        except RegCacheError:
+            # Whoever sends it finds out, and knows what to do.
+            return None
         if isinstance(found, Deferred):
             found.addErrback(lambda _: None)
             return None
@@ -160,7 +173,12 @@ class Express:
         """That is the answer, while it holds."""
         head = asked.lower()
         if is_all(head) and b"\r\nauthorization:" not in head:
-            self._ready.put((place, asked), prepared, len(prepared.body) + 2 * len(asked) + _OVERHEAD)
+            self._ready.put((place, asked), prepared, prepared.weight + 2 * len(asked))
+
+
+def _is_unread(name: str) -> bool:
+    """Whether a field is one at which nothing looks here, though its upstream may."""
+    return _UNREAD.match(b"\r\n%s:\r\n" % name.encode("latin-1")) is not None
 
 
 def is_all(head: bytes) -> bool:

@@ -147,8 +147,12 @@ class House:
             f" allowed: {allowed}{offline}"
         )
 
-    def health(self) -> dict[str, Any]:
-        """The state of the service, for probes."""
+    def health(self, served: Mapping[str, IRegistry]) -> dict[str, Any]:
+        """
+        The state of the service, for probes.
+
+        :param served: the registries that may be told of.
+        """
         size, entries = self.cache.context.store.usage() if self.running() else (0, 0)
         breaker = self.cache.context.breaker
 
@@ -164,8 +168,9 @@ class House:
             "entries": entries,
             "requests": {how.value: number for how, number in self.log.counts.items()},
             "offline": self.config.offline,
-            "upstreams": {name: upstream(registry) for name, registry in self.registries.items()},
-            "foreign_links": dict(self.cache.context.foreign),
+            "upstreams": {name: upstream(registry) for name, registry in served.items()},
+            # Nobody knows any more whose pages have them.
+            "foreign_links": dict(self.cache.context.foreign) if len(served) == len(self.registries) else {},
         }
 
     @property

@@ -16,7 +16,7 @@ from regcache.flow.sending import Sender, abort_client
 from regcache.flow.sockets import ClientSocket
 from regcache.house import House
 from regcache.lean import Occupant
-from regcache.lines import Line, named_in, said_in
+from regcache.lines import Line, named_in, told_in
 
 __all__ = ["give"]
 
@@ -35,12 +35,13 @@ def give(house: House, channel: HTTPChannel, prepared: Prepared, now: float, ask
     began = house.clock.seconds()
     request_id = (trusted and named_in(asked)) or house.request_id()
     head, body = prepared.head(now, request_id), prepared.body
-    prepared.standing.given()
+    house.cache.context.store.used(prepared.standing.used, now)
 
     def note(sent: int) -> None:
         seconds = house.clock.seconds() - began
 
         def line() -> Line:
+            referer, agent = told_in(asked)
             return Line(
                 when=now,
                 client=prepared.client or _address(channel),
@@ -48,8 +49,8 @@ def give(house: House, channel: HTTPChannel, prepared: Prepared, now: float, ask
                 target=prepared.target,
                 status=prepared.reply.status,
                 sent=sent,
-                referer=said_in(asked, b"referer"),
-                agent=said_in(asked, b"user-agent"),
+                referer=referer,
+                agent=agent,
                 request_id=request_id,
                 registry=prepared.registry,
                 package=prepared.package,

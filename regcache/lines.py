@@ -22,11 +22,12 @@ from regcache.http.messages import Headers, RequestHead
 from regcache.interfaces import IOrdered, IRegistry
 from regcache.lean import LeanRequest
 
-__all__ = ["FORMATS", "Line", "line_of", "named_in", "packages_of", "said_in", "told_id"]
+__all__ = ["FORMATS", "Line", "line_of", "named_in", "packages_of", "told_id", "told_in"]
 
 #: What another may have named a request.
 _REQUEST_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,127}", re.ASCII)
 
+_TOLD = re.compile(rb"(?i)\r\n(referer|user-agent):[ \t]*([^\r\n]*)")
 #: Not as the locale has them.
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 
@@ -77,9 +78,9 @@ class Line:
         waited = "-" if self.upstream_seconds is None else f"{self.upstream_seconds:.3f}"
         # The name stands without quotes, and a blank in it would be the end of it.
         user = _escaped(self.user).replace(" ", "\\x20") or "-" if self.user else "-"
-        head = f"{self.client or 'unix'} - {user} [{when}] {_quoted(f'{self.method} {self.target} {self.protocol}')}"
+        head = f"{self.client or 'unix'} - {user} [{when}] {_again(f'{self.method} {self.target} {self.protocol}')}"
         return (
-            f"{head} {self.status} {self.sent} {_again(self.referer)} {_again(self.agent)} {_quoted(self.request_id)}"
+            f"{head} {self.status} {self.sent} {_again(self.referer)} {_again(self.agent)} {_name(self.request_id)}"
             f' {_again(self.registry)} {_again(self.package)} {_again(self.outcome)} "{waited}" "{self.seconds:.3f}"'
         )
 
@@ -126,6 +127,11 @@ def _quoted(text: str) -> str:
     return f'"{_escaped(text) or "-"}"'
 
 
+def _name(text: str) -> str:
+    """A request's name, which is always one that needs no escaping."""
+    return f'"{text}"' if text else '"-"'
+
+
 @lru_cache(4096)
 def _again(text: str) -> str:
     """The same of what stands in many lines."""
@@ -146,6 +152,16 @@ def told_id(headers: Headers) -> str:
     """What a proxy before us has named a request; empty if it has not, or not in a way that can be passed on."""
     told = headers.get("x-request-id")
     return told if _REQUEST_ID.fullmatch(told) else ""
+
+
+def told_in(head: bytes) -> tuple[str, str]:
+    """The Referer and the User-Agent of a request's head as it came."""
+    told = {name.lower(): value for name, value in _TOLD.findall(head)}
+    return _text(told.get(b"referer", b"")), _text(told.get(b"user-agent", b""))
+
+
+def _text(value: bytes) -> str:
+    return value.strip().decode("latin-1")
 
 
 @lru_cache(16)

@@ -79,7 +79,7 @@ async def own_page(house: House, visit: Visit) -> Reply | None:
     if path == METRICS:
         return metrics(house.cache.context.upstream.counts, lambda: house.scene(served), OWN, visit.accept)
     if path.strip("/"):
-        return health(house.health())
+        return health(house.health(served))
     return await _front(house, visit)
 
 

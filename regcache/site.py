@@ -90,6 +90,9 @@ class _Channel(HTTPChannel):
     #: Our own side, which Twisted would ask the system for at every request.
     _host: IAddress | None = None
     _place: Place | None = None
+    _placed = False
+    #: Whose it was as it was counted.
+    _counted = ""
     _dropped = 0
     _begun = False
 
@@ -101,23 +104,27 @@ class _Channel(HTTPChannel):
     def connectionMade(self) -> None:
         super().connectionMade()  # type: ignore[no-untyped-call]
         self.site.channels.add(self)
-        self.site.gate.enter(self._address)
-        self.reconsider()
+        self._counted = self._address
+        self.site.gate.enter(self._counted)
 
     def reconsider(self) -> None:
-        """See whether requests that come here may be answered the fast way."""
-        self._place = self.site.resource.place(self)
-        self.asked = None
+        """
+        See again whether requests that come here may be answered the fast way, as soon as one comes: only then a
+        balancer has said whose they are (the PROXY protocol).
+        """
+        self._placed, self._place, self.asked = False, None, None
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         if self in self.site.channels:
             self.site.channels.discard(self)
-            self.site.gate.leave(self._address)
+            self.site.gate.leave(self._counted)
         super().connectionLost(reason)  # type: ignore[no-untyped-call]
 
     def dataReceived(self, data: bytes) -> None:
         if not self.refused:
             self.asked = None
+            if not self._placed:
+                self._placed, self._place = True, self.site.resource.place(self)
             if self._place is not None and self._rests:
                 asked = asked_plainly(data)
                 if asked is not None and self._answered(self._place, asked, data):
@@ -142,7 +149,7 @@ class _Channel(HTTPChannel):
         prepared = house.express.find(place, asked, now)
         if prepared is not None:
             super().resetTimeout()  # type: ignore[no-untyped-call]
-            give(house, self, prepared, now, data, place.trusted)
+            give(house, self, prepared, now, data, bool(place.proxy))
             return True
         self.asked = place, asked
         request = LeanRequest.of(self, data)

@@ -31,7 +31,9 @@ def _for_browsers(headers: Headers, *, alone: bool) -> list[tuple[bytes, list[by
     :param headers: of the response.
     :param alone: whether nothing else is served under that origin, so that the upstream's own word is enough.
     """
-    enough = alone or headers.get("content-type").lower().startswith(_INERT)
+    kind = headers.get("content-type").lower()
+    # Of several types a browser takes the last.
+    enough = alone or ("," not in kind and kind.partition(";")[0].strip() in _INERT)
     return [
         (name, value if name.decode() not in headers else [*map(str.encode, headers.lines(name.decode())), *value])
         for name, value in FOR_BROWSERS

@@ -79,7 +79,7 @@ class RegCacheResource(Resource):
         return self._house
 
     def place(self, channel: HTTPChannel) -> Place | None:
-        """Where requests on a connection come in, if they may be answered the fast way; known as soon as it is open."""
+        """Where requests on a connection come in, if they may be answered the fast way; known once one has come."""
         access = self._house.access
         host = getattr(channel.getPeer(), "host", None) or ""
         trusted = access.is_trusted(host)
@@ -89,7 +89,7 @@ class RegCacheResource(Resource):
         except RegCacheError:
             return None
         secure = bool(channel.isSecure())
-        return Place(self._registry, local_of(channel), secure, trusted)
+        return Place(self._registry, local_of(channel), secure, host if trusted else "")
 
     def render(self, request: Request | LeanRequest) -> int:
         """Answer, sooner or later."""
@@ -288,7 +288,7 @@ class _Exchange:
             request.responseHeaders,
             start,
             body,
-            client=self.peer.address if place.trusted else "",
+            client=self.peer.address if place.proxy else "",
             registry="" if self._registry is None else self._registry.options.name,
             method=request.method.decode("latin-1"),
             target=request.uri.decode("latin-1"),
@@ -339,6 +339,9 @@ class _Exchange:
         if request.startedWriting:
             abort_client(request)
             return
+        for name, _ in list(request.responseHeaders.getAllRawHeaders()):
+            # What was to be sent had another length.
+            request.responseHeaders.removeHeader(name)
         request.setResponseCode(500, b"Internal Server Error")
         request.write(b"regcache failed at this request; its log says why.\n")
         request.finish()

@@ -11,8 +11,12 @@ from urllib.parse import urlsplit
 
 import bcrypt
 import pytest
+from twisted.web.http_headers import Headers as WireHeaders
 
+from regcache.flow.reply import Reply
+from regcache.http.messages import Headers
 from regcache.options import Options
+from regcache.stamps import stamp
 from tests import clients
 from tests.origin import Origin
 from tests.service import Running, free_port
@@ -275,6 +279,17 @@ def test_what_comes_runs_nowhere(service: Running) -> None:
         assert fields["x-content-type-options"] == "nosniff"
         assert fields["cross-origin-resource-policy"] == "same-origin"
         assert fields["content-security-policy"] == "sandbox allow-same-origin; frame-ancestors 'none'"
+
+
+@pytest.mark.parametrize("kind", ["text/plain, text/html", "text/plainly", "text/html", ""])
+def test_what_may_run_is_kept_from_it(kind: str) -> None:
+    """Whatever policy its upstream gives it: of several types a browser takes the last."""
+    said = Headers.of({"content-type": kind, "content-security-policy": "default-src *"})
+    fields = WireHeaders()
+    stamp(Reply(status=200, headers=said, relayed=True), fields, "t", 0.0, alone=False, own=False)
+    policies = fields.getRawHeaders(b"content-security-policy", [])
+    assert policies[0] == b"default-src *"
+    assert policies[-1].startswith(b"sandbox")
 
 
 def test_a_name_that_was_pointed_here(service: Running, registry: Origin) -> None:

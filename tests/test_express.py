@@ -12,14 +12,20 @@ import pytest
 from attrs import evolve
 from hypothesis import given
 from hypothesis import strategies as st
+from twisted.internet.address import IPv4Address
 from twisted.web.http import HTTPChannel
 
 from regcache import hurry, site
 from regcache.config import Config
-from regcache.express import asked_plainly
-from regcache.http.messages import Kind, Stored
+from regcache.errors import BlobDamaged
+from regcache.express import Express, asked_plainly
+from regcache.flow.reply import Reply, Unknown
+from regcache.http.messages import Headers, Kind, Stored
 from regcache.http.policy import Rules, UseStored, decide, settled_until
 from regcache.lean import LeanRequest
+from regcache.registries import make
+from regcache.testing import Page
+from regcache.values import networks
 from tests.origin import Origin
 from tests.service import Running
 from tests.wire import Wire, nothing_logged, sample_of
@@ -185,6 +191,97 @@ def test_whoever_is_refused_is_refused(ready: list[bytes]) -> None:
     wire.house.running = lambda: False
     assert said(wire, request(*NPM)).startswith(b"HTTP/1.1 503")
     assert ready == []
+
+
+def followed(config: Config | None = None, **fields: str) -> Wire:
+    """A service with a registry that follows its upstream, which says that of ``/generic/a``."""
+    wire = Wire(config)
+    options = evolve(wire.registries["generic"].options, follows=True)
+    wire.registries["generic"] = make(options)
+    headers = {name.replace("_", "-"): value for name, value in fields.items()}
+    wire.kit.upstream.pages[f"{options.url}a"] = Page(body=b"a", headers=headers)
+    return wire
+
+
+def test_an_answer_is_for_whom_it_was_chosen(ready: list[bytes]) -> None:
+    """What nothing here looks at may be what an upstream varies its answers by."""
+    wire = followed(cache_control="max-age=60", vary="User-Agent")
+    one, other = (request(b"/generic/a", b"User-Agent: %s\r\n" % name) for name in (b"one", b"other"))
+    for _ in range(3):
+        said(wire, one)
+    assert b"X-Cache: MISS" in said(wire, other)
+    assert ready == []
+    wire = followed(cache_control="max-age=60", vary="Accept")
+    for _ in range(3):
+        said(wire, one)
+    assert ready == [b"/generic/a"]
+
+
+def test_a_clock_set_back_revives_nothing(ready: list[bytes]) -> None:
+    """Neither what was old when it came, though it was made before that time."""
+    wire = followed(cache_control="max-age=7200", age="3600")
+    for _ in range(3):
+        said(wire, request(b"/generic/a"))
+    assert ready == [b"/generic/a"]
+    wire.kit.wall -= 1800
+    assert b"X-Cache: HIT" not in said(wire, request(b"/generic/a"))
+    assert len(ready) == 1
+
+
+def test_each_proxy_is_asked_for_by_itself(ready: list[bytes]) -> None:
+    """What one trusted proxy may have, since it is allowed itself, another may not that is not."""
+    wire = Wire(Config(trust_proxy=networks("10.0.0.0/8"), allow=networks("10.0.0.1")))
+    for _ in range(3):
+        assert said(wire, request(*NPM), address="10.0.0.1").startswith(b"HTTP/1.1 200")
+    assert len(ready) == 1
+    assert said(wire, request(*NPM), address="10.0.0.2").startswith(b"HTTP/1.1 403")
+    assert len(ready) == 1
+
+
+def test_whose_a_connection_is_may_be_said_later(ready: list[bytes]) -> None:
+    """With the PROXY protocol the client is known when its first bytes come, not when the connection does."""
+    wire = prepared(ready)
+    transport = wire.connect()
+    transport.peerAddr = IPv4Address("TCP", "192.0.2.1", 50000)
+    transport.protocol.dataReceived(request(*NPM))
+    assert transport.value().startswith(b"HTTP/1.1 403")
+    transport.loseConnection()
+    assert ready == []
+    assert not +wire.site.gate._by_party, "who came as one address left as another"
+
+
+class Broken(Unknown):
+    """A body that cannot be read."""
+
+    def read(self, offset: int, length: int) -> bytes:
+        del offset, length
+        raise BlobDamaged("It cannot be read.")
+
+
+def test_a_body_that_cannot_be_read_is_not_kept() -> None:
+    """Whoever sends it finds that out."""
+    express = Express(10_000, lambda _standing, _now: True)
+    assert express.taken(Reply(status=200, headers=Headers(), body=Broken(), stop=3)) is None
+
+
+def test_a_bug_leaves_no_half_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The length of what was to be sent is not that of what is."""
+    wire = Wire()
+    said(wire, request(*NPM))
+    monkeypatch.setattr(Express, "taken", lambda *_: 1 / 0)
+    head, _, body = said(wire, request(*NPM)).partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 500")
+    assert b"content-length" not in head.lower()
+    assert body.endswith(b"0\r\n\r\n")
+
+
+def test_long_heads_are_counted() -> None:
+    """They take memory as bodies do."""
+    wire = followed(Config(memory_cache=100_000), cache_control="max-age=60", x="y" * 5_000)
+    for number in range(20):
+        for _ in range(2):
+            said(wire, request(b"/generic/a", b"X: %d\r\n" % number))
+    assert 0 < len(wire.house.express._ready._items) <= 9
 
 
 def test_in_pieces(ready: list[bytes]) -> None:

@@ -15,6 +15,7 @@ from regcache.http.fields import (
     etags,
     format_date,
     hop_by_hop,
+    members,
     negotiate,
     parse_date,
     parse_digests,
@@ -305,3 +306,24 @@ def test_digest_fields(text: str) -> None:
 def test_what_is_no_digest_field(text: str) -> None:
     """Nothing is read out of it, and nothing breaks."""
     assert parse_digests(text) == ()
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("", [""]),
+        ("a,b", ["a", "b"]),
+        ('a="x,y", b', ['a="x,y"', " b"]),
+        (r'"x\",y",b', [r'"x\",y"', "b"]),
+        ('a, b="x, c', ["a", ' b="x', " c"]),
+        (',"', ["", '"']),
+    ],
+)
+def test_members(text: str, found: list[str]) -> None:
+    """RFC 9110 section 5.6.1: commas in quoted strings part nothing; a quote without an end is like any sign."""
+    assert members(text) == found
+
+
+def test_members_of_a_hostile_list() -> None:
+    """Quotes without an end are not sought for the end of again and again, which would take hours."""
+    assert members('"' + '\\"' * 500_000 + ",x")[1:] == ["x"]

@@ -33,6 +33,7 @@ from regcache.flow.reply import Reply
 from regcache.flow.upstream import origins_of
 from regcache.http.messages import Kind, Stored
 from regcache.page.parts import filled
+from regcache.pages import HEALTH, Visit, own_page
 from regcache.store.holding import Condition
 from regcache.store.index import Index, connect
 from regcache.web import RegCacheResource
@@ -433,6 +434,18 @@ def test_one_is_told_of_the_registries_that_one_may_read(wire: Wire, tmp_path: P
     assert len(made) == 6
     assert not [one for one in made if b"pypi" in one or b"secret" in one.replace(b'value="secret"', b"")]
     assert b"left" in made[0]
+
+
+def test_health_tells_of_them_alone(wire: Wire) -> None:
+    """Neither the names of other registries nor the hosts that their pages lead to."""
+    wire.house.cache.context.foreign["secret.example"] += 1
+    every = wire.house.registries
+    for names, hosts in (({"npm"}, {}), (set(every), {"secret.example": 1})):
+        served = {name: one for name, one in every.items() if name in names}
+        visit = Visit(method="GET", path=HEALTH, query="", last="", accept="", served=served, base=str)
+        page: Any = own_page(wire.house, visit)
+        told = json.loads(body(page))
+        assert (set(told["upstreams"]), told["foreign_links"]) == (names, hosts)
 
 
 @pytest.mark.parametrize("path", ["/", "/-/page/figures.json", "/-/page/style.css"])

@@ -493,6 +493,40 @@ def test_authorization(forwards: bool, said: str, shared: bool) -> None:
     assert (got(cache)[0] is How.HIT) is shared
 
 
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+@pytest.mark.parametrize(
+    ("said", "who", "kept"), [("private, max-age=60", {}, 0), ("max-age=60", {"Authorization": "x"}, 1)]
+)
+def test_what_freshens_for_one_alone(method: str, said: str, who: dict[str, str], kept: int) -> None:
+    """RFC 9111 sections 3.5 and 5.2.2.7: what may not be stored is no part of what others are sent, fields included."""
+    cache = kit(page(cache_control="max-age=60", etag='"a"', x="1"), forward_authorization=True)
+    cache.get("/a")
+    cache.advance(60)
+    cache.upstream.heads[URL] = page(cache_control=said, etag='"a"', x="mine")
+    cache.upstream.pages[URL] = page(b"", 304, cache_control=said, etag='"a"', x="mine")
+    assert cache.get("/a", method, **who)[0].headers.get("x") == "mine"
+    assert len(cache.store.entries) == kept
+    assert all(entry.headers.get("x") == "1" for entry in cache.store.entries.values())
+
+
+def test_a_get_takes_no_body_along(monkeypatch: pytest.MonkeyPatch) -> None:
+    """RFC 9110 section 9.3.1: an upstream that expects none would take it for another request."""
+    cache = kit(client_directives=True)
+    request = RequestHead(
+        method="GET", path="/a", headers=Headers.of({"cache-control": "no-store"}), base=BASE, body=b"GET /b HTTP/1.1"
+    )
+    taken: list[Any] = []
+    ask = cache.cache.context.upstream.ask
+
+    def noting(asked: Any, *args: Any, **more: Any) -> Any:
+        taken.append(asked.body)
+        return ask(asked, *args, **more)
+
+    monkeypatch.setattr(cache.cache.context.upstream, "ask", noting)
+    Deferred.fromCoroutine(cache.cache.answer(cache.registry, request))
+    assert taken == [b""]
+
+
 def test_authorization_stays_here() -> None:
     """RFC 9110 section 11.6.2: unless it is to go on, it is for this cache, and changes nothing behind it."""
     cache = kit()

@@ -51,6 +51,8 @@ def test_methods(method: str) -> None:
         *((status, False, True) for status in (201, 202, 299, 302, 303, 307, 400, 401, 403, 429, 499, 500, 502)),
         *((status, False, True) for status in (503, 504, 599)),
         *((status, False, False) for status in (100, 102, 103, 199, 304)),
+        # They are of the fields of one request.
+        *((status, False, False) for status in (412, 416, 417, 431)),
     ],
 )
 def test_statuses(status: int, silent: bool, stated: bool) -> None:
@@ -136,6 +138,8 @@ def test_fields_that_travel() -> None:
     headers = fields(
         *(("host", "x"), ("cookie", "x"), ("forwarded", "x"), ("x-forwarded-for", "x"), ("x-forwarded-proto", "x")),
         *(("x-real-ip", "x"), ("connection", "foo"), ("foo", "x"), ("content-length", "3"), ("expect", "x")),
+        *(("true-client-ip", "x"), ("x_forwarded_for", "x"), ("x-http-method-override", "x"), ("x-original-url", "x")),
+        *(("x_rewrite_url", "x"), ("proxy", "x")),
         *(("accept", "y"), ("authorization", "y"), ("range", "y"), ("x-unknown", "y"), ("cache-control", "y")),
     )
     names = [name for name, _ in travelling(headers, authorization=True)]

@@ -166,12 +166,16 @@ class Artifacts:
             until=until,
             entries=((stored.key, stored),),
             vouched_at=vouched_at(registry, stored),
-            given=lambda: self._given(route, stored),
+            used=stored.key,
+            given=lambda: self._noted(route, stored),
         )
 
     def _given(self, route: Artifact, stored: Stored) -> None:
         """The copy was sent to a client."""
         self._context.store.used(stored.key, self._context.now())
+        self._noted(route, stored)
+
+    def _noted(self, route: Artifact, stored: Stored) -> None:
         if route.mutable:
             self._served.put(stored.key, (stored, self._context.clock.seconds()), 1)
 

@@ -133,9 +133,15 @@ class Context:
 
     def stands(self, standing: Standing, now: float) -> bool:
         """Whether a reply still holds at that time by the wall clock."""
-        return standing.vouched_at <= now < standing.until and all(
-            (self.unwritten.get(key) or self.store.peek(key)) is entry for key, entry in standing.entries
-        )
+        if now >= standing.until:
+            return False
+        for key, entry in standing.entries:
+            if (self.unwritten.get(key) or self.store.peek(key)) is not entry:
+                return False
+            if entry is not None and entry.validated_at > now:
+                # A time that lies in the future says that a clock was wrong.
+                return False
+        return True
 
     def note(self, entry: Stored) -> None:
         """Replace the record of an entry, wherever it is; nothing if its body was replaced meanwhile."""

@@ -101,6 +101,9 @@ class Documents:
     def _given(self, stored: Stored) -> None:
         """The copy was sent to a client."""
         self._context.store.used(stored.key, self._context.now())
+        self._noted(stored)
+
+    def _noted(self, stored: Stored) -> None:
         self._sent.put(stored.key, (stored, self._context.clock.seconds()), 1)
 
     def _standing(
@@ -131,7 +134,8 @@ class Documents:
             entries=tuple(entries),
             vouched_at=vouched_at(registry, stored),
             fresh_until=stored.validated_at + rules.ttl if mutable else math.inf,
-            given=lambda: self._given(stored),
+            used=stored.key,
+            given=lambda: self._noted(stored),
         )
 
     async def sent(self, registry: IRegistry, route: Document, request: RequestHead) -> tuple[bytes, How]:

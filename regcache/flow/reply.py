@@ -55,14 +55,19 @@ class Standing:
     :ivar entries: what is stored, by key, None for nothing: as soon as any of it is another, it has to be as well.
     :ivar vouched_at: since when it ages.
     :ivar fresh_until: when it becomes stale; infinite for never.
-    :ivar given: told each time it is given.
+    :ivar used: the key of the entry whose use each answer is.
+    :ivar given: told when it is given, at least once in every second in which it is.
+    :ivar selected_by: the fields of a request, in lower case, that choose among what is stored: with others it may
+        get another reply.
     """
 
     until: float
     entries: tuple[tuple[str, Stored | None], ...]
     vouched_at: float
     fresh_until: float = math.inf
+    used: str
     given: Callable[[], None]
+    selected_by: frozenset[str] = frozenset()
 
 
 @frozen(kw_only=True)

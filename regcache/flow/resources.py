@@ -237,10 +237,12 @@ class Resources:
         now = Held.of(before.status, fields, asked, asked_at, received)
         aged = Held.of(before.status, answer.headers, asked, asked_at, received)
         entry = evolve(stored, headers=evolve(now, age=aged.age).packed, validated_at=received)
-        if "no-store" in said and "must-understand" not in said:
+        said = of_response(fields, registry.options.targets)
+        if not may_store("GET", asked.without("authorization"), before.status, fields, said):
             await context.store.drop(stored.key)
-        else:
+        elif may_store("GET", asked, before.status, fields, said):
             context.store.update(entry)
+        # Else it holds for whoever has asked, by their credentials, and tells others nothing.
         return entry
 
     def take(

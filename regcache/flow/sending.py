@@ -20,7 +20,7 @@ __all__ = ["Sender", "abort_client"]
 _log = Log()
 _PIECE = 1 << 16
 #: Bytes that the kernel puts on one client's socket before it is the others' turn.
-_TURN = 2 << 20
+_TURN = 4 << 20
 #: Seconds after which a client that takes nothing is given up.
 _STALLED_SECONDS = 300.0
 

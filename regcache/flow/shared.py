@@ -219,7 +219,11 @@ class Shared:
             entries=found.there,
             vouched_at=vouched_at(registry, found.entry),
             fresh_until=found.entry.validated_at + rules.ttl,
-            given=lambda: self._context.store.used(found.entry.key, self._context.now()),
+            used=found.entry.key,
+            given=lambda: None,
+            selected_by=frozenset(
+                name for _, entry in found.there if entry is not None for name, _ in held(entry).selecting
+            ),
         )
 
     async def _stale(self, question: _Question, found: _Candidate, rules: Rules, error: Exception) -> Reply:

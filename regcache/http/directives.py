@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 from attrs import frozen
 
+from regcache.http.fields import members
 from regcache.http.messages import Headers
 
 __all__ = ["MOST_SECONDS", "Directives", "of_request", "of_response"]
@@ -17,9 +18,6 @@ __all__ = ["MOST_SECONDS", "Directives", "of_request", "of_response"]
 #: What a larger number of seconds counts as (RFC 9111 section 1.2.2).
 MOST_SECONDS = 2**31
 _TOKEN = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
-_QUOTED = r'"(?:[^"\\]|\\.)*"'
-#: One member of a list: quoted strings may hold commas.
-_MEMBER = re.compile(rf'((?:{_QUOTED}|[^",]|")*?)(?:,|\Z)', re.DOTALL)
 _DIRECTIVE = re.compile(rf"({_TOKEN})(?:\s*=\s*(.*))?", re.DOTALL)
 _DELTA = re.compile(r"[0-9]+", re.ASCII)
 _NAMES = re.compile(_TOKEN)
@@ -85,13 +83,8 @@ def _unquoted(text: str) -> str:
 def _listed(text: str) -> Directives:
     """The directives of a Cache-Control field; what is no directive is passed over, as are unknown ones later."""
     found: dict[str, tuple[str | None, ...]] = {}
-    at = 0
-    while at < len(text):
-        member = _MEMBER.match(text, at)
-        if member is None or member.end() == at:
-            break
-        at = member.end()
-        match = _DIRECTIVE.fullmatch(member[1].strip())
+    for member in members(text):
+        match = _DIRECTIVE.fullmatch(member.strip())
         if match is not None:
             value = None if match[2] is None else _unquoted(match[2])
             if match[2] is not None and match.start(2) != match.end(1) + 1:

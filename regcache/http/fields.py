@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import re
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
@@ -17,6 +18,7 @@ __all__ = [
     "etags",
     "format_date",
     "hop_by_hop",
+    "members",
     "negotiate",
     "parse_date",
     "parse_digests",
@@ -45,7 +47,24 @@ _LAST_SECOND = datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC).timestamp()
 _QUALITY = re.compile(r"(?:0(?:\.\d*)?|1(?:\.0*)?|\.\d+)")
 _DIGEST_NAMES = {"sha-512": "sha512", "sha-256": "sha256", "sha": "sha1", "md5": "md5"}
 _DELAY = re.compile(r"[0-9]{1,12}")
+#: A quoted string; and as much of a text as lies before a quote that has no end.
+_QUOTED = r'"(?:[^"\\]|\\.)*+"'
+_CLOSED = re.compile(rf'(?:[^"]++|{_QUOTED})*+', re.DOTALL)
+_DIVIDER = re.compile(rf"{_QUOTED}|(,)", re.DOTALL)
 _DIRECTIVE = re.compile(r'([!#$%&\'*+.^_`|~0-9A-Za-z-]+)\s*(?:=\s*("(?:[^"\\]|\\.)*"|[^\s,;]*))?')
+
+
+def members(text: str) -> list[str]:
+    """
+    What stands between the commas of a list; one in a quoted string is none of them (RFC 9110 section 5.6.1).
+
+    A quote that has no end quotes nothing. However many there are, the time this takes grows only as the text does.
+    """
+    match = _CLOSED.match(text)
+    closed = match.end() if match is not None else 0
+    commas = [found.start() for found in _DIVIDER.finditer(text, 0, closed) if found[1]]
+    commas += [at for at in range(closed, len(text)) if text[at] == ","]
+    return [text[start + 1 : stop] for start, stop in itertools.pairwise([-1, *commas, len(text)])]
 
 
 def _qualities(text: str) -> Iterator[tuple[str, float]]:

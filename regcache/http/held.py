@@ -23,6 +23,7 @@ from regcache.http.variants import Selecting, selecting, vary_names
 __all__ = ["FOLLOWED", "Followed", "Held", "chosen", "demanded", "held", "is_held", "rules_of", "slot_of"]
 
 _STATUS, _AGE, _SELECTING, _ABSENT = ":status", ":age", ":selecting", ":without"
+_CONDITIONS = ("if-match", "if-none-match", "if-modified-since", "if-unmodified-since", "if-range")
 #: An age that nothing has.
 _NEVER = -math.inf
 
@@ -160,7 +161,8 @@ def chosen(candidates: Iterable[Held], request: Headers) -> Held | None:
 def _covers(one: Held, request: Headers) -> bool:
     assert one.part is not None
     there, size = one.part
-    if "if-range" in request:
+    if any(name in request for name in _CONDITIONS):
+        # Who has bytes of another version would join these to them.
         return False
     wanted = wanted_part(request.get("range"), size)
     if wanted is None or isinstance(wanted, Unsatisfiable):

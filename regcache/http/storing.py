@@ -31,8 +31,17 @@ SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
 #: The final statuses that this cache understands: those of RFC 9110 section 15, and of RFC 6585, 7725 and 8470.
 _UNDERSTOOD = frozenset({*range(200, 207), *range(300, 304), 307, 308, *range(400, 418), 421, 422, 425, 426, 428, 429})
 _UNDERSTOOD |= {431, 451, *range(500, 506), 511}
+#: What is said of the fields of one request, by which nothing stored is selected, and not of what it asks for: kept, it
+#: would be the answer to everybody.
+_OF_ONE_REQUEST = frozenset({304, 412, 416, 417, 431})
 #: Fields that a client says of itself, of its connection or of its way here: they end with this cache.
 _PRIVATE_FIELDS = frozenset({"host", "cookie", "cookie2", "forwarded", "content-length", "expect", "via"})
+_PRIVATE_FIELDS |= {"x-client-ip", "x-cluster-client-ip", "x-originating-ip", "x-remote-ip", "x-remote-addr"}
+_PRIVATE_FIELDS |= {"true-client-ip", "cf-connecting-ip", "fastly-client-ip", "client-ip"}
+#: By these some upstreams take a request for one of another method, path or host, or ask by another's proxy. The answer
+#: would be kept as that to what the request itself says.
+_PRIVATE_FIELDS |= {"x-http-method-override", "x-http-method", "x-method-override", "x-original-method"}
+_PRIVATE_FIELDS |= {"x-original-url", "x-original-uri", "x-rewrite-url", "x-original-host", "x-host", "proxy"}
 #: What a 304 says of these is not taken over: they describe the stored bytes (RFC 9111 section 3.2).
 _OF_THE_BODY = frozenset({"content-length", "content-encoding", "content-range"})
 _PROXY_FIELDS = frozenset({"proxy-authentication-info"})
@@ -50,10 +59,13 @@ def travelling(headers: Headers, *, authorization: bool) -> Headers:
     :param authorization: whether Authorization does.
     """
     dropped = _PRIVATE_FIELDS if authorization else _PRIVATE_FIELDS | {"authorization"}
-    kept = end_to_end(headers)
-    return Headers(
-        tuple(pair for pair in kept if pair[0] not in dropped and not pair[0].startswith(("x-forwarded-", "x-real-ip")))
-    )
+
+    def travels(name: str) -> bool:
+        # To what runs by CGI or WSGI both signs are one.
+        name = name.replace("_", "-")
+        return name not in dropped and not name.startswith(("x-forwarded", "x-real-ip"))
+
+    return Headers(tuple(pair for pair in end_to_end(headers) if travels(pair[0])))
 
 
 def may_store(method: str, request: Headers, status: int, headers: Headers, said: Directives) -> bool:
@@ -64,7 +76,7 @@ def may_store(method: str, request: Headers, status: int, headers: Headers, said
     :param headers: those of the response.
     :param said: its directives.
     """
-    if method != "GET" or status < 200 or status == 304:
+    if method != "GET" or status < 200 or status in _OF_ONE_REQUEST:
         return False
     if "must-understand" in said and status not in _UNDERSTOOD:
         return False

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 
+from regcache.http.fields import members
 from regcache.http.messages import Headers
 
 __all__ = ["Selecting", "normal", "selecting", "vary_names"]
@@ -13,7 +14,6 @@ __all__ = ["Selecting", "normal", "selecting", "vary_names"]
 #: there, which is not the same as an empty one.
 Selecting = tuple[tuple[str, str | None], ...]
 
-_MEMBER = re.compile(r'(?:"(?:[^"\\]|\\.)*"|[^",])+|"')
 _BLANKS = re.compile(r"[ \t]+")
 _QUALITY = re.compile(r"(?:0(?:\.\d{0,3})?|1(?:\.0{0,3})?)")
 
@@ -25,7 +25,7 @@ def vary_names(headers: Headers) -> tuple[str, ...]:
 
 
 def _members(text: str) -> list[str]:
-    return [member.strip(" \t") for member in _MEMBER.findall(text) if member.strip(" \t")]
+    return [member.strip(" \t") for member in members(text) if member.strip(" \t")]
 
 
 def _listed(text: str) -> str:

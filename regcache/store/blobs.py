@@ -23,8 +23,8 @@ __all__ = ["File", "FileBody", "Partial", "blob_path", "standing"]
 _MOST_READ = 1 << 18
 _PIECE = 1 << 20
 _NOWAIT = getattr(os, "RWF_NOWAIT", 0)
-#: Bytes between two looks whether a file is in memory: what a disk reads ahead by itself.
-_LOOK_EVERY = 1 << 17
+#: Bytes between two looks whether a file is in memory, which the kernel forgets in large parts.
+_LOOK_EVERY = 1 << 19
 InThread = Callable[..., Deferred[Any]]
 T = TypeVar("T")
 
