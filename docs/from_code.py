@@ -22,11 +22,11 @@ from sphinx.util.docutils import SphinxDirective
 import regcache
 from regcache import errors, stamps
 from regcache.commands import outcome
-from regcache.config import OPTIONS
 from regcache.flow.reply import How, Reply, cache_status
 from regcache.http.messages import Headers
 from regcache.metrics import FAMILIES
 from regcache.options import WRONG_USE, Options
+from regcache.settings import OPTIONS
 
 __all__ = ["TABLES", "setup", "table_of"]
 

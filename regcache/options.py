@@ -19,10 +19,11 @@ from regcache import registries
 from regcache._version import __version__
 from regcache.auth import Door
 from regcache.cautions import warnings
-from regcache.config import OPTIONS, Config, Listen, load
+from regcache.config import Config, Listen, load
 from regcache.credentials import held
 from regcache.errors import ConfigError
 from regcache.ports import tcp_address
+from regcache.settings import OPTIONS
 
 __all__ = ["WRONG_USE", "Options", "check_endpoint", "stop", "tell"]
 

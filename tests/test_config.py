@@ -18,10 +18,11 @@ from hypothesis import strategies as st
 
 from regcache import registries, values
 from regcache.cautions import warnings
-from regcache.config import OPTIONS, REGISTRY_KEYS, Config, Listen, default_cache_dir, load
+from regcache.config import REGISTRY_KEYS, Config, Listen, default_cache_dir, load
 from regcache.errors import ConfigError
 from regcache.options import Options, check_endpoint
 from regcache.routes import RegistryOptions
+from regcache.settings import OPTIONS
 from tests.own import own_names
 
 ROOT = Path(__file__).parent.parent

@@ -32,6 +32,7 @@ LEVELS = {
     "regcache.routes": 0,
     "regcache.interfaces": 0,
     "regcache.config": 0,
+    "regcache.settings": 0,
     "regcache.following": 0,
     "regcache.cautions": 0,
     "regcache.places": 0,
