@@ -34,7 +34,7 @@ from regcache.house import House
 from regcache.http.messages import Headers
 from regcache.listening import Ports
 from regcache.logs import Log
-from regcache.options import WRONG_USE, Options, stop, tell
+from regcache.options import Options, stop, tell
 from regcache.outlet import let_out
 from regcache.outlook import rules_of
 from regcache.outward import Outward, marked
@@ -287,7 +287,7 @@ def makeService(options: Options) -> MultiService:
     try:
         parts = build(reactor, options.config)
     except ConfigError as error:
-        stop(error, WRONG_USE)
+        stop(error)
     reactor.addSystemEventTrigger("before", "shutdown", heed_impatience, reactor, parts.service.hurry)
     made = _Started(reactor, parts, os.environ, lambda: options.read(os.environ))
     heed_hangup(made.hang_up_soon)

@@ -26,7 +26,7 @@ def ask_quietly(service: Running, path: str) -> None:
         return
 
 
-@pytest.mark.parametrize("rounds", [5, pytest.param(200, marks=pytest.mark.soak)])
+@pytest.mark.parametrize("rounds", [3, pytest.param(200, marks=pytest.mark.soak)])
 def test_no_wrong_byte_survives_a_kill(
     origin: Origin, start: Callable[..., Running], tmp_path: Path, rounds: int
 ) -> None:
