@@ -17,7 +17,8 @@ from regcache.store.blobs import Partial
 from regcache.store.files import Files
 from regcache.store.index import FORMAT, connect
 from regcache.store.space import Bounds, Space
-from tests.stores import entry, let_go, logged, opened, put
+from regcache.store.writer import Commit
+from tests.stores import entry, let_go, logged, opened, put, rows, writer_of
 
 
 def test_a_directory_in_use_is_refused(tmp_path: Path) -> None:
@@ -185,3 +186,25 @@ def test_a_start_does_not_look_at_every_entry(tmp_path: Path) -> None:
 def test_the_module_waits_for_no_wall_clock() -> None:
     """What lasts is timed by the clock that it was given; nothing here asks for the time by itself."""
     assert "time.time()" not in Path(disk.__file__).read_text()
+
+
+def test_a_long_eviction_goes_by_batches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What comes meanwhile is stored between two of them, and they end well below the cap."""
+    monkeypatch.setattr("regcache.store.evict._BATCH", 50)
+    store = opened(tmp_path / "cache", max_size=0, min_free=0)
+    writer = writer_of(store)
+    bodies = {f"npm/{number}": b"%d" % number for number in range(100)}
+    writer.commit([Commit(store._new_path(), entry(key, body), body) for key, body in bodies.items()])
+    cap = store.bounds.max_size = writer.index.allocated // 4
+    gone: list[int] = []
+    with logged() as lines:
+        while batch := writer.evict(0):
+            gone.append(len(batch))
+            if len(gone) == 1:
+                put(store, "npm/new", b"new")
+    assert gone[0] == 50
+    assert len(rows(store)) < 50
+    assert writer.index.allocated <= cap * 0.95
+    assert "npm/new" in rows(store)
+    assert len([line for line in lines if "evicted" in line]) == 1
+    let_go(store)

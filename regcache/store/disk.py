@@ -272,6 +272,7 @@ class DiskStore:
         self._counts.evicted += len(keys)
         if keys:
             self._measure()
+            self._make_room(0)
 
     def _new_path(self) -> Path:
         return self._path / "partial" / next(self._names)
@@ -310,6 +311,8 @@ class DiskStore:
             self._records.put(entry.key, entry)
         self._evicted(dropped)
         self._counts.evicted += len(dropped)
+        if dropped:
+            self._make_room(0)
 
     def _evicted(self, keys: list[str]) -> None:
         for key in keys:

@@ -95,6 +95,8 @@ class Writer:
         self._directory = directory
         self._blobs = directory / "blobs"
         self._bounds = bounds
+        # By the eviction that goes on.
+        self._gone = 0
         self._journal = Journal(index.connection, directory / "index.sqlite3-wal")
         self._now = now
         self._steps = steps
@@ -219,28 +221,27 @@ class Writer:
 
     def evict(self, room: int) -> list[str]:
         """
-        Make room for ``room`` bytes: below the size cap, and above the floor of free space.
+        Make room for ``room`` bytes, below the size cap and above the floor of free space, by one batch: what comes
+        meanwhile is stored between two.
 
-        :returns: the keys that went.
+        :returns: the keys that went; none once there is room.
         """
-        gone: list[str] = []
-        while True:
-            free = self._files.free(self._directory)
-            batch = plan(
-                self.index.oldest,
-                allocated=self.index.allocated,
-                room=room,
-                max_size=self._bounds.max_size,
-                wanted_free=self._bounds.min_free + room - free,
-                going=bool(gone),
-            )
-            if not batch:
-                break
+        free = self._files.free(self._directory)
+        batch = plan(
+            self.index.oldest,
+            allocated=self.index.allocated,
+            room=room,
+            max_size=self._bounds.max_size,
+            wanted_free=self._bounds.min_free + room - free,
+            going=bool(self._gone),
+        )
+        if batch:
             self._remove(batch)
-            gone += batch
-        if gone:
-            _log.info("{n} entries were evicted.", n=len(gone))
-        return gone
+            self._gone += len(batch)
+        elif self._gone:
+            _log.info("{n} entries were evicted.", n=self._gone)
+            self._gone = 0
+        return batch
 
     def sweep(self, name: str) -> bool:
         """
