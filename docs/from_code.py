@@ -22,11 +22,11 @@ from sphinx.util.docutils import SphinxDirective
 import regcache
 from regcache import errors, stamps
 from regcache.commands import outcome
-from regcache.config import OPTIONS
 from regcache.flow.reply import How, Reply, cache_status
 from regcache.http.messages import Headers
 from regcache.metrics import FAMILIES
-from regcache.options import Options, _Stop
+from regcache.options import WRONG_USE, Options
+from regcache.settings import OPTIONS
 
 __all__ = ["TABLES", "setup", "table_of"]
 
@@ -70,7 +70,7 @@ def _errors() -> list[str]:
             _code(one.__name__),
             str(one.status),
             _sentence(one),
-            str(_Stop("").code) if one is errors.ConfigError else "\N{EN DASH}",
+            str(WRONG_USE) if one is errors.ConfigError else "\N{EN DASH}",
         )
         for one in classes
     ]

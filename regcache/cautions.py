@@ -10,6 +10,9 @@ from regcache.credentials import exposed
 
 __all__ = ["warnings"]
 
+#: Seconds below which reading every body again would keep the disk busy with that alone.
+_SCRUBBED_SELDOM = 3600.0
+
 
 def warnings(config: Config, environ: Mapping[str, str], said: Collection[str]) -> list[str]:
     """
@@ -26,6 +29,9 @@ def warnings(config: Config, environ: Mapping[str, str], said: Collection[str]) 
         found.append("--allow is empty: nobody may use the cache over TCP.")
     unclear = config.proxies.exempt.unclear if config.proxies else ()
     found += [f"NO_PROXY: {part!r} is no host, .domain, *.domain or network, and means nothing." for part in unclear]
+    if config.scrub is not None and config.scrub < _SCRUBBED_SELDOM:
+        often = f"{config.scrub:g} s"
+        found.append(f"--scrub reads every stored body again each {often}; a time of days is meant, such as 7d.")
     found += exposed(config.credentials.values())
     plain = [one for one in config.registries if one.name in config.credentials and one.url.startswith("http:")]
     found += [f"registries.{one.name}: its credentials go to {one.url} without encryption." for one in plain]

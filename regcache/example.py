@@ -11,7 +11,7 @@ import textwrap
 
 from attrs import frozen
 
-from regcache.config import OPTIONS, Option
+from regcache.settings import OPTIONS, Option
 
 __all__ = ["KEYS", "Key", "example"]
 

@@ -19,12 +19,16 @@ from regcache import registries
 from regcache._version import __version__
 from regcache.auth import Door
 from regcache.cautions import warnings
-from regcache.config import OPTIONS, Config, Listen, load
+from regcache.config import Config, Listen, load
 from regcache.credentials import held
 from regcache.errors import ConfigError
 from regcache.ports import tcp_address
+from regcache.settings import OPTIONS
 
-__all__ = ["Options", "check_endpoint", "stop", "tell"]
+__all__ = ["WRONG_USE", "Options", "check_endpoint", "stop", "tell"]
+
+#: The exit code for wrong options and a wrong configuration, as the commands beside the service have it.
+WRONG_USE = 2
 
 _LAST_PORT = 65_535
 #: What an endpoint looks like that is not plain TCP.
@@ -33,33 +37,35 @@ _LIKE = {"ssl": "ssl:8443:certKey=cert.pem:privateKey=key.pem", "unix": "unix:/r
 
 class _Stop(SystemExit, Exception):
     """
-    The end of the program, with status 1.
+    The end of the program.
 
     An ordinary exception as well: ``twistd`` tells only of those to whoever waits for the program to go into the
     background, who would wait for ever else, and removes the pidfile only then.
     """
 
-    def __init__(self, told: str) -> None:
-        super().__init__(1)
+    def __init__(self, told: str, code: int) -> None:
+        super().__init__(code)
         self._told = told
 
     def __str__(self) -> str:
         return self._told
 
 
-def stop(error: ConfigError | str) -> NoReturn:
+def stop(error: ConfigError | str, code: int = 1) -> NoReturn:
     """
-    End the program with one line for a person, and status 1.
+    End the program with one line for a person.
 
     The line goes to the real standard error: once ``twistd`` has started, it logs what is written to ``sys.stderr``.
     That has to do where there is nobody at the other end.
+
+    :param code: the exit code; 1 says that it cannot be done as things are, whatever the options say.
     """
     told = error.detail if isinstance(error, ConfigError) else error
     stream: Any = sys.stderr
     if isinstance(stream, LoggingFile) and sys.__stderr__ is not None and not _leads_nowhere(sys.__stderr__):
         stream = sys.__stderr__
     tell(stream, f"regcache: {told}")
-    raise _Stop(told)
+    raise _Stop(told, code)
 
 
 def tell(stream: TextIO | None, line: str) -> None:
@@ -173,7 +179,7 @@ class Options(usage.Options):
         try:
             super().parseOptions(options)  # type: ignore[no-untyped-call]
         except usage.UsageError as error:
-            stop(self._mistaken(str(error)))
+            stop(self._mistaken(str(error)), WRONG_USE)
         self.finish(os.environ)
 
     def _mistaken(self, told: str) -> str:
@@ -218,7 +224,7 @@ class Options(usage.Options):
             self.config, cautions = self.read(environ)
             self._listening = self.config.listen
         except ConfigError as error:
-            stop(error)
+            stop(error, WRONG_USE)
         for warning in cautions:
             tell(sys.stderr, f"regcache: warning: {warning}")
         if self["check-config"]:

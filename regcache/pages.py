@@ -143,7 +143,7 @@ def metrics(counts: Counts, scene: Callable[[], Mapping[str, Any]], own: str, ac
     except ImportError as error:
         if error.name is None or not error.name.startswith("prometheus_client"):
             raise
-        raise NotFound("Metrics need one more library: pip install 'regcache[metrics]'") from None
+        raise NotFound("Metrics need one more library: pip install prometheus-client") from None
     return rendered(counts, Scene(**scene()), own, accept)
 
 

@@ -21,6 +21,8 @@ _BCRYPT_BYTES = 72
 _BCRYPT = re.compile(r"\$2[aby]\$(\d\d)\$[./A-Za-z0-9]{53}")
 _TOKEN = re.compile(r"sha256:([0-9a-fA-F]{64})")
 _NAME = re.compile(r"[^\s:,]{1,255}")
+#: What to install for a module that checks hashes.
+_DISTRIBUTIONS = {"argon2": "argon2-cffi", "bcrypt": "bcrypt"}
 #: How hashes begin that are not taken, and why.
 _REFUSED = (
     (r"\$apr1\$|\$1\$", "as MD5, which is quickly guessed"),
@@ -68,7 +70,8 @@ class Readers:
                 continue
             library = "argon2" if kept.startswith("$argon2") else "bcrypt" if kept.startswith("$2") else ""
             if library and find_spec(library) is None:
-                raise ConfigError(f"{where}: {library} is not installed, which checks it: pip install 'regcache[auth]'")
+                told = f"{library} is not installed, which checks it"
+                raise ConfigError(f"{where}: {told}: pip install {_DISTRIBUTIONS[library]}")
             if not _can_be_checked(kept):
                 why = next(why for begin, why in _REFUSED if re.match(begin, kept))
                 raise ConfigError(f"{where}: the password of {name} is kept {why}; make it anew: htpasswd -B FILE NAME")

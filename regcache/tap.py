@@ -4,10 +4,8 @@ Putting the parts together: the service tree, for ``twistd``, for the console sc
 
 from __future__ import annotations
 
-import errno
 import os
 import secrets
-import socket
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -15,7 +13,6 @@ from typing import Any
 
 from attrs import frozen
 from twisted.application.service import IService, MultiService, Service
-from twisted.internet import endpoints
 from twisted.internet.defer import Deferred, DeferredList, inlineCallbacks, maybeDeferred
 from twisted.internet.threads import deferToThreadPool
 from twisted.python.threadpool import ThreadPool
@@ -27,26 +24,24 @@ from regcache.access import Access
 from regcache.accesslog import AccessLog, Target
 from regcache.admin import Admin
 from regcache.auth import Door
-from regcache.config import Config, Listen
+from regcache.config import Config
 from regcache.errors import ConfigError
 from regcache.flow.cache import Cache
 from regcache.flow.context import Context
 from regcache.flow.helpers import ProcessDeriver
 from regcache.garbage import collect_seldom
-from regcache.gate import Gate
 from regcache.house import House
 from regcache.http.messages import Headers
+from regcache.listening import Ports
 from regcache.logs import Log
-from regcache.options import Options, check_endpoint, stop, tell
+from regcache.options import Options, stop, tell
 from regcache.outlet import let_out
 from regcache.outlook import rules_of
 from regcache.outward import Outward, marked
-from regcache.ports import Secured, completed, mistaken, refused, tls_files
 from regcache.pulse import Pulse
 from regcache.reload import Reload, Running
 from regcache.renewal import Renewable, Renewal
 from regcache.signals import heed_hangup, heed_impatience, is_on_terminal
-from regcache.site import CacheSite
 from regcache.store.disk import DiskStore
 from regcache.supervised import Supervisor
 from regcache.web import RegCacheResource
@@ -54,11 +49,8 @@ from regcache.web import RegCacheResource
 __all__ = ["Options", "Parts", "build", "makeService", "serve"]
 
 _log = Log()
-_PORT = 8650
 #: Seconds between two looks at how late the reactor is.
 _LAG_EVERY = 1.0
-#: What a machine says that does not have an address.
-_ABSENT = frozenset({errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT})
 
 
 @implementer(IService)
@@ -162,105 +154,6 @@ class CacheService(Service):
         yield self.store.stop()
 
 
-class _Ports(Service):
-    """The ports: opened after the cache has started, closed before it stops."""
-
-    def __init__(self, reactor: Any, config: Config, parts: Parts, say: Callable[[str], object]) -> None:
-        self._reactor, self._config, self._parts, self._say = reactor, config, parts, say
-        self._ports: list[Any] = []
-        self._sites: list[CacheSite] = []
-        self._secured: dict[str, Secured] = {}
-        self.gate = Gate(reactor, parts.service.house.cache.context.limits, config.trust_proxy)
-
-    def listen(self) -> None:
-        """
-        Open every port, now.
-
-        :raises regcache.errors.ConfigError: if one cannot be opened.
-        """
-        explicit = bool(self._config.listen)
-        default = (Listen(f"tcp:{_PORT}:interface=127.0.0.1"), Listen(f"tcp:{_PORT}:interface=\\:\\:1"))
-        for one in self._config.listen or default:
-            problem = self._open(one)
-            absent = isinstance(problem, OSError) and problem.errno in _ABSENT
-            if problem is not None and (explicit or not self._ports or not absent):
-                raise ConfigError(refused(one.endpoint, problem))
-
-    def _open(self, one: Listen) -> Exception | None:
-        site = CacheSite(self._parts.resource(one.registry), self._reactor, self.gate)
-        outcome: list[Any] = []
-        check_endpoint(one.endpoint)
-        reactor = self._reactor
-        if tls_files(one.endpoint):
-            reactor = self._secured[one.endpoint] = Secured(reactor, one.endpoint)
-        try:
-            endpoints.serverFromString(reactor, completed(one.endpoint)).listen(site).addBoth(outcome.append)
-        except (ValueError, OSError) as error:
-            return error
-        result = outcome[0] if outcome else None
-        if result is None or not hasattr(result, "stopListening"):
-            value = getattr(result, "value", result)
-            cause = getattr(value, "socketError", value)
-            return cause if isinstance(cause, Exception) else ValueError(cause)
-        problem = mistaken(result)
-        if problem is not None:
-            return problem
-        self._ports.append((one, result))
-        self._sites.append(site)
-        return None
-
-    def reconsider(self) -> None:
-        """Who may do what is another question now."""
-        for site in self._sites:
-            site.reconsider()
-
-    def renewables(self) -> Iterator[Renewable]:
-        """The certificates of our own."""
-        for endpoint, secured in self._secured.items():
-            yield Renewable(f"listen {endpoint}", tls_files(endpoint), secured.read)
-
-    def startService(self) -> None:
-        super().startService()  # type: ignore[no-untyped-call]
-        self._announce()
-
-    def _announce(self) -> None:
-        service = self._parts.service
-        made = service.house.registries
-        for one, port in self._ports:
-            if not hasattr(port.getHost(), "port"):
-                self._say(f"regcache: listening on {one.endpoint}")
-        for registry, base in self.bases():
-            lines = made[registry].client_lines(base)
-            self._say(f"regcache: {registry} at {base}   {lines[0] if lines else ''}")
-        through = service.outward.told()
-        if through and not self._config.offline:
-            self._say(f"regcache: asks {through}")
-        self._say(f"regcache: {service.house.state()}")
-
-    def bases(self) -> Iterator[tuple[str, str]]:
-        """Where each registry is reached over TCP, by name."""
-        house = self._parts.service.house
-        for one, port in self._ports:
-            host = port.getHost()
-            if not hasattr(host, "port"):
-                continue
-            # An address that stands for all of them leads nowhere.
-            name = socket.gethostname() if host.host in ("0.0.0.0", "::", "") else host.host
-            name = f"[{name}]" if ":" in name else name
-            scheme = "https" if one.endpoint.startswith("ssl:") else "http"
-            for registry in [one.registry] if one.registry else list(house.registries):
-                path = "" if one.registry else f"{registry}/"
-                yield registry, house.access.base(f"{scheme}://{name}:{host.port}", "", path)
-
-    @inlineCallbacks
-    def stopService(self) -> Any:
-        super().stopService()  # type: ignore[no-untyped-call]
-        ports, self._ports = self._ports, []
-        yield DeferredList([maybeDeferred(port.stopListening) for _, port in ports])
-        for site in self._sites:
-            site.drain()
-
-
 class _InOrder(MultiService):
     """Stops its children one after the other, the last started first."""
 
@@ -320,7 +213,7 @@ class _Started(_InOrder):
         service = self._service = parts.service
         house = service.house
         self._supervisor = Supervisor(reactor, environ)
-        self._ports = _Ports(reactor, house.config, parts, _print)
+        self._ports = Ports(reactor, house, parts.resource, _print, lambda: service.outward.told())
         running = Running(
             house=house,
             bounds=service.store.bounds,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import shutil
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -17,10 +18,15 @@ EXAMPLES = Path(__file__).parent.parent / "docs" / "examples"
 def test_another_package_brings_a_registry(tmp_path: Path, origin: Origin, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its entry point is found by the service and by the helper process that reads large indexes."""
     place = tmp_path / "installed"
-    (place / "shelf-1.0.dist-info").mkdir(parents=True)
-    shutil.copy(EXAMPLES / "shelf.py", place)
-    (place / "shelf-1.0.dist-info" / "METADATA").write_text("Metadata-Version: 2.1\nName: shelf\nVersion: 1.0\n")
-    (place / "shelf-1.0.dist-info" / "entry_points.txt").write_text("[regcache.registries]\nshelf = shelf:Shelf\n")
+    made = tomllib.loads((EXAMPLES / "shelf-package.toml").read_text("utf-8"))
+    told = place / "regcache_shelf-1.0.dist-info"
+    told.mkdir(parents=True)
+    for module in made["tool"]["setuptools"]["py-modules"]:
+        shutil.copy(EXAMPLES / f"{module}.py", place)
+    (told / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {made['project']['name']}\nVersion: 1.0\n")
+    ((group, points),) = made["project"]["entry-points"].items()
+    lines = [f"[{group}]", *(f"{name} = {value}" for name, value in points.items())]
+    (told / "entry_points.txt").write_text("\n".join(lines))
     monkeypatch.setenv("PYTHONPATH", str(place))
     box, other = b"nails", hashlib.sha256(b"screws").hexdigest()
     lines = [f"{hashlib.sha256(box).hexdigest()} 5 nails-1.0.box", f"{other} 5 screws-1.0.box"]

@@ -25,7 +25,7 @@ from regcache.store.index import Index, connect
 from regcache.store.listing import Listed, Seen, listed_in
 from tests.origin import Origin
 from tests.service import Running, free_port
-from tests.stores import indexed
+from tests.stores import indexed, let_go, opened, put
 
 WHEEL = "demo-1.0-py3-none-any.whl"
 
@@ -109,7 +109,11 @@ def test_a_running_service(
 def test_the_first_address_counts(start: Callable[..., Running], run: Callable[..., tuple[int, str, str]]) -> None:
     """Where it listens on several, clients are sent to the one that was named first."""
     first, second = free_port(), free_port("127.0.0.2")
-    start("--listen", f"tcp:{first}:interface=127.0.0.1", "--listen", f"tcp:{second}:interface=127.0.0.2")
+    service = start("--listen", f"tcp:{first}:interface=127.0.0.1", "--listen", f"tcp:{second}:interface=127.0.0.2")
+    told = [line.partition("regcache: ")[2] for line in service.said.splitlines() if "regcache: " in line]
+    assert told[0].startswith(f"pypi at http://127.0.0.1:{first}/pypi/   pip config set ")
+    assert told[1].startswith(f"npm at http://127.0.0.1:{first}/npm/   npm config set ")
+    assert told[2:-1] == [f"the same at http://127.0.0.2:{second}/", f"page at http://127.0.0.1:{first}/"]
     assert parsed(run("client-config", "pypi", "--json"))["url"] == f"http://127.0.0.1:{first}/pypi/"
     assert run("client-config", "pypi", "--public-url", "http://cache.example/")[:2] == (2, "")
 
@@ -158,6 +162,34 @@ def test_a_stopped_service(
     assert {path for path in (tmp_path / "cache/blobs").rglob("*") if path.is_file()} < blobs
     assert run("show", wheel)[1].startswith("key")
     assert run("ls", "demo")[0] == 1
+
+
+def test_a_derived_form(run: Callable[..., tuple[int, str, str]], tmp_path: Path) -> None:
+    """What was made of a document has a key that can be read, and typed to look at it and to forget it."""
+    (tmp_path / "regcache.toml").touch()
+    store = opened(tmp_path / "cache")
+    put(store, "npm/packument/demo", b"document", kind=Kind.DOCUMENT)
+    put(store, "npm/packument/demo\tfull||gzip", b"derived", kind=Kind.DERIVED, parent="npm/packument/demo")
+    let_go(store)
+    key = "npm/packument/demo :: full||gzip"
+    assert [line[line.index("npm/") :] for line in run("ls")[1].splitlines()[1:]] == ["npm/packument/demo", key]
+    code, out, _ = run("show", key)
+    assert (code, out.split("\n")[0]) == (0, f"key        {key}")
+    assert parsed(run("show", key.replace(" :: ", "\t"), "--json"))["kind"] == "derived"
+    assert parsed(run("purge", key, "--json"))["purged"] == [key.replace(" :: ", "\t")]
+    assert parsed(run("ls", "--json"))[0]["key"] == "npm/packument/demo"
+
+
+def test_the_cache_of_a_newer_version(run: Callable[..., tuple[int, str, str]], tmp_path: Path) -> None:
+    """A command that only reads says that it cannot be used, and why."""
+    (tmp_path / "regcache.toml").touch()
+    (tmp_path / "cache").mkdir(mode=0o700)
+    with connect(tmp_path / "cache/index.sqlite3") as connection:
+        connection.execute("PRAGMA user_version=99")
+    connection.close()
+    code, out, err = run("ls")
+    assert (code, out) == (1, "")
+    assert err.startswith(f"regcache: The cache in {tmp_path / 'cache'} cannot be used. It was written by a newer ")
 
 
 def test_in_a_runtime_directory(

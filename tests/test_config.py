@@ -18,10 +18,11 @@ from hypothesis import strategies as st
 
 from regcache import registries, values
 from regcache.cautions import warnings
-from regcache.config import OPTIONS, REGISTRY_KEYS, Config, Listen, default_cache_dir, load
+from regcache.config import REGISTRY_KEYS, Config, Listen, default_cache_dir, load
 from regcache.errors import ConfigError
 from regcache.options import Options, check_endpoint
 from regcache.routes import RegistryOptions
+from regcache.settings import OPTIONS
 from tests.own import own_names
 
 ROOT = Path(__file__).parent.parent
@@ -634,6 +635,15 @@ def test_nobody_is_allowed() -> None:
     assert warnings(configured({"allow": "", "listen": ["unix:/run/x.sock"]}), {}, ("allow",)) == []
 
 
+@pytest.mark.parametrize(
+    ("scrub", "warned"), [("5", True), ("59m", True), ("1h", False), ("7d", False), ("off", False)]
+)
+def test_bodies_are_read_too_often(scrub: str, warned: bool) -> None:
+    """A time in which no disk reads a whole cache gives a warning: a number without a unit is seconds."""
+    told = warnings(configured({"scrub": scrub}), {}, ())
+    assert [line.startswith("--scrub reads every stored body again each ") for line in told] == [True] * warned
+
+
 def test_proxy_variables() -> None:
     """Proxies are read from the environment; a part of NO_PROXY that means nothing gives a warning where it counts."""
     environ = {"HTTPS_PROXY": "http://user:secret@proxy:3128", "no_proxy": "192.168.*,.example"}
@@ -700,9 +710,9 @@ def test_command_line(monkeypatch: pytest.MonkeyPatch) -> None:
     ],
 )
 def test_wrong_command_lines(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    """A wrong command line ends the program with status 1 and one line on standard error."""
+    """A wrong command line ends the program with status 2 and one line on standard error."""
     status, out, err = ended(arguments, capsys)
-    assert (status, out) == (1, "")
+    assert (status, out) == (2, "")
     assert re.fullmatch(r"regcache: [^\n]+\n", err)
 
 
@@ -710,7 +720,7 @@ def test_wrong_registry_options(toml: Any, capsys: pytest.CaptureFixture[str]) -
     """What a registry's own module finds wrong names that registry."""
     config = toml('[registries.corp]\ntype = "pypi"\nartifact-hosts = ["*"]')["config"]
     status, _, err = ended(["--config", config], capsys)
-    assert status == 1
+    assert status == 2
     assert err.startswith("regcache: Registry 'corp': artifact-hosts: '*'")
 
 
@@ -739,7 +749,7 @@ def test_nobody_reads_what_is_said(stream: Full | None, monkeypatch: pytest.Monk
     options = Options()
     options.parseOptions(["--cache-dir", "/x", "--listen", "tcp:0"])
     assert options.config.listen == (Listen("tcp:0"),)
-    for arguments, status in ((["--check-config", "--cache-dir", "/x"], 0), (["--ttl", "soon"], 1)):
+    for arguments, status in ((["--check-config", "--cache-dir", "/x"], 0), (["--ttl", "soon"], 2)):
         with pytest.raises(SystemExit) as caught:
             Options().parseOptions(arguments)
         assert caught.value.code == status

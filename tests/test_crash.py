@@ -193,7 +193,7 @@ def test_a_kill_at_each_step_of_a_commit(killer: Killer) -> None:
     assert killer.state
 
 
-@pytest.mark.parametrize("rounds", [12, pytest.param(200, marks=pytest.mark.soak)])
+@pytest.mark.parametrize("rounds", [6, pytest.param(200, marks=pytest.mark.soak)])
 def test_kills_at_random(killer: Killer, rounds: int) -> None:
     """Again and again in the same directory, at moments that nobody chose."""
     chance = random.Random(11)

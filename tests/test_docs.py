@@ -24,9 +24,10 @@ from attrs import frozen
 
 from regcache import registries
 from regcache.commands import commands_of, main, parser
-from regcache.config import OPTIONS, REGISTRY_KEYS, Config
+from regcache.config import REGISTRY_KEYS, Config
 from regcache.options import Options
 from regcache.routes import RegistryOptions
+from regcache.settings import OPTIONS
 from tests.blocks import REASONS, ROOT, Block, blocks, pages
 from tests.certificates import certificate
 from tests.clients import environment, program

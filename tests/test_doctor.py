@@ -290,7 +290,9 @@ def test_what_the_service_answers(status: int, level: Level) -> None:
         (one,) = itself.health(f"http://127.0.0.1:{port}/npm/", "npm", 5)
         assert (one.level, one.subject) == (level, f"http://127.0.0.1:{port}/")
         assert bool(one.mend) is (level is not OK)
-        assert itself.answers(f"http://127.0.0.1:{port}/npm/", "npm", 5)[0].level is level
+        (one,) = itself.answers(f"http://127.0.0.1:{port}/npm/", "npm", 5)
+        assert one.level is level
+        assert ("asks who one is" in one.told) is (status == 401)
     assert itself.answers(f"http://127.0.0.1:{free_port()}/npm/", "npm", 5)[0].level is FAILURE
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -16,6 +15,7 @@ from twisted.web.http_headers import Headers as WireHeaders
 
 from regcache.flow.reply import Reply
 from regcache.http.messages import Headers
+from regcache.options import Options
 from regcache.stamps import stamp
 from tests import clients
 from tests.origin import Origin
@@ -310,23 +310,26 @@ def test_a_probe(service: Running, host: str) -> None:
     assert send(service, get("/-/health/live", f"Host: {host}", method="DELETE"))[0] == 405
 
 
-def test_a_registry_with_credentials(tmp_path: Path) -> None:
+def test_a_registry_with_credentials(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """One that would be open to every user of the machine does not start, and the line says what to do."""
     config = tmp_path / "regcache.toml"
     config.write_text('[registries.corp]\ntype = "npm"\nurl = "https://host.example/"\nreaders = "alice"\n')
-    command = [clients.program("regcache"), "serve", "--check-config", "--config", str(config), "--cache-dir", "/x"]
-    ended = subprocess.run(command, capture_output=True, text=True, timeout=60, cwd=tmp_path)
-    assert (ended.returncode, ended.stderr.count("\n")) == (1, 1)
-    assert "--auth" in ended.stderr
+
+    def complaint(*more: str) -> str:
+        with pytest.raises(SystemExit) as ended:
+            Options().parseOptions(["--check-config", "--config", str(config), "--cache-dir", "/x", *more])
+        told = capsys.readouterr().err
+        assert (ended.value.code, told.count("\n")) == (2, 1)
+        return told
+
+    assert "--auth" in complaint()
     config.write_text('[registries.corp]\ntype = "npm"\nurl = "https://host.example/"\nauth = "bearer hunter2"\n')
     config.chmod(0o600)
-    ended = subprocess.run(command, capture_output=True, text=True, timeout=60, cwd=tmp_path)
-    assert (ended.returncode, ended.stderr.count("\n")) == (1, 1)
-    assert "shared = true" in ended.stderr
-    assert "hunter2" not in ended.stderr
+    told = complaint()
+    assert "shared = true" in told
+    assert "hunter2" not in told
     file = tmp_path / "readers"
     file.write_text("alice:hunter2\n")
-    ended = subprocess.run([*command, "--auth", str(file)], capture_output=True, text=True, timeout=60, cwd=tmp_path)
-    assert (ended.returncode, ended.stderr.count("\n")) == (1, 1)
-    assert "htpasswd -B" in ended.stderr
-    assert "hunter2" not in ended.stderr
+    told = complaint("--auth", str(file))
+    assert "htpasswd -B" in told
+    assert "hunter2" not in told

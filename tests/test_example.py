@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 
 from regcache import registries
-from regcache.config import OPTIONS, REGISTRY_KEYS, Config, load
+from regcache.config import REGISTRY_KEYS, Config, load
 from regcache.example import KEYS, OWN_KEYS, Key, example
 from regcache.options import Options
+from regcache.settings import OPTIONS
 from tests.own import own_names
 
 PATH = Path(__file__).parent.parent / "docs" / "examples" / "regcache.toml"

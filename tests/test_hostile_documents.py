@@ -19,7 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.internet.testing import StringTransport
 
-from regcache.config import OPTIONS, load
+from regcache.config import load
 from regcache.errors import BadDocument, ConfigError, RegCacheError
 from regcache.flow.dirhash import mod_h1, zip_h1
 from regcache.flow.exchange import Connection, place_of, written
@@ -28,6 +28,7 @@ from regcache.http.messages import Headers, RequestHead
 from regcache.interfaces import IRegistry
 from regcache.registries import factory, make, names
 from regcache.routes import Document, Facts, Source
+from regcache.settings import OPTIONS
 from regcache.testing import BASE, Ask
 from tests.wire import nothing_logged, sample_of
 

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Iterator
+from functools import cache
 from importlib.metadata import packages_distributions
 from pathlib import Path
 
@@ -38,7 +39,8 @@ def requirements(section: str, option: str) -> dict[str, Requirement]:
     return {canonicalize_name(each.name): each for each in found}
 
 
-def used(folder: str) -> set[str]:
+@cache
+def used(folder: str) -> frozenset[str]:
     """The distributions that the modules below a folder import from, our own and the standard library's left out."""
     providers = packages_distributions()
     found: set[str] = set()
@@ -52,7 +54,7 @@ def used(folder: str) -> set[str]:
             exact = {maker for maker in makers if canonicalize_name(".".join(name.split(".")[:2])) == maker}
             assert makers, f"{path} imports {name}, which nothing provides"
             found |= exact or makers
-    return found
+    return frozenset(found)
 
 
 def _imports(tree: ast.AST) -> Iterator[str]:

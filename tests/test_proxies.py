@@ -562,7 +562,7 @@ def test_what_the_service_is_told_wrong(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setenv("HTTPS_PROXY", "socks5://user:hunter2@proxy:1080")
     command = [program("regcache"), "serve", "--check-config", "--cache-dir", str(tmp_path)]
     ended = subprocess.run(command, capture_output=True, text=True, timeout=60)
-    assert (ended.returncode, ended.stdout) == (1, "")
+    assert (ended.returncode, ended.stdout) == (2, "")
     assert ended.stderr.startswith("regcache: HTTPS_PROXY names no proxy that can be used; it wants http://HOST:PORT")
     assert ended.stderr.count("\n") == 1
     assert "hunter2" not in ended.stderr

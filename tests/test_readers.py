@@ -112,11 +112,11 @@ def test_what_is_refused(text: str) -> None:
     assert "line" not in REFUSED[text] or ", line 2" in said
 
 
-@pytest.mark.parametrize(("kept", "library"), [(QUICK, "bcrypt"), (ARGON, "argon2")])
+@pytest.mark.parametrize(("kept", "library"), [(QUICK, "bcrypt"), (ARGON, "argon2-cffi")])
 def test_what_cannot_be_checked_here(monkeypatch: pytest.MonkeyPatch, kept: str, library: str) -> None:
     """Without the library that checks a hash, the line says how to get it; tokens need none."""
     monkeypatch.setattr("regcache.readers.find_spec", lambda _name: None)
-    with pytest.raises(ConfigError, match=rf"line 1: {library} is not installed.*pip install 'regcache\[auth\]'"):
+    with pytest.raises(ConfigError, match=rf"line 1: \w+ is not installed.*pip install {library}$"):
         Readers.of(f"alice:{kept}", "/x")
     assert Readers.of(f"ci:sha256:{TOKEN}", "/x").names == {"ci"}
 

@@ -23,10 +23,11 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.logger import capturedLogs, formatEvent
 
-from regcache.config import OPTIONS, Config
+from regcache.config import Config
 from regcache.errors import ConfigError
 from regcache.reload import LIVE
 from regcache.renewal import Renewable, Renewal
+from regcache.settings import OPTIONS
 from tests.certificates import certificate, server_context
 from tests.origin import Origin
 from tests.service import Running, free_port

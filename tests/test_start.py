@@ -20,6 +20,7 @@ from regcache.options import Options
 from regcache.ports import refused
 from regcache.tap import makeService
 from tests.service import Running
+from tests.stores import let_go, opened
 
 TWISTD = str(Path(sys.executable).with_name("twistd"))
 LOOPBACK = "tcp:0:interface=127.0.0.1"
@@ -43,9 +44,9 @@ def started(*arguments: str) -> subprocess.CompletedProcess[str]:
     return ended
 
 
-def test_a_failure_in_the_background_is_told_to_who_waits(start: Callable[..., Running], tmp_path: Path) -> None:
+def test_a_failure_in_the_background_is_told_to_who_waits(tmp_path: Path) -> None:
     """Whoever starts it in the background is told why it did not, and it leaves no pidfile."""
-    start()
+    holder = opened(tmp_path / "cache")
     log, pidfile = tmp_path / "log", tmp_path / "pid"
     ended = started(f"--logfile={log}", f"--pidfile={pidfile}", *options(tmp_path, "--listen", LOOPBACK))
     assert ended.returncode == 1
@@ -53,6 +54,7 @@ def test_a_failure_in_the_background_is_told_to_who_waits(start: Callable[..., R
     assert "is in use by process" in log.read_text()
     assert "Traceback" not in ended.stderr + log.read_text()
     assert not pidfile.exists()
+    let_go(holder)
 
 
 class Endpoint:

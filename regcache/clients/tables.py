@@ -82,7 +82,7 @@ def _kit() -> Any:
     try:
         import tomlkit
     except ImportError:
-        raise Malformed("TOML is only changed where tomlkit is installed: pip install 'regcache[cli]'") from None
+        raise Malformed("TOML is only changed where tomlkit is installed: pip install tomlkit") from None
     return tomlkit
 
 

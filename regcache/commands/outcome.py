@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from enum import IntEnum
 
+from regcache.options import WRONG_USE
+
 __all__ = ["MEANINGS", "Code", "Failed"]
 
 
@@ -12,7 +14,7 @@ class Code(IntEnum):
 
     DONE = 0
     NO = 1
-    USAGE = 2
+    USAGE = WRONG_USE
     NOT_RUNNING = 3
     WARNINGS = 4
     INTERRUPTED = 130

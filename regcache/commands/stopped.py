@@ -120,7 +120,7 @@ def opened(config: Config, now: Callable[[], float] = time.time) -> Iterator[Sto
         raise Failed(f"{error.detail} Its admin socket cannot be reached.", Code.NOT_RUNNING) from None
     try:
         if found.index is None:
-            raise Failed(f"The cache in {path} cannot be changed: {found.why}")
+            raise Failed(f"The cache in {path} cannot be used. {found.why}")
         yield Stopped(config, Writer(found.index, path, Bounds(0, 0), now, lambda _step: None, files), now)
     except (CannotStore, *FAILURES) as error:
         raise Failed(f"The cache in {path} cannot be used: {getattr(error, 'detail', error)}") from None

@@ -7,13 +7,27 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from regcache.commands.output import Column
+from regcache.routes import COPY
 from regcache.words import aged, counted, sized
 
-__all__ = ["ENTRY_COLUMNS", "entries", "entry", "status", "verified"]
+__all__ = ["ENTRY_COLUMNS", "entries", "entry", "meant", "named", "refreshed", "status", "verified"]
+
+#: In place of :data:`regcache.routes.COPY`, which nobody sees and few can type.
+_SHOWN = " :: "
 
 
 def _when(stamp: float) -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(stamp))
+
+
+def named(key: str) -> str:
+    """A key as people read and type it."""
+    return key.replace(COPY, _SHOWN)
+
+
+def meant(text: str) -> str:
+    """The key, or the pattern of keys, that somebody has typed as :func:`named` shows it."""
+    return text.replace(_SHOWN, COPY)
 
 
 #: Of a list of entries.
@@ -28,12 +42,13 @@ ENTRY_COLUMNS = (
 
 def entries(found: Sequence[Mapping[str, Any]]) -> list[tuple[str, ...]]:
     """Rows of such a list."""
-    return [(one["kind"], sized(one["size"]), aged(one["age"]), str(one["hits"]), one["key"]) for one in found]
+    return [(one["kind"], sized(one["size"]), aged(one["age"]), str(one["hits"]), named(one["key"])) for one in found]
 
 
 def entry(one: Mapping[str, Any]) -> list[tuple[str, str]]:
     """All about one entry."""
-    rows = [(name, str(one[name])) for name in ("key", "registry", "kind", "url", "digest", "parent") if one.get(name)]
+    facts = ("key", "registry", "kind", "url", "digest", "parent")
+    rows = [(name, named(str(one[name]))) for name in facts if one.get(name)]
     if "size" in one:
         rows += [
             ("size", f"{one['size']} ({sized(one['size'])})"),
@@ -60,13 +75,18 @@ def status(said: Mapping[str, Any]) -> list[tuple[str, str]]:
     return rows
 
 
+def refreshed(outcomes: Mapping[str, str]) -> Iterator[str]:
+    """What came of asking for documents."""
+    return (f"{named(key)}: {outcome}" for key, outcome in outcomes.items())
+
+
 def verified(result: Mapping[str, Any], *, repair: bool) -> Iterator[str]:
     """What came of reading all bodies."""
     damaged = result["damaged"]
     for one in damaged:
         yield f"{one['digest']}: {one['wrong']}"
         for key, told in one.get("refetched", {}).items():
-            yield f"    {key}: {told}"
+            yield f"    {named(key)}: {told}"
     told = f"Read: {counted(result['checked'], 'body', 'bodies')}, {sized(result['bytes'])}"
     end = "dropped" if repair else "damaged; 'regcache verify --repair' mends that"
     yield f"{told}; {len(damaged)} {end}." if damaged else f"{told}; all sound."

@@ -80,7 +80,7 @@ def status(said: argparse.Namespace, out: Output) -> Code:
 def ls(said: argparse.Namespace, out: Output) -> Code:
     """What is stored."""
     with _cache(said) as cache:
-        parts = (part["entries"] for part in _parts(cache, "ls", pattern=said.pattern))
+        parts = (part["entries"] for part in _parts(cache, "ls", pattern=telling.meant(said.pattern)))
         first = next(parts)
         if said.pattern and not first:
             raise _nothing(said)
@@ -101,7 +101,7 @@ def show(said: argparse.Namespace, out: Output) -> Code:
     if not said.name:
         raise Failed("An empty name is nothing's; 'regcache ls' lists what is stored.", Code.USAGE)
     with _cache(said) as cache:
-        found = cache.ask("show", name=said.name)
+        found = cache.ask("show", name=telling.meant(said.name))
     out.pairs(found, telling.entry(found))
     return Code.NO if found.get("wrong") else Code.DONE
 
@@ -146,7 +146,7 @@ def refresh(said: argparse.Namespace, out: Output) -> Code:
             tell(len(outcomes), len(outcomes))
     if not outcomes:
         raise Failed(f"No document that is stored is like {said.pattern!r}.")
-    out.result({"refreshed": outcomes}, (f"{key}: {outcome}" for key, outcome in outcomes.items()))
+    out.result({"refreshed": outcomes}, telling.refreshed(outcomes))
     return Code.NO if any(one.startswith("failed") for one in outcomes.values()) else Code.DONE
 
 
@@ -171,8 +171,7 @@ def verify(said: argparse.Namespace, out: Output) -> Code:
 def _meant(said: argparse.Namespace) -> str:
     if not said.pattern:
         raise Failed("An empty pattern would mean everything; '*' says so.", Code.USAGE)
-    pattern: str = said.pattern
-    return pattern
+    return telling.meant(said.pattern)
 
 
 def _nothing(said: argparse.Namespace) -> Failed:

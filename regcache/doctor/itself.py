@@ -47,6 +47,8 @@ def answers(base: str, name: str, seconds: float) -> list[Finding]:
     answer = _asked(base, seconds)
     if isinstance(answer, Finding):
         return [answer]
+    if answer.status == 401:
+        return [ok("service", base, f"{name} answers, and asks who one is, as it should with --auth.")]
     if answer.status < 500 and answer.status not in (403, 421):
         return [ok("service", base, f"{name} answers with status {answer.status}.")]
     return [_refused(base, answer.status)]

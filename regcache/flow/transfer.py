@@ -22,6 +22,7 @@ from zope.interface import implementer
 
 from regcache.errors import CannotStore, CutShort, RegCacheError, Unneeded, UpstreamError
 from regcache.flow.hashing import Hashing
+from regcache.flow.reader import Reader
 from regcache.flow.upstream import Answer
 from regcache.flow.waiting import Outcome, spawn
 from regcache.flow.window import Window
@@ -37,41 +38,6 @@ HOLD_BACK = 8192
 _MOST_PENDING = 1 << 20
 _STALLED_SECONDS = 10.0
 _ORPHAN_SECONDS = 60.0
-
-
-@implementer(IBody, ISendable)
-class _Reader:
-    """
-    One client's view of a transfer.
-
-    :ivar position: what it has asked for last.
-    :ivar before: the same, when the window was last found full.
-    :ivar lost: whether it was left behind.
-    """
-
-    def __init__(self, transfer: Transfer) -> None:
-        self.transfer = transfer
-        self.position = 0
-        self.before = 0
-        self.lost = False
-        self.closed = False
-
-    @property
-    def size(self) -> int | None:
-        return self.transfer.total
-
-    def read(self, offset: int, length: int) -> bytes | Deferred[bytes]:
-        self.position = offset
-        return self.transfer.read(self, offset, length)
-
-    def send(self, fd: int, offset: int, length: int) -> int | Deferred[Any] | None:
-        self.position = offset
-        return self.transfer.send(fd, offset, length)
-
-    def close(self) -> None:
-        if not self.closed:
-            self.closed = True
-            self.transfer.left(self)
 
 
 @implementer(IReceiver)
@@ -100,7 +66,7 @@ class Transfer:
         self.error: RegCacheError | None = None
         self.relaying = False
         self._clock = clock
-        self.readers: list[_Reader] = []
+        self.readers: list[Reader] = []
         self._waiting: list[Deferred[None]] = []
         self._partial: IPartial | None = None
         self._pending: list[bytes] = []
@@ -180,7 +146,7 @@ class Transfer:
 
     def open(self) -> IBody:
         """A reader of the whole body."""
-        reader = _Reader(self)
+        reader = Reader(self)
         self.readers.append(reader)
         if self._partial is not None:
             self._partial.retain()
@@ -192,7 +158,7 @@ class Transfer:
         self._waiting.append(waiter)
         return waiter
 
-    def read(self, reader: _Reader, offset: int, length: int) -> bytes | Deferred[bytes]:
+    def read(self, reader: Reader, offset: int, length: int) -> bytes | Deferred[bytes]:
         """As IBody.read."""
         if offset < self.mark:
             length = min(length, self.mark - offset)
@@ -222,13 +188,13 @@ class Transfer:
             raise self.error
         return self.moved()
 
-    async def _read_later(self, reader: _Reader, offset: int, length: int) -> bytes:
+    async def _read_later(self, reader: Reader, offset: int, length: int) -> bytes:
         while offset >= self.mark and not self.complete and self.error is None:
             await self.moved()
         found = self.read(reader, offset, length)
         return found if isinstance(found, bytes) else await found
 
-    def left(self, reader: _Reader) -> None:
+    def left(self, reader: Reader) -> None:
         """A reader is gone."""
         self.readers.remove(reader)
         if self._partial is not None:

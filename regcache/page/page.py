@@ -7,6 +7,7 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping
 from importlib.resources import files
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -61,6 +62,8 @@ class Page:
         self._totals: dict[str, Total] = {}
         self._counted_at: float | None = None
         self._counting: Outcome[None] | None = None
+        # What they are made with is an extra, and its import costs memory.
+        self._measured = find_spec("prometheus_client") is not None
         folder = files(__package__)
         self._assets = {name: (folder / name).read_bytes() for name in _TYPES}
         self._loader = XMLFile(FilePath(str(folder / "template.xml")))
@@ -159,6 +162,7 @@ class Page:
             limit=house.config.max_size,
             totals=self._totals,
             figures=figures(context, served),
+            measured=self._measured,
             busy=(house.answering, house.cache.fetching),
             failures=context.upstream.counts.failures.of(served),
         )

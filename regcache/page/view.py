@@ -35,6 +35,7 @@ class Scene:
     :ivar usage: bytes and entries in the store; ``limit`` the most bytes, 0 for any.
     :ivar totals: what is stored of each registry, as far as that was counted by now.
     :ivar busy: requests and fetches under way.
+    :ivar measured: whether there are numbers for Prometheus.
     :ivar failures: the last ones, the last first.
     """
 
@@ -48,6 +49,7 @@ class Scene:
     totals: Mapping[str, Total]
     figures: Figures
     busy: tuple[int, int]
+    measured: bool
     failures: Sequence[Failed]
 
 
@@ -130,6 +132,7 @@ def view(scene: Scene, search: Search, found: Found, base: Callable[[str], str],
         "troubled": bool(scene.failures),
         "failures": [_failure(scene, one) for one in scene.failures],
         "setups": list(_setups(scene, base)),
+        "metrics": scene.measured,
         "version": f"regcache {__version__}",
     }
 
