@@ -12,12 +12,14 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from twisted.internet.defer import Deferred
 
 from regcache.errors import BadDocument, CutShort, TooLarge
 from regcache.flow import large
-from regcache.flow.collect import decoded
+from regcache.flow.collect import collect, decoded
 from regcache.flow.derive import VAST
 from regcache.flow.large import LARGE, Scratch, joined
+from regcache.http.messages import Headers
 from tests.origin import Origin
 from tests.service import Running, free_port
 
@@ -111,6 +113,41 @@ def test_no_gzip(packed: bytes) -> None:
     """What is in another coding is not taken."""
     with pytest.raises(BadDocument):
         decoded(packed, "gzip", LARGE)
+
+
+class Flowing:
+    """An answer of no stated length, in pieces, ended by the end of its connection."""
+
+    url, length, coding = "http://index.test/", None, ""
+    headers = Headers.of({"content-type": "text/html"})
+
+    def __init__(self, pieces: list[bytes]) -> None:
+        self._pieces = pieces
+
+    def flow(self, receiver: Any) -> Flowing:
+        """Whoever takes it is known."""
+        self._receiver = receiver
+        return self
+
+    def start(self) -> None:
+        """All of it comes."""
+        for piece in self._pieces:
+            self._receiver.received(piece)
+        self._receiver.ended(None, False)
+
+
+@pytest.mark.parametrize(
+    "pieces", [[b"<html>", b"x" * LARGE, b"</ht", b"ML>", b"", b"\n"], [b"<html></html>" + b" " * 900]]
+)
+def test_an_end_in_pieces(pieces: list[bytes]) -> None:
+    """The end of a page is seen, however it comes; and if it does not, so is that."""
+    answer: Any = Flowing(pieces)
+    found: list[Any] = []
+    Deferred.fromCoroutine(collect(answer, 2 * LARGE)).addCallback(found.append)
+    assert found == [b"".join(pieces)]
+    answer = Flowing([piece.replace(b">", b"") for piece in pieces])
+    Deferred.fromCoroutine(collect(answer, 2 * LARGE)).addErrback(lambda failure: found.append(failure.type))
+    assert found[1:] == [CutShort]
 
 
 def ask(url: str, coding: str) -> tuple[bytes, str]:

@@ -31,7 +31,7 @@ _log = Log()
 _MOST_WAITING = 512 << 20
 #: How long a job may take at most: many times what the slowest sound document takes.
 _JOB_SECONDS, _MEBIBYTE_SECONDS = 5.0, 3.0
-#: How far the helper for the largest documents stands back, where others want the processor: it has work for seconds.
+#: How far the helper for the largest documents stands back: it has work for seconds, and others want the processor.
 _NICE = 10
 #: The environment variables that a Python program needs.
 _PLAIN = re.compile(r"PATH|HOME|LANG(UAGE)?|LC_\w+|TZ|TMPDIR|(DY)?LD_LIBRARY_PATH|PYTHON\w*")
