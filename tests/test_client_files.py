@@ -311,8 +311,8 @@ def test_npm_reads_it(home: Path) -> None:
 @pytest.mark.parametrize(
     ("registry", "client", "command", "expected"),
     [
-        ("npm", "pnpm", ["pnpm", "config", "get", "registry"], "http://192.0.2.7:8650/npm/"),
-        ("npm", "yarn1", ["yarn", "config", "get", "registry"], "http://192.0.2.7:8650/npm/"),
+        ("npm", "pnpm", ["pnpm-10", "config", "get", "registry"], "http://192.0.2.7:8650/npm/"),
+        ("npm", "yarn1", ["yarn-1", "config", "get", "registry"], "http://192.0.2.7:8650/npm/"),
         ("npm", "yarn", ["yarn-berry", "config", "get", "npmRegistryServer"], "http://192.0.2.7:8650/npm/"),
         ("npm", "yarn", ["yarn-berry", "config", "get", "unsafeHttpWhitelist"], "192.0.2.7"),
         ("go", "go", ["go", "env", "GOPROXY"], "http://192.0.2.7:8650/go"),

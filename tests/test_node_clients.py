@@ -78,8 +78,9 @@ class TestYarn1(_NodeJourney):
     called = "yarn 1"
     locks = ("yarn.lock",)
     typed, line = "yarn", "Yarn 1"
-    installs = "yarn install --non-interactive"
-    frozen = "yarn install --non-interactive --frozen-lockfile"
+    # What root has installed it keeps in one place for all projects, of other tests as well.
+    installs = "yarn install --non-interactive --cache-folder .cache"
+    frozen = "yarn install --non-interactive --frozen-lockfile --cache-folder .cache"
 
 
 class TestYarnBerry(_NodeJourney):
