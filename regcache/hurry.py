@@ -21,7 +21,7 @@ from regcache.lines import Line, named_in, told_in
 __all__ = ["give"]
 
 #: Bytes that may wait in the transport of a client, where it takes no more for now.
-_MOST_WAITING = 1 << 16
+_MOST_WAITING = 1 << 17
 
 
 def give(house: House, channel: HTTPChannel, prepared: Prepared, now: float, asked: bytes, trusted: bool) -> None:

@@ -69,13 +69,13 @@ def test_a_burst_is_one_batch_and_ends_with_a_pause(gathering: Gathering, writer
 
 def test_nothing_is_put_off_for_long(gathering: Gathering, writer: Writer, clock: Clock) -> None:
     """However long the burst lasts; what comes while a batch is written makes up the next."""
-    for number in range(23):
+    for number in range(83):
         gathering.add(commit(f"{number:02}"))
-        clock.advance(0.05)
-    assert [len(keys) for keys, _ in writer.batches] == [20]
+        clock.advance(0.0625)
+    assert [len(keys) for keys, _ in writer.batches] == [80]
     writer.end()
     clock.advance(0.11)
-    assert [len(keys) for keys, _ in writer.batches] == [20, 3]
+    assert [len(keys) for keys, _ in writer.batches] == [80, 3]
 
 
 def test_memory_is_bounded(gathering: Gathering, writer: Writer) -> None:

@@ -16,7 +16,7 @@ __all__ = ["Gathering"]
 
 #: Seconds: the pause that ends a burst, and the longest burst. No client waits for a commit, and every job of the
 #: writer costs the reactor's thread its turn many times.
-_PAUSE, _LONGEST = 0.1, 1.0
+_PAUSE, _LONGEST = 0.1, 5.0
 _MOST_BYTES = 8 << 20
 
 _Waiting = list[tuple[Commit, Deferred[None]]]
