@@ -331,6 +331,7 @@ def test_clients_read_it(home: Path, registry: str, client: str, command: list[s
     assert expected in said.stdout, said
 
 
+@pytest.mark.e2e
 def test_uv_reads_it(home: Path) -> None:
     """It asks the cache for what it is to install."""
     assert configured("pypi", "--client", "uv", "--write", "--public-url", "http://127.0.0.1:9/x/") == 0

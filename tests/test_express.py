@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import socket
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +51,9 @@ FIELDS = [
 @pytest.fixture(scope="module")
 def wires() -> Iterator[tuple[Wire, Wire]]:
     """A service with the fast way and one without, in which everything is stored."""
-    with nothing_logged():
+    with nothing_logged(), pytest.MonkeyPatch.context() as patch:
+        # Some have new keys in each.
+        patch.setattr("tests.wire.sample_of", cache(sample_of))
         both = Wire(), Wire(Config(memory_cache=0))
         for path, fields in ASKS:
             for wire in both:

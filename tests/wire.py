@@ -6,7 +6,6 @@ import importlib
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cache
 from typing import Any
 
 import httptools
@@ -41,12 +40,8 @@ from regcache.web import RegCacheResource
 __all__ = ["Answered", "Wire", "answers", "nothing_logged", "sample_of"]
 
 
-@cache
 def sample_of(name: str) -> tuple[RegistryContract, Sample]:
-    """
-    The contract of a type of registry, as its own test module holds it, and the sample it is held with: the same each
-    time, since some have new keys in each.
-    """
+    """The contract of a type of registry, as its own test module holds it, and the sample it is held with."""
     module = importlib.import_module(f"tests.test_{name}")
     contract = next(
         one
