@@ -35,7 +35,7 @@ from regcache.flow.transfer import Transfer
 from regcache.flow.upstream import Ask
 from regcache.http.fields import parse_date
 from regcache.http.messages import Headers, RequestHead
-from regcache.http.ranges import NotModified, Part, PreconditionFailed, Unsatisfiable, evaluate
+from regcache.http.ranges import Part, Unsatisfiable, evaluate
 from regcache.interfaces import IOrdered, IRegistry
 from regcache.ownership import check
 from regcache.routes import Artifact, Checksum, Document, Local, Moved, Relay, Resource, Route, Source
@@ -52,8 +52,6 @@ _MOST_RELAYS = 16
 _MOST_REWRITTEN = 4 << 20
 #: What an answer that is passed on may say; parts, redirects and the like mean nothing out of their place.
 _RELAYED_STATUSES = frozenset({200, 201, 202, 204})
-#: The fields that a 304 repeats (RFC 9110 section 15.4.5).
-_NOT_MODIFIED_FIELDS = frozenset({"etag", "last-modified", "cache-control", "vary", "age"})
 
 
 class Cache:
@@ -205,23 +203,15 @@ class Cache:
             last_modified=parse_date(reply.headers.get("last-modified")),
             size=reply.length,
         )
-        if isinstance(verdict, NotModified):
-            kept = Headers(tuple(pair for pair in reply.headers if pair[0] in _NOT_MODIFIED_FIELDS))
-            return reply.without_body(304, kept)
-        if isinstance(verdict, PreconditionFailed):
-            return reply.without_body(412, Headers())
-        if isinstance(verdict, Unsatisfiable):
-            if isinstance(route, Document) and route.grows:
-                # Who wants more of a list than there is has another one; it may be sent whole (RFC 9110 section 14.2).
-                return reply
-            return reply.without_body(416, Headers.of({"content-range": f"bytes */{reply.length}"}))
         if isinstance(verdict, Part):
             return await self._part(registry, route, reply, verdict)
-        return reply
+        if isinstance(verdict, Unsatisfiable) and isinstance(route, Document) and route.grows:
+            # Who wants more of a list than there is has another one; it may be sent whole (RFC 9110 section 14.2).
+            return reply
+        return reply.unsent(verdict) or reply
 
     async def _part(self, registry: IRegistry, route: Route, reply: Reply, part: Part) -> Reply:
-        fields = {"content-range": f"bytes {part.start}-{part.stop - 1}/{reply.length}"}
-        found = evolve(reply, status=206, headers=reply.headers.replacing(fields), start=part.start, stop=part.stop)
+        found = reply.of_part(part)
         if not isinstance(route, Artifact) or not self._artifacts.is_ahead(reply, part):
             return found
         try:

@@ -7,15 +7,10 @@ from attrs import evolve
 from regcache.flow.reply import Reply
 from regcache.http.fields import parse_date
 from regcache.http.held import Held
-from regcache.http.messages import Headers, RequestHead
-from regcache.http.ranges import NotModified, Part, PreconditionFailed, Unsatisfiable, Whole, evaluate, wanted_part
+from regcache.http.messages import RequestHead
+from regcache.http.ranges import Part, evaluate, wanted_part
 
 __all__ = ["portion"]
-
-#: The fields that a 304 repeats (RFC 9110 section 15.4.5).
-_NOT_MODIFIED_FIELDS = frozenset(
-    {"etag", "last-modified", "cache-control", "vary", "age", "date", "expires", "content-location"}
-)
 
 
 def portion(request: RequestHead, one: Held, reply: Reply) -> Reply:
@@ -33,18 +28,7 @@ def portion(request: RequestHead, one: Held, reply: Reply) -> Reply:
         last_modified=parse_date(changed),
         size=reply.length,
     )
-    if isinstance(verdict, NotModified):
-        kept = Headers(tuple(pair for pair in reply.headers if pair[0] in _NOT_MODIFIED_FIELDS))
-        return reply.without_body(304, kept)
-    if isinstance(verdict, PreconditionFailed):
-        return reply.without_body(412, Headers())
-    if isinstance(verdict, Unsatisfiable):
-        return reply.without_body(416, Headers.of({"content-range": f"bytes */{reply.length}"}))
-    if isinstance(verdict, Whole):
-        return reply
-    fields = {"content-range": f"bytes {verdict.start}-{verdict.stop - 1}/{reply.length}"}
-    headers = reply.headers.replacing(fields)
-    return evolve(reply, status=206, headers=headers, start=verdict.start, stop=verdict.stop)
+    return reply.of_part(verdict) if isinstance(verdict, Part) else reply.unsent(verdict) or reply
 
 
 def _part_of_part(request: RequestHead, one: Held, reply: Reply) -> Reply:

@@ -10,9 +10,15 @@ from attrs import evolve, frozen
 from zope.interface import implementer
 
 from regcache.http.messages import Headers, Stored
+from regcache.http.ranges import NotModified, Part, PreconditionFailed, Unsatisfiable, Verdict
 from regcache.interfaces import IBody
 
 __all__ = ["How", "Reply", "Standing", "Unknown", "cache_status", "timed", "ttl_left"]
+
+#: The fields that a 304 repeats (RFC 9110 section 15.4.5).
+_NOT_MODIFIED_FIELDS = frozenset(
+    {"etag", "last-modified", "cache-control", "vary", "age", "date", "expires", "content-location"}
+)
 
 
 class How(enum.Enum):
@@ -110,6 +116,21 @@ class Reply:
         """It will not be sent."""
         if not isinstance(self.body, bytes):
             self.body.close()
+
+    def unsent(self, verdict: Verdict) -> Reply | None:
+        """The mere head that a request gets whose preconditions or range leave none of the body; None if they do."""
+        if isinstance(verdict, NotModified):
+            return self.without_body(304, Headers(tuple(one for one in self.headers if one[0] in _NOT_MODIFIED_FIELDS)))
+        if isinstance(verdict, PreconditionFailed):
+            return self.without_body(412, Headers())
+        if isinstance(verdict, Unsatisfiable):
+            return self.without_body(416, Headers.of({"content-range": f"bytes */{self.length}"}))
+        return None
+
+    def of_part(self, part: Part) -> Reply:
+        """That part of the whole body."""
+        fields = {"content-range": f"bytes {part.start}-{part.stop - 1}/{self.length}"}
+        return evolve(self, status=206, headers=self.headers.replacing(fields), start=part.start, stop=part.stop)
 
     def without_body(self, status: int, headers: Headers) -> Reply:
         """The same answer as a mere head."""
