@@ -8,6 +8,7 @@ Whatever is not wholly regular is left to Twisted, which says what is wrong with
 from __future__ import annotations
 
 import re
+from abc import ABC, abstractmethod
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -29,7 +30,7 @@ _REGULAR = re.compile(
 _WITHOUT_BODY = frozenset({204, 304})
 
 
-class Occupant:
+class Occupant(ABC):
     """What stands on a connection, while it is answered, where a request of Twisted's would."""
 
     channel: Any
@@ -60,8 +61,9 @@ class Occupant:
         """All is written."""
         self.channel.requestDone(self)
 
+    @abstractmethod
     def connectionLost(self, reason: Failure) -> None:
-        raise NotImplementedError
+        """The client is gone."""
 
 
 class LeanRequest(Occupant):

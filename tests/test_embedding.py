@@ -72,16 +72,6 @@ class Program:
 
 
 @pytest.fixture(scope="module")
-def registry() -> Iterator[Origin]:
-    """A registry with a package for pip and one for npm."""
-    origin = Origin()
-    origin.add_wheel("alpha", "1.0")
-    origin.add_tarball("left", "1.0.0")
-    yield origin
-    origin.close()
-
-
-@pytest.fixture(scope="module")
 def mounts(registry: Origin, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
     """The program of ``tests/mounts.py``."""
     with Program("-m", "tests.mounts", str(tmp_path_factory.mktemp("mounts")), registry.url) as program:

@@ -31,6 +31,8 @@ __all__ = ["Documents"]
 
 _log = Log()
 _MOST_SENT = 2_000
+#: By which mirrors of PyPI tell how new a page is (Warehouse's mirroring support).
+_SERIAL = "x-pypi-last-serial"
 
 
 class Documents:
@@ -67,6 +69,26 @@ class Documents:
             except RegCacheError:
                 raise error from None
         waited = self._context.clock.seconds() - began if how is not How.HIT else None
+        self._given(stored)
+        rules = rules_for(self._context.rules, registry, route.ttl, stored, request)
+        ttl = rules.ttl if _may_change(route, stored) else math.inf
+        now = self._context.now()
+        reply = Reply(
+            status=200,
+            headers=self._headers(registry, route, stored, ready, request),
+            body=ready.body,
+            how=how,
+            detail=ttl_left(now + ttl - age_of(stored, now), now),
+            upstream_seconds=waited,
+        )
+        if how is How.HIT and not self._insists(request):
+            reply = evolve(reply, standing=self._standing(registry, asked, route, stored, rules))
+        return reply
+
+    def _headers(
+        self, registry: IRegistry, route: Document, stored: Stored, ready: Ready, request: RequestHead
+    ) -> Headers:
+        """The fields that go with a representation."""
         headers = {
             "content-type": route.content_type,
             "etag": ready.etag,
@@ -79,24 +101,9 @@ class Documents:
             headers["content-encoding"] = "gzip"
         elif route.etag:
             headers["repr-digest"] = f"sha-256=:{Digest('sha256', stored.digest).base64}:"
-        for name in ("x-pypi-last-serial",):
-            if name in stored.headers:
-                headers[name] = stored.headers.get(name)
-        self._given(stored)
-        rules = rules_for(self._context.rules, registry, route.ttl, stored, request)
-        ttl = rules.ttl if _may_change(route, stored) else math.inf
-        now = self._context.now()
-        reply = Reply(
-            status=200,
-            headers=Headers.of(headers),
-            body=ready.body,
-            how=how,
-            detail=ttl_left(now + ttl - age_of(stored, now), now),
-            upstream_seconds=waited,
-        )
-        if how is How.HIT and not self._insists(request):
-            reply = evolve(reply, standing=self._standing(registry, asked, route, stored, rules))
-        return reply
+        if _SERIAL in stored.headers:
+            headers[_SERIAL] = stored.headers.get(_SERIAL)
+        return Headers.of(headers)
 
     def _given(self, stored: Stored) -> None:
         """The copy was sent to a client."""

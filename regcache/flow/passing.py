@@ -10,6 +10,7 @@ from regcache.flow.fetching import key_of
 from regcache.flow.reply import How, Reply, Unknown
 from regcache.flow.resources import Fill, Resources
 from regcache.flow.transfer import Transfer
+from regcache.flow.upstream import Answer
 from regcache.http.directives import of_response
 from regcache.http.messages import Headers, RequestHead
 from regcache.http.paths import quote, segments
@@ -71,9 +72,7 @@ class Passing:
         told = f"fwd={'method' if method not in ('GET', 'HEAD') else 'request'}; fwd-status={answer.status}"
         if method == "HEAD" or answer.status in (204, 304):
             answer.discard()
-            length = answer.length if method == "HEAD" else 0
-            empty = b"" if length is not None else Unknown()
-            return Reply(status=answer.status, headers=answer.headers, body=empty, stop=length, told=told, relayed=True)
+            return _mere_head(answer, answer.length if method == "HEAD" else 0, told)
         said = of_response(answer.headers, registry.options.targets)
         keeps = answers_for(method, answer.status, answer.headers, said, url)
         keeps = keeps and may_store("GET", asked, answer.status, answer.headers, said)
@@ -114,6 +113,12 @@ class Passing:
     async def _drop(self, key: str) -> None:
         self._context.missing.drop(key)
         await self._context.store.drop(key)
+
+
+def _mere_head(answer: Answer, length: int | None, told: str) -> Reply:
+    """An answer without a body, which may have the length of one."""
+    empty = b"" if length is not None else Unknown()
+    return Reply(status=answer.status, headers=answer.headers, body=empty, stop=length, told=told, relayed=True)
 
 
 def passed_on(upstream: str, request: RequestHead) -> Resource:

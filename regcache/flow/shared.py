@@ -251,14 +251,8 @@ class Shared:
         self, question: _Question, found: _Candidate | None, decision: Revalidate | None, rules: Rules
     ) -> Reply:
         if found is not None and found.fill is not None:
-            # It can be validated once it is stored.
-            try:
-                await found.fill.transfer.done.wait()
-            except RegCacheError:
-                return await self._ask(question, None, None, rules)
-            entry = self._latest(await self._resources.there(question.key), found)
-            found = None if entry is None else _Candidate(held(entry), entry)
-            decision = None if entry is None else decision
+            found = await self._once_stored(question, found, found.fill)
+            decision = None if found is None else decision
         usable = decision is not None and decision.usable
         if question.request.method == "HEAD":
             try:
@@ -294,17 +288,21 @@ class Shared:
         seconds = self._context.clock.seconds() - began
         if came.headers is None:
             reader.close()
-            reply = self._from(
-                question,
-                _Candidate(held(came.entry), came.entry),
-                rules,
-                How.REVALIDATED,
-                "hit; fwd=stale; fwd-status=304",
-            )
+            same = _Candidate(held(came.entry), came.entry)
+            reply = self._from(question, same, rules, How.REVALIDATED, "hit; fwd=stale; fwd-status=304")
             if reply is None:
                 return await self._ask(question, None, None, rules)
             return evolve(reply, upstream_seconds=seconds)
         return await self._new(question, fill, came, reader, seconds, replaced=found is not None)
+
+    async def _once_stored(self, question: _Question, found: _Candidate, fill: Fill) -> _Candidate | None:
+        """What a candidate has become that is still coming: only what is stored can be validated; None for nothing."""
+        try:
+            await fill.transfer.done.wait()
+        except RegCacheError:
+            return None
+        entry = self._latest(await self._resources.there(question.key), found)
+        return None if entry is None else _Candidate(held(entry), entry)
 
     @staticmethod
     def _latest(there: list[Stored | None], found: _Candidate) -> Stored | None:
