@@ -20,7 +20,7 @@ from regcache.config import Config
 from regcache.errors import ConfigError
 from regcache.flow.reply import How
 from regcache.flow.waiting import Outcome, spawn
-from regcache.lines import FORMATS, Line
+from regcache.lines import FORMATS, Form
 from regcache.logs import Log
 
 __all__ = ["AccessLog", "Target"]
@@ -169,20 +169,22 @@ class AccessLog:
         """Write there from now on; what has gathered goes there as well, what is being written still where it was."""
         self._target = target
 
-    def counted(self, how: How) -> bool:
-        """A request was answered; whether a line of it is wanted."""
+    def counted(self, how: How) -> Form | None:
+        """A request was answered; the form in which a line of it is wanted, if one is."""
         self.counts[how] += 1
-        return self._target.where != "off" and (how is not How.HIT or self._target.hits)
+        target = self._target
+        wanted = target.where != "off" and (how is not How.HIT or target.hits)
+        return FORMATS[target.form] if wanted else None
 
-    def note(self, line: Line) -> None:
-        """Have a line written."""
+    def note(self, line: str) -> None:
+        """Have a line written, in the form that is wanted."""
         if self._size > _MOST_WAITING:
             self._lose(1, "the disk is too slow")
             return
-        text = FORMATS[self._target.form](line)
-        self._lines.append(text)
-        self._size += len(text)
-        self._soon()
+        self._lines.append(line)
+        self._size += len(line)
+        if self._size > _BATCH or self._timer is None:
+            self._soon()
 
     def _soon(self) -> None:
         """Write a batch once it is large, or has waited."""

@@ -8,7 +8,6 @@ stored, the time and the configuration. Whatever of these changes sends the next
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -19,21 +18,15 @@ from twisted.web.http_headers import Headers as WireHeaders
 from regcache.errors import RegCacheError
 from regcache.flow.context import Bounded
 from regcache.flow.reply import Reply, Standing, cache_status, timed
+from regcache.heads import Heads, is_unread
 from regcache.http.fields import format_date
+from regcache.lean import is_all
+from regcache.lines import Answered, Form
 
-__all__ = ["Express", "Place", "Prepared", "asked_plainly", "is_all", "timed_fields"]
+__all__ = ["Express", "Place", "Prepared", "timed_fields"]
 
 _END = b"\r\n\r\n"
 _NAME = b"x-request-id"
-_MOST_HEAD = 8192
-#: What tells who asks and with which tool, and changes from one run of it to the next. Nothing here looks at any.
-_UNREAD = re.compile(
-    rb"\r\n(?:user-agent|referer|npm-session|npm-scope|npm-command|npm-in-ci|pacote-[a-z-]+|x-request-id|traceparent)"
-    rb":[\t\x20-\x7e\x80-\xff]*(?=\r\n)",
-    re.IGNORECASE,
-)
-#: What makes more of a request than its head, or something else of the connection than the next request.
-_NOT_PLAIN = (b"content-length", b"transfer-encoding", b"expect", b"upgrade", b"te", b"trailer")
 #: Bytes of a file that are kept; larger ones leave through the kernel.
 _MOST_READ = 1 << 17
 #: Bytes that an answer takes beside its body.
@@ -53,15 +46,6 @@ class Place(NamedTuple):
     local: str
     secure: bool
     proxy: str
-
-
-def asked_plainly(data: bytes) -> bytes | None:
-    """
-    What came on a connection, less what no answer depends on, if it is one whole head that asks to read; else None.
-    """
-    if len(data) > _MOST_HEAD or data[:4] not in (b"GET ", b"HEAD") or data.find(_END) != len(data) - 4:
-        return None
-    return _UNREAD.sub(b"", data)
 
 
 def timed_fields(reply: Reply, now: float) -> dict[bytes, bytes]:
@@ -100,11 +84,13 @@ class Prepared:
     _head: bytes = field(default=b"", init=False)
     _from: float = field(default=0.0, init=False)
     _until: float = field(default=0.0, init=False)
+    _logged: tuple[str, ...] = field(default=(), init=False)
+    _form: Form | None = field(default=None, init=False)
 
     @classmethod
     def of(cls, reply: Reply, fields: WireHeaders, start: bytes, body: bytes, **about: str) -> Prepared | None:
         """What the slow way has just said; None if it does not hold, or not for all who ask alike."""
-        if reply.standing is None or any(map(_is_unread, reply.standing.selected_by)):
+        if reply.standing is None or any(map(is_unread, reply.standing.selected_by)):
             return None
         said = tuple((name, value) for name, values in fields.getAllRawHeaders() for value in values)
         said = tuple(pair for pair in said if pair[0].lower() != _NAME)
@@ -126,6 +112,21 @@ class Prepared:
             self._head = b"\r\n".join((self.start, *lines, b"X-Request-Id: "))
         return self._head + request_id.encode() + _END
 
+    def logged(self, form: Form) -> tuple[str, ...]:
+        """The parts of a line of the access log that tell of it."""
+        if self._form is not form:
+            about = Answered(
+                method=self.method,
+                target=self.target,
+                status=self.reply.status,
+                registry=self.registry,
+                package=self.package,
+                outcome=self.reply.how.value.lower(),
+                cache_status=cache_status(self.reply),
+            )
+            self._logged, self._form = form.answer(about), form
+        return self._logged
+
 
 class Express:
     """
@@ -133,10 +134,12 @@ class Express:
 
     :param most: bytes; 0 for none at all.
     :param stands: whether an answer still holds.
+    :ivar heads: those of the requests that come.
     """
 
     def __init__(self, most: int, stands: Callable[[Standing, float], bool]) -> None:
         self.on = most > 0
+        self.heads = Heads()
         self._most = most
         self._stands = stands
         self._ready: Bounded[tuple[Place, bytes], Prepared] = Bounded(most)
@@ -174,21 +177,3 @@ class Express:
         head = asked.lower()
         if is_all(head) and b"\r\nauthorization:" not in head:
             self._ready.put((place, asked), prepared, prepared.weight + 2 * len(asked))
-
-
-def _is_unread(name: str) -> bool:
-    """Whether a field is one at which nothing looks here, though its upstream may."""
-    return _UNREAD.match(b"\r\n%s:\r\n" % name.encode("latin-1")) is not None
-
-
-def is_all(head: bytes) -> bool:
-    """
-    Whether a request is its head and no more, and the connection goes on as it was after the answer.
-
-    :param head: in lower case.
-    """
-    if any(b"\r\n" + name + b":" in head for name in _NOT_PLAIN):
-        return False
-    start, _, fields = head.partition(b"\r\n")
-    said = re.findall(rb"\r\nconnection:[ \t]*([^\r]*)", b"\r\n" + fields)
-    return start.endswith(b" http/1.1") and all(one.strip() == b"keep-alive" for one in said)

@@ -19,12 +19,12 @@ from regcache.auth import Door
 from regcache.config import Config
 from regcache.express import Express
 from regcache.flow.cache import Cache
-from regcache.flow.reply import Reply
+from regcache.flow.reply import How, Reply
 from regcache.flow.upstream import origins_of
 from regcache.flow.waiting import Outcome
 from regcache.gate import admit
 from regcache.interfaces import IRegistry
-from regcache.lines import Line
+from regcache.lines import Form
 from regcache.page.page import Page
 from regcache.store.holding import Condition
 
@@ -32,6 +32,7 @@ __all__ = ["OWN", "House", "UnderWay"]
 
 #: Stands in the metrics where no registry is asked.
 OWN = "-"
+_OUTCOMES = {how: how.name.lower() for how in How}
 
 
 class UnderWay(typing.Protocol):
@@ -111,17 +112,16 @@ class House:
         if self._empty is not None and not self._exchanges:
             self._empty.succeed(None)
 
-    def note(self, reply: Reply, registry: str, sent: int, seconds: float, line: Callable[[], Line]) -> None:
+    def answered(self, reply: Reply, registry: str, sent: int, seconds: float) -> Form | None:
         """
-        A request was answered.
+        Count a request that was answered.
 
         :param registry: whose it was; empty for none.
-        :param line: makes its line of the access log, if one is wanted.
+        :returns: the form in which its line is to be noted in the access log; None if none is wanted.
         """
-        outcome = "error" if reply.status >= 500 else reply.how.name.lower()
+        outcome = "error" if reply.status >= 500 else _OUTCOMES[reply.how]
         self.cache.context.upstream.counts.answered(registry or OWN, outcome, seconds, sent)
-        if self.log.counted(reply.how):
-            self.log.note(line())
+        return self.log.counted(reply.how)
 
     def drained(self) -> Deferred[None]:
         """Fires when no request is under way any more."""

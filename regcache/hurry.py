@@ -3,93 +3,102 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
-from attrs import evolve
+from attrs import define, evolve
 from twisted.python.failure import Failure
 from twisted.web.http import HTTPChannel
 
 from regcache.access import Peer
 from regcache.express import Prepared
-from regcache.flow.reply import cache_status
 from regcache.flow.sending import Sender, abort_client
 from regcache.flow.sockets import ClientSocket
+from regcache.heads import Head
 from regcache.house import House
 from regcache.lean import Occupant
-from regcache.lines import Line, named_in, told_in
 
-__all__ = ["give"]
+__all__ = ["Client", "give"]
 
 #: Bytes that may wait in the transport of a client, where it takes no more for now.
 _MOST_WAITING = 1 << 17
 
 
-def give(house: House, channel: HTTPChannel, prepared: Prepared, now: float, asked: bytes, trusted: bool) -> None:
+@define(eq=False)
+class Client:
+    """
+    Who asks on a connection: known, as :class:`regcache.express.Place` is, once something has come.
+
+    :ivar address: whose it is; empty for a UNIX socket.
+    :ivar socket: its socket, where what is written there goes out as it is.
+    """
+
+    channel: HTTPChannel
+    address: str
+    socket: ClientSocket | None
+
+    @classmethod
+    def of(cls, channel: HTTPChannel) -> Client:
+        """That of a connection."""
+        return cls(channel, getattr(channel.getPeer(), "host", None) or "", ClientSocket.of(channel))
+
+    def write(self, head: bytes, body: bytes) -> int:
+        """
+        Write a head and as much of its body as is taken at once.
+
+        :returns: how many bytes of the body need not be cared for any more.
+        """
+        # Without a turn through the reactor, and without a copy of the body.
+        taken, size = 0, len(body)
+        if self.socket is not None and self.socket.is_clear:
+            taken = self.socket.put(head, body)
+        if taken == len(head) + size:
+            return size
+        transport: Any = self.channel.transport
+        if taken < len(head):
+            transport.write(head[taken:])
+        gone = max(taken - len(head), 0)
+        if size - gone <= _MOST_WAITING:
+            if gone < size:
+                transport.write(body[gone:])
+            return size
+        return gone
+
+
+def give(
+    house: House, client: Client, prepared: Prepared, asked: Head, now: float, began: float, request_id: str
+) -> None:
     """
     Answer the request that has just come on a connection on which nothing else is under way.
 
     :param now: the wall clock, in seconds.
-    :param asked: the head of the request.
-    :param trusted: whether it may say itself what it is called.
+    :param began: likewise, by the monotonic one.
     """
-    began = house.clock.seconds()
-    request_id = (trusted and named_in(asked)) or house.request_id()
-    head, body = prepared.head(now, request_id), prepared.body
     house.cache.context.store.used(prepared.standing.used, now)
-
-    def note(sent: int) -> None:
-        seconds = house.clock.seconds() - began
-
-        def line() -> Line:
-            referer, agent = told_in(asked)
-            return Line(
-                when=now,
-                client=prepared.client or _address(channel),
-                method=prepared.method,
-                target=prepared.target,
-                status=prepared.reply.status,
-                sent=sent,
-                referer=referer,
-                agent=agent,
-                request_id=request_id,
-                registry=prepared.registry,
-                package=prepared.package,
-                outcome=prepared.reply.how.value.lower(),
-                cache_status=cache_status(prepared.reply),
-                seconds=seconds,
-            )
-
-        house.note(prepared.reply, prepared.registry, sent, seconds, line)
-
-    taken = _written(channel, head, body)
-    if taken < len(body):
-        _Rest(house, channel, prepared, taken, note).start()
+    written = client.write(prepared.head(now, request_id), prepared.body)
+    if written < len(prepared.body):
+        note = partial(_note, house, client, prepared, asked, now, began, request_id)
+        _Rest(house, client, prepared, written, note).start()
     else:
-        note(len(body))
+        _note(house, client, prepared, asked, now, began, request_id, written)
 
 
-def _address(channel: HTTPChannel) -> str:
-    return getattr(channel.getPeer(), "host", None) or ""
-
-
-def _written(channel: HTTPChannel, head: bytes, body: bytes) -> int:
-    """
-    Write a head and as much of its body as is taken at once.
-
-    :returns: how many bytes of the body need not be cared for any more.
-    """
-    # Without a turn through the reactor, and without a copy of the body.
-    socket = ClientSocket.of(channel)
-    taken = socket.put(head, body) if socket is not None and socket.is_clear else 0
-    transport: Any = channel.transport
-    if taken < len(head):
-        transport.write(head[taken:])
-    gone = max(taken - len(head), 0)
-    if len(body) - gone <= _MOST_WAITING:
-        if gone < len(body):
-            transport.write(body[gone:])
-        return len(body)
-    return gone
+def _note(
+    house: House,
+    client: Client,
+    prepared: Prepared,
+    asked: Head,
+    now: float,
+    began: float,
+    request_id: str,
+    sent: int,
+) -> None:
+    seconds = house.clock.seconds() - began
+    form = house.answered(prepared.reply, prepared.registry, sent, seconds)
+    if form is not None:
+        who = prepared.client or client.address
+        line = form.line(prepared.logged(form), asked.logged(form), now, who, sent, request_id, seconds)
+        house.log.note(line)
 
 
 class _Rest(Occupant):
@@ -100,11 +109,9 @@ class _Rest(Occupant):
     :param note: told how many bytes were sent, when it is over.
     """
 
-    def __init__(
-        self, house: House, channel: HTTPChannel, prepared: Prepared, at: int, note: Callable[[int], None]
-    ) -> None:
-        super().__init__(channel)
-        self.peer = Peer(_address(channel), False)
+    def __init__(self, house: House, client: Client, prepared: Prepared, at: int, note: Callable[[int], None]) -> None:
+        super().__init__(client.channel)
+        self.peer = Peer(client.address, False)
         self.admitted = False
         self._house, self._note, self._at = house, note, at
         rest = evolve(prepared.reply, body=prepared.body, start=at, stop=len(prepared.body))

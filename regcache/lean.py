@@ -17,16 +17,17 @@ from twisted.python.failure import Failure
 from twisted.web.http import HTTPChannel
 from twisted.web.http_headers import Headers as WireHeaders
 
-from regcache.express import is_all
 from regcache.flow.sockets import ClientSocket
 from regcache.http.messages import Headers
 
-__all__ = ["LeanRequest", "Occupant"]
+__all__ = ["LeanRequest", "Occupant", "is_all"]
 
 #: Such a head means the same to all who read it (RFC 9112 sections 2 to 5).
 _REGULAR = re.compile(
     rb"(GET|HEAD) ([\x21-\x7e]+) HTTP/1\.1\r\n((?:[!#$%&'*+.^_`|~0-9A-Za-z-]+:[\t\x20-\x7e\x80-\xff]*\r\n)+)\r\n"
 )
+#: What makes more of a request than its head, or something else of the connection than the next request.
+_NOT_PLAIN = (b"content-length", b"transfer-encoding", b"expect", b"upgrade", b"te", b"trailer")
 _WITHOUT_BODY = frozenset({204, 304})
 
 
@@ -179,3 +180,16 @@ class LeanRequest(Occupant):
         ends, self._ends = self._ends, []
         for end in ends:
             end.errback(reason)
+
+
+def is_all(head: bytes) -> bool:
+    """
+    Whether a request is its head and no more, and the connection goes on as it was after the answer.
+
+    :param head: in lower case.
+    """
+    if any(b"\r\n" + name + b":" in head for name in _NOT_PLAIN):
+        return False
+    start, _, fields = head.partition(b"\r\n")
+    said = re.findall(rb"\r\nconnection:[ \t]*([^\r]*)", b"\r\n" + fields)
+    return start.endswith(b" http/1.1") and all(one.strip() == b"keep-alive" for one in said)

@@ -7,8 +7,8 @@ What others have a hand in stands in one line of ASCII, within its quotes, and w
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Callable, Mapping
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from functools import lru_cache
 from types import MappingProxyType
@@ -18,30 +18,22 @@ from twisted.web.server import Request
 
 from regcache.errors import RegCacheError, shown
 from regcache.flow.reply import Reply, cache_status
-from regcache.http.messages import Headers, RequestHead
+from regcache.http.messages import RequestHead
 from regcache.interfaces import IOrdered, IRegistry
 from regcache.lean import LeanRequest
 
-__all__ = ["FORMATS", "Line", "line_of", "named_in", "packages_of", "told_id", "told_in"]
+__all__ = ["FORMATS", "Answered", "Form", "Line", "line_of", "packages_of"]
 
-#: What another may have named a request.
-_REQUEST_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,127}", re.ASCII)
-
-_TOLD = re.compile(rb"(?i)\r\n(referer|user-agent):[ \t]*([^\r\n]*)")
 #: Not as the locale has them.
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 
 
 @define(kw_only=True)
-class Line:
+class Answered:
     """
-    One request, as it is logged.
+    What many lines have in common: who asked for what, and what the answer was.
 
-    :ivar when: its end, by the wall clock.
-    :ivar client: its address; empty for a UNIX socket.
-    :ivar user: who it said it is, where that was asked for.
-    :ivar sent: bytes of the body.
-    :ivar request_id: the value of the answer's X-Request-Id.
+    :ivar user: who the client said it is, where that was asked for.
     :ivar registry: the registry's name; empty where it was none's.
     :ivar package: what was asked for, as far as the address tells.
     :ivar outcome: ``hit``, ``stale``, ``miss``, ``revalidated`` or ``bypass``.
@@ -49,63 +41,131 @@ class Line:
     :ivar upstream_seconds: how long the upstream was waited for, if it was.
     """
 
-    when: float
-    client: str = ""
     user: str = ""
     method: str
     target: str
     protocol: str = "HTTP/1.1"
     status: int
-    sent: int = 0
-    referer: str = ""
-    agent: str = ""
-    request_id: str = ""
     registry: str = ""
     package: str = ""
     outcome: str
     cache_status: str = ""
     upstream_seconds: float | None = None
+
+
+@define(kw_only=True)
+class Line(Answered):
+    """
+    One request, as it is logged.
+
+    :ivar when: its end, by the wall clock.
+    :ivar client: its address; empty for a UNIX socket.
+    :ivar sent: bytes of the body.
+    :ivar request_id: the value of the answer's X-Request-Id.
+    """
+
+    when: float
+    client: str = ""
+    sent: int = 0
+    referer: str = ""
+    agent: str = ""
+    request_id: str = ""
     seconds: float
 
-    def combined(self) -> str:
-        """
-        As Apache's and nginx's ``combined``, in UTC.
 
-        Behind the user agent stand, each in quotes: request id, registry, package, outcome, seconds of the upstream,
-        seconds in all.
-        """
-        when = _stamp(int(self.when))
-        waited = "-" if self.upstream_seconds is None else f"{self.upstream_seconds:.3f}"
+class Form(ABC):
+    """
+    A form of lines, in which they are put together of parts: those of an answer that is given again and again, and of
+    a client that asks again and again, are made once.
+    """
+
+    def __call__(self, line: Line) -> str:
+        """The whole line."""
+        parts = self.answer(line), self.told(line.referer, line.agent)
+        return self.line(*parts, line.when, line.client, line.sent, line.request_id, line.seconds)
+
+    @abstractmethod
+    def answer(self, answered: Answered) -> tuple[str, ...]:
+        """The parts of a line that tell of the answer."""
+
+    @abstractmethod
+    def told(self, referer: str, agent: str) -> str:
+        """The part of a line that the client has said of itself."""
+
+    @abstractmethod
+    def line(
+        self, answer: tuple[str, ...], told: str, when: float, client: str, sent: int, request_id: str, seconds: float
+    ) -> str:
+        """The line of which these are the parts; what else there is in it is as in :class:`Line`."""
+
+
+class _Combined(Form):
+    """
+    As Apache's and nginx's ``combined``, in UTC.
+
+    Behind the user agent stand, each in quotes: request id, registry, package, outcome, seconds of the upstream,
+    seconds in all.
+    """
+
+    def answer(self, answered: Answered) -> tuple[str, ...]:
         # The name stands without quotes, and a blank in it would be the end of it.
-        user = _escaped(self.user).replace(" ", "\\x20") or "-" if self.user else "-"
-        head = f"{self.client or 'unix'} - {user} [{when}] {_again(f'{self.method} {self.target} {self.protocol}')}"
+        user = _escaped(answered.user).replace(" ", "\\x20") or "-"
+        asked = _again(f"{answered.method} {answered.target} {answered.protocol}")
+        waited = "-" if answered.upstream_seconds is None else f"{answered.upstream_seconds:.3f}"
+        about = f'{_again(answered.registry)} {_again(answered.package)} {_again(answered.outcome)} "{waited}"'
+        return user, f"{asked} {answered.status}", about
+
+    def told(self, referer: str, agent: str) -> str:
+        return f"{_again(referer)} {_again(agent)}"
+
+    def line(
+        self, answer: tuple[str, ...], told: str, when: float, client: str, sent: int, request_id: str, seconds: float
+    ) -> str:
+        user, asked, about = answer
         return (
-            f"{head} {self.status} {self.sent} {_again(self.referer)} {_again(self.agent)} {_name(self.request_id)}"
-            f' {_again(self.registry)} {_again(self.package)} {_again(self.outcome)} "{waited}" "{self.seconds:.3f}"'
+            f"{client or 'unix'} - {user} [{_stamp(int(when))}] {asked} {sent} {told}"
+            f' "{request_id or "-"}" {about} "{seconds:.3f}"'
         )
 
-    def json(self) -> str:
-        """As one JSON object, all of whose keys are always there; what is not known is null."""
-        fields: dict[str, str | int | float | None] = {
-            "time": datetime.fromtimestamp(self.when, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
-            "request_id": self.request_id,
-            "client": self.client,
-            "user": self.user,
-            "method": self.method,
-            "target": self.target,
-            "protocol": self.protocol,
-            "status": self.status,
-            "bytes": self.sent,
-            "referer": self.referer,
-            "user_agent": self.agent,
-            "registry": self.registry,
-            "package": self.package,
-            "outcome": self.outcome,
-            "cache_status": self.cache_status,
-            "upstream_seconds": None if self.upstream_seconds is None else round(self.upstream_seconds, 3),
-            "seconds": round(self.seconds, 3),
-        }
-        return json.dumps({name: shown(one) or None if isinstance(one, str) else one for name, one in fields.items()})
+
+class _Json(Form):
+    """One JSON object, all of whose keys are always there; what is not known is null."""
+
+    def answer(self, answered: Answered) -> tuple[str, ...]:
+        asked = _pairs(
+            user=answered.user,
+            method=answered.method,
+            target=answered.target,
+            protocol=answered.protocol,
+            status=answered.status,
+        )
+        waited = answered.upstream_seconds
+        about = _pairs(
+            registry=answered.registry,
+            package=answered.package,
+            outcome=answered.outcome,
+            cache_status=answered.cache_status,
+            upstream_seconds=None if waited is None else round(waited, 3),
+        )
+        return asked, about
+
+    def told(self, referer: str, agent: str) -> str:
+        return _pairs(referer=referer, user_agent=agent)
+
+    def line(
+        self, answer: tuple[str, ...], told: str, when: float, client: str, sent: int, request_id: str, seconds: float
+    ) -> str:
+        asked, about = answer
+        second, thousandth = divmod(int(when * 1000), 1000)
+        name = f'"{request_id}"' if request_id else "null"
+        return (
+            f'{{"time": "{_second(second)}.{thousandth:03}Z", "request_id": {name}, {_client(client)}, {asked}, '
+            f'"bytes": {sent}, {told}, {about}, "seconds": {round(seconds, 3)!r}}}'
+        )
+
+
+#: The forms of a line, by the names of the option.
+FORMATS: Mapping[str, Form] = MappingProxyType({"combined": _Combined(), "json": _Json()})
 
 
 @lru_cache(8)
@@ -114,8 +174,20 @@ def _stamp(second: int) -> str:
     return f"{at.day:02}/{_MONTHS[at.month - 1]}/{at:%Y:%H:%M:%S} +0000"
 
 
-#: The forms of a line, by the names of the option.
-FORMATS: Mapping[str, Callable[[Line], str]] = MappingProxyType({"combined": Line.combined, "json": Line.json})
+@lru_cache(8)
+def _second(second: int) -> str:
+    return f"{datetime.fromtimestamp(second, UTC):%Y-%m-%dT%H:%M:%S}"
+
+
+def _pairs(**fields: str | float | None) -> str:
+    """What stands between the braces of an object."""
+    told = {name: shown(one) or None if isinstance(one, str) else one for name, one in fields.items()}
+    return json.dumps(told)[1:-1]
+
+
+@lru_cache(4096)
+def _client(address: str) -> str:
+    return _pairs(client=address)
 
 
 def _escaped(text: str) -> str:
@@ -125,11 +197,6 @@ def _escaped(text: str) -> str:
 
 def _quoted(text: str) -> str:
     return f'"{_escaped(text) or "-"}"'
-
-
-def _name(text: str) -> str:
-    """A request's name, which is always one that needs no escaping."""
-    return f'"{text}"' if text else '"-"'
 
 
 @lru_cache(4096)
@@ -146,38 +213,6 @@ def packages_of(registry: IRegistry, request: RequestHead) -> str:
     except RegCacheError:
         return ""
     return ",".join(getattr(route, "packages", ()))
-
-
-def told_id(headers: Headers) -> str:
-    """What a proxy before us has named a request; empty if it has not, or not in a way that can be passed on."""
-    told = headers.get("x-request-id")
-    return told if _REQUEST_ID.fullmatch(told) else ""
-
-
-def told_in(head: bytes) -> tuple[str, str]:
-    """The Referer and the User-Agent of a request's head as it came."""
-    told = {name.lower(): value for name, value in _TOLD.findall(head)}
-    return _text(told.get(b"referer", b"")), _text(told.get(b"user-agent", b""))
-
-
-def _text(value: bytes) -> str:
-    return value.strip().decode("latin-1")
-
-
-@lru_cache(16)
-def _field(name: bytes) -> re.Pattern[bytes]:
-    return re.compile(rb"(?i)\r\n" + re.escape(name) + rb":[ \t]*([^\r\n]*)")
-
-
-def said_in(head: bytes, name: bytes) -> str:
-    """The value of a field in a request's head as it came; the last one's, as a request of Twisted's has it."""
-    found = _field(name).findall(head)
-    return found[-1].strip().decode("latin-1") if found else ""
-
-
-def named_in(head: bytes) -> str:
-    """As :func:`told_id`, from a request's head as it came."""
-    return told_id(Headers((("x-request-id", said_in(head, b"x-request-id")),)))
 
 
 def line_of(request: Request | LeanRequest, reply: Reply, when: float, sent: int, seconds: float, **about: str) -> Line:

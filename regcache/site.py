@@ -23,9 +23,9 @@ from regcache.errors import (
     RequestTimeout,
     TargetTooLong,
 )
-from regcache.express import Place, asked_plainly
+from regcache.express import Place
 from regcache.gate import Gate, refusal
-from regcache.hurry import give
+from regcache.hurry import Client, give
 from regcache.lean import LeanRequest
 from regcache.limits import Limits
 from regcache.web import RegCacheResource
@@ -87,10 +87,13 @@ class _Channel(HTTPChannel):
     refused = False
     #: Where the request that is read now came in, and what it asks, if that is all there is to know of it.
     asked: tuple[Place, bytes] | None = None
+    #: When one last came for which the answer was ready, by the monotonic clock.
+    _heard = 0.0
     #: Our own side, which Twisted would ask the system for at every request.
     _host: IAddress | None = None
     _place: Place | None = None
-    _placed = False
+    #: Who asks, if it is known where.
+    _client: Client | None = None
     #: Whose it was as it was counted.
     _counted = ""
     _dropped = 0
@@ -112,7 +115,7 @@ class _Channel(HTTPChannel):
         See again whether requests that come here may be answered the fast way, as soon as one comes: only then a
         balancer has said whose they are (the PROXY protocol).
         """
-        self._placed, self._place, self.asked = False, None, None
+        self._client, self._place, self.asked = None, None, None
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         if self in self.site.channels:
@@ -123,13 +126,10 @@ class _Channel(HTTPChannel):
     def dataReceived(self, data: bytes) -> None:
         if not self.refused:
             self.asked = None
-            if not self._placed:
-                self._placed, self._place = True, self.site.resource.place(self)
-            if self._place is not None and self._rests:
-                asked = asked_plainly(data)
-                if asked is not None and self._answered(self._place, asked, data):
-                    return
-            super().dataReceived(data)  # type: ignore[no-untyped-call]
+            if self._client is None:
+                self._client, self._place = Client.of(self), self.site.resource.place(self)
+            if self._place is None or not self._rests or not self._answered(self._place, self._client, data):
+                super().dataReceived(data)  # type: ignore[no-untyped-call]
             return
         self._dropped += len(data)
         if self._dropped > _MOST_DROPPED:
@@ -140,18 +140,23 @@ class _Channel(HTTPChannel):
         """Whether nothing is under way, and nothing of a request is here."""
         return not (self.requests or self._buffer or self._waitingForTransport) and bool(self.persistent)
 
-    def _answered(self, place: Place, asked: bytes, data: bytes) -> bool:
+    def _answered(self, place: Place, client: Client, data: bytes) -> bool:
         """Whether the answer was ready and is given, or will be; ``data`` is the whole of what came."""
         house = self.site.resource.house
-        if not (house.express.on and house.running()):
+        express = house.express
+        head = express.heads.read(data) if express.on and house.running() else None
+        if head is None:
             return False
         now = house.now()
-        prepared = house.express.find(place, asked, now)
+        prepared = express.find(place, head.asked, now)
         if prepared is not None:
-            super().resetTimeout()  # type: ignore[no-untyped-call]
-            give(house, self, prepared, now, data, bool(place.proxy))
+            if not head.kept:
+                express.heads.keep(head)
+            self._heard = self.site.reactor.seconds()
+            request_id = (place.proxy and head.named) or house.request_id()
+            give(house, client, prepared, head, now, self._heard, request_id)
             return True
-        self.asked = place, asked
+        self.asked = place, head.asked
         request = LeanRequest.of(self, data)
         if request is None:
             return False
@@ -170,7 +175,11 @@ class _Channel(HTTPChannel):
         super().allContentReceived()  # type: ignore[no-untyped-call]
 
     def timeoutConnection(self) -> None:
-        if self._begun and not self.refused:
+        left = self._heard + (self.timeOut or 0) - self.site.reactor.seconds()
+        if left > 0 and not (self._begun or self.refused):
+            # Where an answer was ready the timer was left as it was.
+            self.timeOut = self.setTimeout(left)  # type: ignore[no-untyped-call]
+        elif self._begun and not self.refused:
             self.refuse(RequestTimeout(f"It may take {self.timeOut} s."))
         else:
             super().timeoutConnection()  # type: ignore[no-untyped-call]

@@ -28,11 +28,12 @@ from regcache.errors import (
 from regcache.express import Place, Prepared
 from regcache.flow.reply import How, Reply, timed
 from regcache.flow.sending import Sender, abort_client
+from regcache.heads import told_id
 from regcache.house import House
 from regcache.http.messages import Headers, RequestHead
 from regcache.interfaces import IRegistry
 from regcache.lean import LeanRequest
-from regcache.lines import Line, line_of, packages_of, told_id
+from regcache.lines import line_of, packages_of
 from regcache.logs import Log
 from regcache.pages import LIVE, Visit, is_own, live, overview, own_page
 from regcache.stamps import interim_head, stamp
@@ -303,13 +304,13 @@ class _Exchange:
 
     def _note(self, reply: Reply, sent: int, seconds: float) -> None:
         name = "" if self._registry is None else self._registry.options.name
-        now = self._house.now()
-        about = {"client": self.peer.address, "user": self._who, "request_id": self._id, "registry": name}
-
-        def line() -> Line:
-            return line_of(self._request, reply, now, sent, seconds, package=self._package, **about)
-
-        self._house.note(reply, name, sent, seconds, line)
+        form = self._house.answered(reply, name, sent, seconds)
+        if form is not None:
+            about = {"client": self.peer.address, "user": self._who, "request_id": self._id, "registry": name}
+            now = self._house.now()
+            self._house.log.note(
+                form(line_of(self._request, reply, now, sent, seconds, package=self._package, **about))
+            )
 
     @property
     def _package(self) -> str:

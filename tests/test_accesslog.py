@@ -28,6 +28,7 @@ COMBINED = re.compile(
     r'(\S+) - (\S+) \[(\d\d/[A-Z][a-z]{2}/\d{4}:\d\d:\d\d:\d\d \+0000)\] "((?:[^"\\]|\\.)*)" (\d{3}) (\d+)'
     r' "((?:[^"\\]|\\.)*)" "((?:[^"\\]|\\.)*)"(?: "((?:[^"\\]|\\.)*)")+'
 )
+combined, as_json = FORMATS["combined"], FORMATS["json"]
 HOSTILE = ['/a" 200 5 "-" "HIT', "/a\nb", "/a\r\nb", "/a\\", "/\x1b[2J", "/\u2028", "/\x85", "/ä", "/\0"]
 
 
@@ -42,7 +43,7 @@ def written(target: Target | Path, *lines: Line) -> AccessLog:
     log = AccessLog(Clock(), target if isinstance(target, Target) else Target(where=str(target)))
     log.open()
     for one in lines:
-        log.note(one)
+        log.note(FORMATS[log._target.form](one))
     done: Deferred[None] = ensureDeferred(log.stop())
     assert done.called
     return log
@@ -51,23 +52,23 @@ def written(target: Target | Path, *lines: Line) -> AccessLog:
 def test_a_combined_line() -> None:
     """As Apache writes it, and behind it in quotes: id, registry, package, outcome, upstream time, time."""
     full = line(user="ann", agent="pip/24", referer="", request_id="x-1", registry="pypi", package="left")
-    assert full.combined() == (
+    assert combined(full) == (
         '::1 - ann [01/Jan/1970:00:00:00 +0000] "GET /a HTTP/1.1" 200 5 "-" "pip/24"'
         ' "x-1" "pypi" "left" "miss" "0.250" "0.500"'
     )
-    bare = line(client="", upstream_seconds=None).combined()
+    bare = combined(line(client="", upstream_seconds=None))
     assert bare.startswith('unix - - [01/Jan/1970:00:00:00 +0000] "GET /a')
     assert bare.endswith(' "-" "-" "-" "-" "-" "miss" "-" "0.500"')
 
 
 def test_a_json_line() -> None:
     """One object, whose keys are always there; what is not known is null."""
-    full = json.loads(line(registry="npm", package="left", cache_status="regcache; fwd=uri-miss").json())
+    full = json.loads(as_json(line(registry="npm", package="left", cache_status="regcache; fwd=uri-miss")))
     assert full["time"] == "1970-01-01T00:00:00.000Z"
     assert (full["registry"], full["package"], full["outcome"], full["bytes"]) == ("npm", "left", "miss", 5)
     assert (full["cache_status"], full["upstream_seconds"]) == ("regcache; fwd=uri-miss", 0.25)
     assert full["user"] is None
-    assert json.loads(line(upstream_seconds=None).json()).keys() == full.keys()
+    assert json.loads(as_json(line(upstream_seconds=None))).keys() == full.keys()
 
 
 @pytest.mark.parametrize("text", HOSTILE)
@@ -79,10 +80,10 @@ def test_nobody_writes_a_line_of_their_own(field: str, text: str) -> None:
         told = write(hostile)
         assert told.isprintable()
         assert told.isascii()
-    assert json.loads(hostile.json()).keys() == json.loads(line().json()).keys()
-    found = COMBINED.fullmatch(hostile.combined())
+    assert json.loads(as_json(hostile)).keys() == json.loads(as_json(line())).keys()
+    found = COMBINED.fullmatch(combined(hostile))
     assert found is not None
-    assert (found[5], found[6], hostile.combined().split('"')[-4]) == ("200", "5", "0.250")
+    assert (found[5], found[6], combined(hostile).split('"')[-4]) == ("200", "5", "0.250")
 
 
 def test_no_secret_is_written() -> None:
@@ -134,7 +135,7 @@ def test_a_pipe_that_nobody_reads_is_not_waited_for(tmp_path: Path) -> None:
         Target(where=str(tmp_path / "pipe")).probe()
     reader = os.open(tmp_path / "pipe", os.O_RDONLY | os.O_NONBLOCK)
     written(tmp_path / "pipe", line())
-    assert os.read(reader, 1000).decode() == line().combined() + "\n"
+    assert os.read(reader, 1000).decode() == combined(line()) + "\n"
     os.close(reader)
 
 
@@ -152,18 +153,18 @@ def test_a_disk_that_is_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     clock = Clock()
     log = AccessLog(clock, Target(where=str(tmp_path / "log")))
     with capturedLogs() as logged:
-        log.note(line(target="/before"))
+        log.note(combined(line(target="/before")))
         clock.advance(1)
         monkeypatch.setattr("regcache.accesslog.os.write", write)
         for _ in range(3):
-            log.note(line())
+            log.note(combined(line()))
             clock.advance(1)
         assert log.lost == 3
         full[0] = False
-        log.note(line(target="/after"))
+        log.note(combined(line(target="/after")))
         clock.advance(1)
         full[0] = True
-        log.note(line())
+        log.note(combined(line()))
         clock.advance(1)
     monkeypatch.undo()
     assert [text.split()[6] for text in (tmp_path / "log").read_text().splitlines()] == ["/before", "/after"]
@@ -185,7 +186,7 @@ def test_a_disk_that_does_not_answer(tmp_path: Path, monkeypatch: pytest.MonkeyP
     clock = Clock()
     log = AccessLog(clock, Target(where=str(tmp_path / "log")), stuck)
     for _ in range(50):
-        log.note(line())
+        log.note(combined(line()))
         clock.advance(1)
     assert len(waiting) == 1
     assert 0 < log.lost < 49

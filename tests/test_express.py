@@ -11,16 +11,19 @@ from typing import Any
 
 import pytest
 from attrs import evolve
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.internet.address import IPv4Address
+from twisted.internet.defer import Deferred
 from twisted.web.http import HTTPChannel
 
 from regcache import hurry, site
+from regcache.accesslog import AccessLog, Target
 from regcache.config import Config
 from regcache.errors import BlobDamaged
-from regcache.express import Express, asked_plainly
+from regcache.express import Express
 from regcache.flow.reply import Reply, Unknown
+from regcache.heads import Heads
 from regcache.http.messages import Headers, Kind, Stored
 from regcache.http.policy import Rules, UseStored, decide, settled_until
 from regcache.lean import LeanRequest
@@ -340,10 +343,17 @@ def test_what_is_irregular_is_twisteds_to_read(asked: bytes) -> None:
 def test_unread_fields() -> None:
     """Only what nothing looks at is left out of what an answer is found by."""
     plain = request(b"/x", b"Accept: a\r\n")
-    assert asked_plainly(request(b"/x", b"User-Agent: b\r\nAccept: a\r\nnpm-session:c\r\n")) == plain
-    assert asked_plainly(request(b"/x", b"Accept: a\r\nX-User-Agent: b\r\n")) != plain
-    assert asked_plainly(plain[:-1]) is None
-    assert asked_plainly(plain.replace(b"GET", b"PUT")) is None
+    heads = Heads()
+
+    def asked(data: bytes) -> bytes | None:
+        head = heads.read(data)
+        return None if head is None else head.asked
+
+    for _ in range(2):
+        assert asked(request(b"/x", b"User-Agent: b\r\nAccept: a\r\nnpm-session:c\r\n")) == plain
+        assert asked(request(b"/x", b"Accept: a\r\nX-User-Agent: b\r\n")) != plain
+        assert asked(plain[:-1]) is None
+        assert asked(plain.replace(b"GET", b"PUT")) is None
 
 
 @given(st.floats(0, 2e9), st.floats(0, 1e5), st.none() | st.floats(0, 1e5), st.booleans(), st.booleans())
@@ -360,6 +370,87 @@ def test_settled(validated: float, ttl: float, refresh: float | None, mutable: b
     if until < 4e9:
         assert decide(stored, rules, now=until + 1, mutable=mutable, spared=False) != UseStored()
     assert settled_until(evolve(stored, withdrawn=404), rules, mutable=mutable) < 0
+
+
+def test_only_heads_that_may_come_again_are_known() -> None:
+    """Those that were answered from memory, and are not named each by itself."""
+    wire = Wire()
+    known = wire.house.express.heads._known._items
+    for number in range(10):
+        said(wire, request(b"/npm/%d" % number))
+    assert len(known) == 0
+    for number in range(10):
+        said(wire, request(NPM[0], b"X-Request-Id: %d\r\n" % number), request(NPM[0], b"traceparent: %d\r\n" % number))
+    assert len(known) == 0
+    for _ in range(3):
+        said(wire, request(*NPM))
+    assert [*known] == [request(*NPM)]
+
+
+def test_heads_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those that came last are kept."""
+    monkeypatch.setattr("regcache.heads._MOST_KNOWN", 8000)
+    wire = Wire()
+    for number in range(40):
+        for _ in range(2):
+            said(wire, request(NPM[0], b"User-Agent: %d\r\n" % number))
+    known = wire.house.express.heads._known._items
+    assert 3 < len(known) < 15
+    assert next(reversed(known)) == request(NPM[0], b"User-Agent: 39\r\n")
+
+
+def test_an_idle_connection_ends_in_time(ready: list[bytes]) -> None:
+    """That is: so long after the last answer, also where none but ready ones were given."""
+    wire = prepared(ready)
+    transport = wire.connect(request(*NPM))
+    for _ in range(5):
+        wire.kit.clock.advance(50)
+        assert transport.connected
+        transport.protocol.dataReceived(request(*NPM))
+    assert len(ready) == 6
+    wire.kit.clock.advance(59)
+    assert transport.connected
+    wire.kit.clock.advance(2)
+    assert not transport.connected
+
+
+TEXTS = [
+    b"",
+    b"pip/1",
+    b'a" b',
+    b"100%s {0} %(a)s \\",
+    b"\xff\xe4",
+    b"https://ann:hunter2@host/x?token=hunter2",
+    b"x" * 3000,
+]
+
+
+@settings(max_examples=25)
+@given(
+    st.sampled_from(["combined", "json"]),
+    st.lists(st.tuples(st.sampled_from([b"Referer", b"USER-agent", b"X"]), st.sampled_from(TEXTS)), max_size=4),
+    st.sampled_from([b"", b"?%22%7b0%7d&a='{b}'", b"?token=hunter2"]),
+    st.sampled_from([b"GET", b"HEAD"]),
+)
+def test_both_ways_log_the_same(form: str, fields: list[tuple[bytes, bytes]], query: bytes, method: bytes) -> None:
+    """But for the name of the request; whatever it says, its line is one line and holds no secret."""
+    config = Config(access_log="-", access_log_hits=True, access_log_format=form)
+    logs = []
+    for one in (config, evolve(config, memory_cache=0)):
+        wire = Wire(one)
+        wire.house.log = AccessLog(wire.kit.clock, Target.of(one), lambda *_: Deferred())
+        for path in (NPM[0], NPM[0] + query):
+            asked = request(path, NPM[1] + b"".join(b"%s: %s\r\n" % field for field in fields), method)
+            for _ in range(4):
+                said(wire, asked)
+                wire.kit.wall += 0.0625
+        assert bool(wire.house.express.heads._known._items) is (one is config)
+        lines = wire.house.log._lines
+        assert len(set(lines)) == len(lines) == 8
+        assert "hunter2" not in "".join(lines)
+        assert all(map(str.isprintable, lines))
+        logs.append([re.sub(r"regcache-test-\d+", "", line) for line in lines])
+    assert logs[0] == logs[1]
 
 
 def test_a_client_that_reads_slowly(tmp_path: Path) -> None:

@@ -48,6 +48,7 @@ LEVELS = {
     "regcache.example": 5,
     "regcache.endings": 4,
     "regcache.express": 4,
+    "regcache.heads": 4,
     "regcache.house": 4,
     "regcache.hurry": 4,
     "regcache.lean": 4,

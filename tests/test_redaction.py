@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from twisted.logger import globalLogPublisher, textFileLogObserver
 
 from regcache.errors import ConfigError, UpstreamError, shown
-from regcache.lines import Line
+from regcache.lines import FORMATS, Line
 from regcache.logs import Log
 from tests.origin import Origin
 from tests.service import Running
@@ -88,7 +88,7 @@ def test_every_way_out() -> None:
     url = "https://user:hunter2@host/x?token=hunter2"
     assert "hunter2" not in ConfigError(url).detail + UpstreamError(url).text
     line = Line(when=0.0, method="GET", target=url, status=200, outcome="hit", seconds=0.0)
-    assert "hunter2" not in line.combined() + line.json()
+    assert "hunter2" not in "".join(form(line) for form in FORMATS.values())
     told = io.StringIO()
     observer = textFileLogObserver(told)
     globalLogPublisher.addObserver(observer)

@@ -24,6 +24,9 @@ _NOT_MODIFIED_FIELDS = frozenset(
 class How(enum.Enum):
     """How a request was answered: the value of ``X-Cache``."""
 
+    # There is one of each: an enumeration's own is made of the name again every time.
+    __hash__ = object.__hash__
+
     #: A stored copy; no registry was asked for it.
     HIT = "HIT"
     #: What the registry sent, or what it is sending; or why it could not be had.

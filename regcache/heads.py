@@ -1,0 +1,107 @@
+"""
+Heads of requests as they came: what of one an answer depends on, and what it tells beside.
+
+Clients send the same bytes over and over, so that what is made of them is remembered under these very bytes.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+
+from attrs import define, field
+
+from regcache.flow.context import Bounded
+from regcache.http.messages import Headers
+from regcache.lines import Form
+
+__all__ = ["Head", "Heads", "is_unread", "told_id"]
+
+_END = b"\r\n\r\n"
+_MOST_HEAD = 8192
+_MOST_KNOWN = 4 << 20
+#: Bytes that a head takes beside its own.
+_OVERHEAD = 512
+#: What tells who asks and with which tool, and changes from one run of it to the next. Nothing here looks at any.
+_UNREAD = re.compile(
+    rb"\r\n(?:user-agent|referer|npm-session|npm-scope|npm-command|npm-in-ci|pacote-[a-z-]+|x-request-id|traceparent)"
+    rb":[\t\x20-\x7e\x80-\xff]*(?=\r\n)",
+    re.IGNORECASE,
+)
+#: What is another in each request: such a head does not come again.
+_ONCE = re.compile(rb"\r\n(?:x-request-id|traceparent):", re.IGNORECASE)
+#: What another may have named a request.
+_REQUEST_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,127}", re.ASCII)
+
+
+@define(eq=False)
+class Head:
+    """
+    The head of a request that asks to read, and nothing behind it.
+
+    :ivar raw: its bytes.
+    :ivar asked: these, less what no answer depends on.
+    :ivar kept: whether they are known when they come again, or never will.
+    """
+
+    raw: bytes
+    asked: bytes
+    kept: bool = field(default=False, init=False)
+    _logged: str = field(default="", init=False)
+    _form: Form | None = field(default=None, init=False)
+
+    def logged(self, form: Form) -> str:
+        """The part of a line of the access log that the client has said of itself."""
+        if self._form is not form:
+            told = (_said_in(self.raw, name) for name in (b"referer", b"user-agent"))
+            self._logged, self._form = form.told(*told), form
+        return self._logged
+
+    @property
+    def named(self) -> str:
+        """What a proxy before us has named the request; empty if it has not."""
+        return told_id(Headers((("x-request-id", _said_in(self.raw, b"x-request-id")),)))
+
+
+class Heads:
+    """The heads that were answered from memory lately, as many as fit into 4 MiB."""
+
+    def __init__(self) -> None:
+        self._known: Bounded[bytes, Head] = Bounded(_MOST_KNOWN)
+
+    def read(self, data: bytes) -> Head | None:
+        """What came on a connection, if it is one whole head that asks to read; else None."""
+        known = self._known.get(data)
+        if known is not None:
+            return known
+        if len(data) > _MOST_HEAD or data[:4] not in (b"GET ", b"HEAD") or data.find(_END) != len(data) - 4:
+            return None
+        return Head(data, _UNREAD.sub(b"", data))
+
+    def keep(self, head: Head) -> None:
+        """Know it when it comes again."""
+        head.kept = True
+        if _ONCE.search(head.raw) is None:
+            self._known.put(head.raw, head, 2 * len(head.raw) + _OVERHEAD)
+
+
+def is_unread(name: str) -> bool:
+    """Whether a field is one at which nothing looks here, though its upstream may."""
+    return _UNREAD.match(b"\r\n%s:\r\n" % name.encode("latin-1")) is not None
+
+
+def told_id(headers: Headers) -> str:
+    """What a proxy before us has named a request; empty if it has not, or not in a way that can be passed on."""
+    told = headers.get("x-request-id")
+    return told if _REQUEST_ID.fullmatch(told) else ""
+
+
+@lru_cache(16)
+def _field(name: bytes) -> re.Pattern[bytes]:
+    return re.compile(rb"(?i)\r\n" + re.escape(name) + rb":[ \t]*([^\r\n]*)")
+
+
+def _said_in(head: bytes, name: bytes) -> str:
+    """The value of a field in a request's head as it came; the last one's, as a request of Twisted's has it."""
+    found = _field(name).findall(head)
+    return found[-1].strip().decode("latin-1") if found else ""
