@@ -27,7 +27,7 @@ __all__ = ["AccessLog", "Target"]
 
 _log = Log()
 _EVERY = 0.5
-_BATCH = 1 << 16
+_BATCH = 1 << 18
 _MOST_WAITING = 1 << 20
 
 
@@ -130,7 +130,7 @@ class AccessLog:
     """
     Counts every request; gathers the lines of those that were no hits, and writes them where the operator wants them.
 
-    Lines are written in a thread, twice a second or every 64 KiB. While the disk is stuck at most 1 MiB is kept. What
+    Lines are written in a thread, twice a second or every 256 KiB. While the disk is stuck at most 1 MiB is kept. What
     cannot be written costs no request: it is said once, and the lines are counted until some can be written again.
 
     :param target: where they go.

@@ -22,6 +22,8 @@ __all__ = ["Client", "give"]
 
 #: Bytes that may wait in the transport of a client, where it takes no more for now.
 _MOST_WAITING = 1 << 17
+#: A body of fewer bytes is copied behind its head: one piece takes the kernel less than two.
+_SMALL = 1 << 13
 
 
 @define(eq=False)
@@ -48,10 +50,10 @@ class Client:
 
         :returns: how many bytes of the body need not be cared for any more.
         """
-        # Without a turn through the reactor, and without a copy of the body.
+        # Without a turn through the reactor, and without a copy of a body that is not small.
         taken, size = 0, len(body)
         if self.socket is not None and self.socket.is_clear:
-            taken = self.socket.put(head, body)
+            taken = self.socket.put(head + body) if size < _SMALL else self.socket.put(head, body)
         if taken == len(head) + size:
             return size
         transport: Any = self.channel.transport

@@ -42,7 +42,8 @@ class ClientSocket:
     def put(self, *pieces: bytes) -> int:
         """Write at once what the socket takes: how many bytes. A broken one takes none; its transport finds out."""
         try:
-            sent: int = self._transport.socket.sendmsg(pieces)
+            socket = self._transport.socket
+            sent: int = socket.send(pieces[0]) if len(pieces) == 1 else socket.sendmsg(pieces)
         except OSError:
             return 0
         return sent
