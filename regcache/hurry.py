@@ -73,8 +73,10 @@ def give(
     """
     Answer the request that has just come on a connection on which nothing else is under way.
 
-    :param now: the wall clock, in seconds.
-    :param began: likewise, by the monotonic one.
+    :param asked: its head.
+    :param now: the time by the wall clock.
+    :param began: the time by the monotonic clock.
+    :param request_id: what it is called.
     """
     house.cache.context.store.used(prepared.standing.used, now)
     written = client.write(prepared.head(now, request_id), prepared.body)

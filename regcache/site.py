@@ -121,6 +121,8 @@ class _Channel(HTTPChannel):
         if self in self.site.channels:
             self.site.channels.discard(self)
             self.site.gate.leave(self._counted)
+        # It leads back here: nothing but Python's search for garbage would end that.
+        self._client = None
         super().connectionLost(reason)  # type: ignore[no-untyped-call]
 
     def dataReceived(self, data: bytes) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import socket
+import weakref
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -412,6 +413,16 @@ def test_an_idle_connection_ends_in_time(ready: list[bytes]) -> None:
     assert transport.connected
     wire.kit.clock.advance(2)
     assert not transport.connected
+
+
+def test_a_connection_that_has_ended_is_not_known(ready: list[bytes]) -> None:
+    """Nothing that was found out about it stays with it."""
+    wire = prepared(ready)
+    transport = wire.connect(request(*NPM))
+    client = weakref.ref(transport.protocol._client)
+    assert client() is not None
+    transport.loseConnection()
+    assert client() is None
 
 
 TEXTS = [
