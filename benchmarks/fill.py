@@ -7,10 +7,14 @@ import random
 import shutil
 import subprocess
 import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from statistics import median
 
+from attrs import field, frozen
+
 from benchmarks.command import Groups
+from benchmarks.hits import FLOOR, beside
 from benchmarks.lab import Lab
 from benchmarks.load import PIP, WrongAnswer, get
 from benchmarks.report import Row, at_least, at_most, ratios
@@ -19,6 +23,8 @@ from benchmarks.servers import Server
 __all__ = ["GROUPS"]
 
 CONNECTIONS, PROJECTS, SIZE = 64, 200, 8_000
+#: Seconds of the processor that who rests may take of one and a half.
+_RESTS = 0.03
 #: Asks for one path after the other, each once, and says when it began and when all were answered, and how many badly.
 #: wrk asks for one request beforehand, which it does not send.
 _SCRIPT = """
@@ -39,33 +45,73 @@ end
 """
 
 
+@frozen
+class Found:
+    """What the rounds of one server found: artifacts a second, seconds of the processor each, errors in their place."""
+
+    rates: list[float] = field(factory=list)
+    cpu: list[float] = field(factory=list)
+    refusals: list[float] = field(factory=list)
+
+
+def starts(lab: Lab) -> dict[str, Callable[[], Server]]:
+    """What is compared, each with nothing stored: the service, nginx, and the least that a program of Twisted does."""
+
+    def minimal(client: str) -> Server:
+        place = lab.place()
+        return lab.floor(FLOOR, "floor_fill", lab.origin.url, str(place), client, str(place / "access.log"))
+
+    return {
+        "regcache": lab.new_regcache,
+        "nginx": lab.new_nginx,
+        FLOOR: lambda: minimal("bare"),
+        f"{FLOOR} with Agent": lambda: minimal("agent"),
+    }
+
+
 def fill(lab: Lab) -> list[Row]:
     """Projects whose pages are known, and all their files, each once; every digest is in its page."""
     count = 2_000 if lab.short else 20_000
     paths = _publish(lab, count)
-    rates: dict[str, list[float]] = {"regcache": [], "nginx": []}
-    cpu: dict[str, list[float]] = {"regcache": [], "nginx": []}
-    refusals: dict[str, list[float]] = {"regcache": [], "nginx": []}
-    for turn in lab.turns([*rates]):
+    servers = starts(lab)
+    found = {label: Found() for label in servers}
+    for turn in lab.turns([*servers]):
         for label in turn:
-            server = lab.new_regcache() if label == "regcache" else lab.new_nginx()
+            server = servers[label]()
             try:
                 rate, used, refused = _fill(lab, server, paths)
             finally:
                 server.stop()
-            rates[label].append(rate)
-            cpu[label].append(used)
-            refusals[label].append(refused)
-    if any(refusals["nginx"]):
-        raise WrongAnswer("nginx answered with errors")
+            found[label].rates.append(rate)
+            found[label].cpu.append(used)
+            found[label].refusals.append(refused)
+    for label, one in found.items():
+        if label != "regcache" and any(one.refusals):
+            raise WrongAnswer(f"{label} answered with errors")
+    return _rows(f"cold fill of {count:,} artifacts, {CONNECTIONS} conn.", found)
+
+
+def _rows(name: str, found: Mapping[str, Found]) -> list[Row]:
     note = ", ".join(
-        f"{label} {median(some):,.0f}/s {median(cpu[label]) * 1e6:.0f} µs" for label, some in rates.items()
+        f"{label} {median(one.rates):,.0f}/s {median(one.cpu) * 1e6:.0f} µs" for label, one in found.items()
     )
-    name = f"cold fill of {count:,} artifacts, {CONNECTIONS} conn."
+    ours, base, least = found["regcache"], found["nginx"], found[FLOOR]
+    rows = [
+        Row(f"{name}: requests ÷ nginx", ratios(ours.rates, base.rates), at_least(0.25), note=note),
+        Row(f"{name}: CPU a request ÷ nginx", ratios(ours.cpu, base.cpu)),
+        Row(f"{name}: errors in place of artifacts", tuple(ours.refusals), at_most(0)),
+    ]
+    target = rows[0].target
+    for label, one in found.items():
+        if label.startswith(FLOOR):
+            rows.append(beside(f"{name}: requests, {label} ÷ nginx", ratios(one.rates, base.rates), target))
+            rows.append(Row(f"{name}: CPU a request, {label} ÷ nginx", ratios(one.cpu, base.cpu)))
+    # The bare one is the floor.
+    near, frugal = (at_least(0.87), at_most(1.15)) if rows[3].note else (None, None)
     return [
-        Row(f"{name}: requests ÷ nginx", ratios(rates["regcache"], rates["nginx"]), at_least(0.25), note=note),
-        Row(f"{name}: CPU a request ÷ nginx", ratios(cpu["regcache"], cpu["nginx"])),
-        Row(f"{name}: errors in place of artifacts", tuple(refusals["regcache"]), at_most(0)),
+        *rows,
+        Row(f"{name}: requests ÷ {FLOOR}", ratios(ours.rates, least.rates), near),
+        Row(f"{name}: CPU a request ÷ {FLOOR}", ratios(ours.cpu, least.cpu), frugal),
     ]
 
 
@@ -91,7 +137,7 @@ def _fill(lab: Lab, server: Server, paths: list[str]) -> tuple[float, float, int
     script.write_text(_SCRIPT.replace("@PATHS@", str(place / "paths")))
     before = server.cpu()
     took, refused = _run(script, server.url)
-    used = (server.cpu() - before) / (len(paths) - refused)
+    used = (_rested(server) - before) / (len(paths) - refused)
     for path in random.Random(2).sample(paths, 100):
         answer = get(f"{server.url}{prefix}{path}", {"Accept-Encoding": "identity"})
         expected = (lab.tree.directory / path).read_bytes()
@@ -99,6 +145,15 @@ def _fill(lab: Lab, server: Server, paths: list[str]) -> tuple[float, float, int
             raise WrongAnswer(f"{server.name}, {path}: {answer.status}, {len(answer.body)} bytes")
     shutil.rmtree(place)
     return (len(paths) - refused) / took, used, refused
+
+
+def _rested(server: Server) -> float:
+    """Seconds of the processor it took until it rests: what was answered last is stored a moment later."""
+    found, before = server.cpu(), 0.0
+    while found - before > _RESTS:
+        time.sleep(1.5)
+        found, before = server.cpu(), found
+    return found
 
 
 def _run(script: Path, url: str) -> tuple[float, int]:

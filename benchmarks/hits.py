@@ -16,6 +16,8 @@ from benchmarks.servers import Server
 __all__ = ["artifact", "conditional", "index", "packument"]
 
 NPM = {"Accept": "application/json", "Accept-Encoding": "gzip,deflate"}
+#: The least that a program of Twisted does for the same.
+FLOOR = "minimal program"
 
 
 @frozen
@@ -101,12 +103,47 @@ def compared(name: str, found: Mapping[str, Measured], targets: Mapping[str, Tar
     rows = [
         Row(f"{name}: requests ÷ {label}", ratios(ours.rates, other.rates), targets.get(label))
         for label, other in found.items()
-        if label != "regcache"
+        if label not in ("regcache", FLOOR)
     ]
     rows[0] = evolve(rows[0], note=note)
     rows.append(Row(f"{name}: CPU a request ÷ nginx", ratios(ours.cpu, base.cpu), targets.get("cpu")))
     rows.append(Row(f"{name}: p99 ÷ nginx", ratios(ours.slow, base.slow), targets.get("p99")))
-    return rows
+    return [*rows, *floored(name, found, targets)] if FLOOR in found else rows
+
+
+def floored(name: str, found: Mapping[str, Measured], targets: Mapping[str, Target | None]) -> list[Row]:
+    """
+    How far the least that can be is from the others, and the service from that.
+
+    A target that the minimal program misses as well is out of reach: the service has to reach that program then, within
+    15 %.
+    """
+    ours, floor, base = found["regcache"], found[FLOOR], found["nginx"]
+    rates = [
+        beside(f"{name}: requests, {FLOOR} ÷ {label}", ratios(floor.rates, other.rates), targets.get(label))
+        for label, other in found.items()
+        if label in ("nginx", "sub_filter")
+    ]
+    used = beside(f"{name}: CPU a request, {FLOOR} ÷ nginx", ratios(floor.cpu, base.cpu), targets.get("cpu"))
+    near, frugal = at_least(0.87) if any(row.note for row in rates) else None, at_most(1.15) if used.note else None
+    return [
+        *rates,
+        used,
+        Row(f"{name}: requests ÷ {FLOOR}", ratios(ours.rates, floor.rates), near),
+        Row(f"{name}: CPU a request ÷ {FLOOR}", ratios(ours.cpu, floor.cpu), frugal),
+    ]
+
+
+def beside(name: str, values: tuple[float, ...], target: Target | None) -> Row:
+    """What a minimal program comes to, without a target; it says so if that of the service is out of reach."""
+    row = Row(name, values, target)
+    return Row(name, values, note=f"{target} is out of reach" if row.verdict == "FAIL" else "")
+
+
+def least(lab: Lab, subject: Subject, *, logged: bool = True) -> Subject:
+    """The minimal program, which answers what the service does."""
+    log = [str(lab.place() / "access.log")] if logged else []
+    return evolve(subject, label=FLOOR, server=lab.floor(FLOOR, "floor_hits", subject.server.url, *log))
 
 
 def same(lab: Lab, name: str, url: str, headers: Mapping[str, str]) -> str:
@@ -128,6 +165,7 @@ def index(lab: Lab) -> list[Row]:
             Subject("regcache", service, f"pypi/{page}", PIP, body),
             Subject("nginx", base, path, PIP, body),
         ]
+        subjects.append(least(lab, subjects[0], logged=logged))
         if logged:
             subjects += others(lab, path, page, body)
         for connections in (1, 32, 256):
@@ -163,6 +201,7 @@ def conditional(lab: Lab) -> list[Row]:
         get(server.url + where, PIP)
         tag = get(server.url + where, PIP).headers["ETag"]
         subjects.append(Subject(label, server, where, {**PIP, "If-None-Match": tag}, b"", 304))
+    subjects.append(least(lab, subjects[0]))
     return compared("304, 32 conn.", measure(lab, subjects, 32), {"nginx": at_least(0.7)})
 
 
@@ -198,6 +237,7 @@ def artifact(lab: Lab) -> list[Row]:
         if logged:
             servers.append(lab.apache())
         subjects = [Subject(one.name, one, path, headers, body) for one in servers if one is not None]
+        subjects.append(least(lab, subjects[0], logged=logged))
         lab.warm(f"{subjects[0].server.url}{path}", headers)
         for connections in (32, 256):
             name = f"artifact of 50 KB, {connections} conn.{'' if logged else ', no logs'}"

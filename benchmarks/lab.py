@@ -136,6 +136,19 @@ class Lab:
         wait_for(port, process)
         return self._keep(Server("origin", f"http://127.0.0.1:{port}/", process))
 
+    def floor(self, name: str, program: str, *arguments: str) -> Server:
+        """
+        A minimal program of ours, that does what cannot be left out and no more.
+
+        :param name: what it is called in the table.
+        :param arguments: what it is told behind its port.
+        """
+        port = free_port()
+        command = [sys.executable, "-m", f"benchmarks.{program}", str(port), *arguments]
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        wait_for(port, process)
+        return self._keep(Server(name, f"http://127.0.0.1:{port}/", process))
+
     def turns(self, subjects: Sequence[T], least: int = 0) -> Iterator[Sequence[T]]:
         """In each round, of which there are some at ``least``, the subjects, another one first."""
         for number in range(max(self.rounds, least)):

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from tests import ways
 from tests.matrix import Matrix
 from tests.origin import Origin
 from tests.service import Running
@@ -24,10 +25,24 @@ settings.register_profile("long", deadline=None, max_examples=1500)
 settings.load_profile("regcache")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """By which way the services answer is up to whoever runs the suite."""
+    parser.addoption("--way", choices=ways.WAYS, default="fast", help="have all services answer only so (fast)")
+
+
 def pytest_configure(config: pytest.Config) -> None:
     """What the journeys come to is written to the file that ``REGCACHE_MATRIX`` names."""
+    ways.go(config.getoption("--way"))
     if named := os.environ.get("REGCACHE_MATRIX"):
         config.pluginmanager.register(Matrix(Path(named).absolute()))
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """What is about the fast way itself has nothing to say of the other."""
+    if config.getoption("--way") != "fast":
+        for item in items:
+            if item.get_closest_marker("fast"):
+                item.add_marker(pytest.mark.skip(reason="it is about the fast way"))
 
 
 @pytest.fixture

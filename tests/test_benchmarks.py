@@ -2,19 +2,32 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import shlex
+import sqlite3
 import subprocess
 import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from http.client import BadStatusLine
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
 from benchmarks.data import Tree
+from benchmarks.hits import FLOOR, Measured, compared
+from benchmarks.lab import Lab
 from benchmarks.late import Pages
-from benchmarks.load import WrongAnswer, download
+from benchmarks.load import PIP, Load, WrongAnswer, download, get
 from benchmarks.report import Row, at_least, at_most, ratios, table
 from benchmarks.servers import find
+from regcache.lines import Line
 from tests.origin import Origin
+from tests.service import Running
 
 
 def test_verdicts() -> None:
@@ -72,6 +85,84 @@ def test_cut_body_is_no_measurement(origin: Origin) -> None:
     origin.trouble = lambda _path: "cut"
     with pytest.raises(WrongAnswer, match="early"):
         download(f"{origin.url}whole.bin", 1_000_000)
+
+
+@pytest.fixture
+def lab(tmp_path: Path) -> Iterator[Lab]:
+    """A place for measurements; its servers end with it."""
+    made = Lab(tmp_path, rounds=1, seconds=1, short=True)
+    yield made
+    made.close()
+
+
+def until(there: Callable[[], bool]) -> None:
+    """Wait for that, a few seconds at most."""
+    for _ in range(500):
+        if there():
+            return
+        time.sleep(0.02)
+    raise AssertionError("it never came")
+
+
+def test_the_minimal_program_for_hits(lab: Lab, service: Running) -> None:
+    """It sends what the service does, field by field, and logs as much of it."""
+    service.until("pypi/simple/alpha/", "HIT")
+    log = lab.directory / "access.log"
+    floor = lab.floor("least", "floor_hits", service.url, str(log))
+    names = set()
+    for _ in range(3):
+        ours, least = (get(f"{url}pypi/simple/alpha/", PIP) for url in (service.url, floor.url))
+        assert least.sent == ours.sent
+        assert least.headers.keys() == ours.headers.keys()
+        differ = {name for name, value in ours.headers.items() if least.headers[name] != value}
+        assert "X-Request-Id" in differ <= {"X-Request-Id", "Date", "Age", "Cache-Status"}
+        names.add(least.headers["X-Request-Id"])
+    assert len(names) == 3
+    until(lambda: log.exists() and log.read_text().count("\n") == 3)
+    line = Line(when=0, client="127.0.0.1", method="GET", target="/", status=200, outcome="hit", seconds=0).combined()
+    found = [shlex.split(one) for one in log.read_text().splitlines()]
+    assert [len(one) for one in found] == [len(shlex.split(line))] * 3
+    assert {one[10] for one in found} == names
+
+
+@pytest.mark.parametrize("client", ["bare", "agent"])
+def test_the_minimal_program_for_fills(lab: Lab, client: str) -> None:
+    """It asks once, sends and keeps what the page vouches for, and nothing else."""
+    digests: dict[str, str] = {}
+    names = lab.tree.wheels("one", 120)
+    origin, place = lab.late(0), lab.place()
+    floor = lab.floor("least", "floor_fill", origin.url, str(place), client)
+    for name in names:
+        (wanted,) = json.loads(get(f"{floor.url}simple/{name}/").body)["files"]
+        digests[urlsplit(wanted["url"]).path] = wanted["hashes"]["sha256"]
+    for path in [*digests, *digests]:
+        assert get(floor.url + path[1:]).body == (lab.tree.directory / path[1:]).read_bytes()
+    asked = Counter(json.loads(get(f"{origin.url}-/asked").body))
+    assert {asked[path] for path in digests} == {1}
+    with closing(sqlite3.connect(place / "index.sqlite3")) as index:
+        until(lambda: index.execute("SELECT count(*) FROM entries").fetchone() == (len(digests),))
+        kept = {path.decode(): digest for path, digest in index.execute("SELECT path, digest FROM entries")}
+    assert kept == digests
+    for digest in digests.values():
+        assert hashlib.sha256((place / digest[:2] / digest[2:]).read_bytes()).hexdigest() == digest
+    with pytest.raises((ConnectionError, BadStatusLine)):
+        get(f"{floor.url}packages/of-which-no-page-tells")
+
+
+def test_where_a_target_is_out_of_reach_the_floor_counts() -> None:
+    """And only there: what the minimal program can do, others can."""
+    loads = {name: Load(requests, 1.0, 0, 0.01) for name, requests in (("regcache", 5), ("nginx", 10), (FLOOR, 6))}
+    found = {name: Measured([load], [1 / load.requests]) for name, load in loads.items()}
+    out = compared("hits", found, {"nginx": at_least(0.7), "cpu": at_most(1.5)})
+    within = compared("hits", found, {"nginx": at_least(0.55), "cpu": at_most(1.8)})
+    told = [(row.name, str(row.target), row.verdict) for row in out if row.name.endswith(f"÷ {FLOOR}")]
+    assert told == [
+        (f"hits: requests ÷ {FLOOR}", "≥ 0.87", "FAIL"),
+        (f"hits: CPU a request ÷ {FLOOR}", "≤ 1.15", "FAIL"),
+    ]
+    assert [row.note for row in out if FLOOR in row.name][:2] == ["≥ 0.7 is out of reach", "≤ 1.5 is out of reach"]
+    assert within[0].verdict == "FAIL"
+    assert not any(row.target or row.note for row in within if FLOOR in row.name)
 
 
 @pytest.mark.journey

@@ -28,6 +28,7 @@ from regcache.config import REGISTRY_KEYS, Config
 from regcache.options import Options
 from regcache.routes import RegistryOptions
 from regcache.settings import OPTIONS
+from tests import ways
 from tests.blocks import REASONS, ROOT, Block, blocks, pages
 from tests.certificates import certificate
 from tests.clients import environment, program
@@ -78,6 +79,7 @@ class Lab:
             **environment(self.home),
             "PATH": f"{Path(sys.executable).parent}:{os.environ.get('PATH', os.defpath)}",
             "REGCACHE_CACHE_DIR": str(self.root / "cache"),
+            **ways.variables(),
         }
 
     def run(self, script: str) -> str:

@@ -35,6 +35,7 @@ from tests.origin import Origin
 from tests.service import Running
 from tests.wire import Wire, nothing_logged, sample_of
 
+pytestmark = pytest.mark.fast
 HOST = b"Host: localhost\r\n"
 ASKS = sorted(
     (f"/{name}{ask.path}".encode(), b"".join(f"{field}: {value}\r\n".encode() for field, value in ask.fields))

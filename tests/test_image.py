@@ -18,6 +18,7 @@ import pytest
 from regcache import Config
 from regcache.store.index import FORMAT
 from regcache.values import duration
+from tests import ways
 from tests.image import DOCKERFILE, ROOT, copied, stages
 from tests.origin import Origin
 from tests.service import free_port
@@ -120,6 +121,7 @@ def inside(directory: Path, registry: str) -> dict[str, str]:
     """The environment of a process in the image, but for where things are on this machine."""
     found = {**environment(), "CACHE_DIRECTORY": str(directory / "cache"), "REGCACHE_REGISTRIES": f"npm={registry}"}
     found["PATH"] = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    found |= ways.variables()
     return {**found, "REGCACHE_LISTEN": f"tcp:{free_port()}:interface=127.0.0.1", "HOME": "/nonexistent"}
 
 

@@ -109,7 +109,7 @@ def test_without_the_library() -> None:
     """The cache works, and the page says what to install."""
     code = (
         "import sys; sys.modules['prometheus_client'] = None\n"
-        "from tests.wire import Wire\n"
+        "from tests import ways; from tests.wire import Wire; ways.heed()\n"
         "sent = Wire().connect(b'GET /-/metrics HTTP/1.1\\r\\nHost: localhost\\r\\n\\r\\n').value()\n"
         "print(sent.decode())\n"
     )
@@ -122,7 +122,7 @@ def test_without_the_library() -> None:
 def test_a_hit_touches_nothing_of_the_library() -> None:
     """What answers requests does not so much as import it."""
     code = (
-        "import sys; from tests.wire import Wire\n"
+        "import sys; from tests import ways; from tests.wire import Wire; ways.heed()\n"
         "Wire().connect(b'GET /npm/ HTTP/1.1\\r\\nHost: localhost\\r\\n\\r\\n')\n"
         "sys.exit('prometheus_client' in sys.modules)\n"
     )
