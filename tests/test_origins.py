@@ -125,6 +125,12 @@ def test_authority() -> None:
     assert found == ["a.example", "a.example:443", "[::1]", "[::1]:8443"]
 
 
+@given(st.text(alphabet="ab.:/@?#[]%-1", max_size=20), st.text(alphabet="ab/?#:@[].", max_size=10))
+def test_what_follows_changes_nothing(text: str, rest: str) -> None:
+    """The origin stands at the beginning of a URL, whatever comes after the host."""
+    assert Origin.of(f"http://{text}/{rest}") == Origin.of(f"http://{text}/")
+
+
 @given(st.text(alphabet="abc.:/@\\?#[]%- \t\n0*é", max_size=30))
 def test_nothing_slips_through(text: str) -> None:
     """However a URL is scrambled, what is allowed has the upstream's host right behind the scheme."""

@@ -106,6 +106,21 @@ def test_one_spelling(text: str) -> None:
     assert [quote(part) for part in segments("/" + spelled, keep_slash=True)] == [spelled]
 
 
+@given(st.text("/.;a0+-_~:@%", max_size=12))
+def test_what_stands_for_itself(text: str) -> None:
+    """A path in which nothing is encoded is read like the same path with all of it encoded."""
+    plain = text.replace("%", "")
+    encoded = "".join(char if char == "/" else f"%{ord(char):02X}" for char in plain)
+    assert _read("/" + plain) == _read("/" + encoded)
+
+
+def _read(path: str) -> tuple[str, ...] | None:
+    try:
+        return segments(path)
+    except BadRequest:
+        return None
+
+
 @given(st.text(st.characters(max_codepoint=255), max_size=30))
 def test_anything(text: str) -> None:
     """Whatever a client sends is segments or a refusal, and what passes does not climb."""

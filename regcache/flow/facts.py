@@ -8,7 +8,6 @@ their sorted keys some microseconds.
 from __future__ import annotations
 
 import struct
-from bisect import bisect_left
 from collections.abc import Iterator, Mapping
 
 import msgspec
@@ -41,23 +40,24 @@ class _Table(Mapping[str, PackedFact]):
         number: int = _NUMBER.unpack_from(self._stored, place)[0]
         return number
 
-    def _where(self, index: int) -> tuple[int, int, int]:
-        """Where the key begins, where it ends, and where its fact ends."""
-        start, stop = self._at(_NUMBER.size * (index + 1)), self._at(_NUMBER.size * (index + 2))
-        key = start + _NUMBER.size
-        return key, key + self._at(start), stop
-
     def _key(self, index: int) -> bytes:
-        start, stop, _ = self._where(index)
-        return self._stored[start:stop]
+        start = self._at(_NUMBER.size * (index + 1))
+        key = start + _NUMBER.size
+        return self._stored[key : key + self._at(start)]
 
     def __getitem__(self, key: str) -> PackedFact:
-        wanted = key.encode("utf-8", "surrogatepass")
-        index = bisect_left(range(self._number), wanted, key=self._key)
-        if index == self._number or self._key(index) != wanted:
-            raise KeyError(key)
-        _, start, stop = self._where(index)
-        return _FACT.decode(self._stored[start:stop])
+        wanted, low, high = key.encode("utf-8", "surrogatepass"), 0, self._number
+        while low < high:
+            middle = (low + high) // 2
+            found = self._key(middle)
+            if found == wanted:
+                start, stop = self._at(_NUMBER.size * (middle + 1)), self._at(_NUMBER.size * (middle + 2))
+                return _FACT.decode(self._stored[start + _NUMBER.size + len(found) : stop])
+            if found < wanted:
+                low = middle + 1
+            else:
+                high = middle
+        raise KeyError(key)
 
     def __iter__(self) -> Iterator[str]:
         return (self._key(index).decode() for index in range(self._number))

@@ -55,7 +55,7 @@ class Headers:
 
     def get(self, name: str, default: str = "") -> str:
         """The field's value; several lines are joined by a comma, as RFC 9110 section 5.3 allows."""
-        return ", ".join(self.lines(name)) or default
+        return ", ".join([value for key, value in self.items if key == name]) or default
 
     def lines(self, name: str) -> list[str]:
         """Every line of the field, in order; for fields that may not be joined."""
@@ -73,6 +73,8 @@ class Headers:
 
     def replacing(self, fields: Mapping[str, str]) -> Headers:
         """These headers, with the given fields in place of any of the same name."""
+        if not fields:
+            return self
         extra = {name.lower(): value for name, value in fields.items()}
         return Headers((*[pair for pair in self.items if pair[0] not in extra], *extra.items()))
 

@@ -24,6 +24,8 @@ _NAME = re.compile(r"(?!-)[a-z0-9_-]{1,63}(?:\.(?!-)[a-z0-9_-]{1,63})*")
 _ADDRESS = re.compile(r"[0-9a-f:.]*:[0-9a-f:.]*")
 #: What some parsers drop, and others keep or read as a slash.
 _AMBIGUOUS = re.compile(r"[\x00-\x20\x7f\\\ud800-\udfff]")
+#: The part of a URL that tells its origin (RFC 3986 section 3).
+_BEGINNING = re.compile(r"[^:/?#]+://[^/?#]*")
 #: The longest name that a host can have (RFC 1035 section 2.3.4): reading a longer one would only take time.
 _LONGEST_HOST = 255
 
@@ -48,7 +50,8 @@ class Origin:
 
         User information makes it None as well: such a URL is never to be asked or shown.
         """
-        return _origin_of(url)
+        beginning = None if _AMBIGUOUS.search(url) else _BEGINNING.match(url)
+        return None if beginning is None else _origin_of(beginning[0])
 
     @property
     def authority(self) -> str:
@@ -59,8 +62,6 @@ class Origin:
 
 @lru_cache(4096)
 def _origin_of(url: str) -> Origin | None:
-    if _AMBIGUOUS.search(url):
-        return None
     try:
         parts = urlsplit(url)
         port = parts.port
