@@ -208,3 +208,51 @@ def test_a_long_eviction_goes_by_batches(tmp_path: Path, monkeypatch: pytest.Mon
     assert "npm/new" in rows(store)
     assert len([line for line in lines if "evicted" in line]) == 1
     let_go(store)
+
+
+def test_the_bodies_of_a_burst_are_synced_together(tmp_path: Path) -> None:
+    """All are on their way to the disk before the first is waited for, and each is there before it gets its name."""
+    done: list[str] = []
+
+    class Watched(Files):
+        def begin_sync(self, fd: int) -> None:
+            done.append("begin")
+            super().begin_sync(fd)
+
+        def sync(self, fd: int) -> None:
+            done.append("sync")
+            super().sync(fd)
+
+        def sync_path(self, path: Path) -> None:
+            Files().sync_path(path)
+
+        def replace(self, source: Path, target: Path) -> None:
+            done.append("replace")
+            super().replace(source, target)
+
+    store = opened(tmp_path, files=Watched())
+    done.clear()
+    bodies = [b"one", b"other", b"third"]
+    commits = [Commit(store._new_path(), entry(body.decode(), body), body) for body in bodies]
+    assert writer_of(store).commit(commits).failed == [None] * 3
+    assert done == ["begin"] * 3 + ["sync", "replace"] * 3
+    let_go(store)
+
+
+def test_one_body_that_cannot_be_written_leaves_the_others(tmp_path: Path) -> None:
+    """Its own entry is missing, and nothing of it stays."""
+
+    class Refusing(Files):
+        def write(self, fd: int, data: bytes | memoryview, at: int) -> int:
+            if bytes(data) == b"other":
+                raise OSError(errno.EIO, "Input/output error")
+            return super().write(fd, data, at)
+
+    store = opened(tmp_path, files=Refusing())
+    bodies = [b"one", b"other", b"third"]
+    commits = [Commit(store._new_path(), entry(body.decode(), body), body) for body in bodies]
+    failed = writer_of(store).commit(commits).failed
+    assert [error is None for error in failed] == [True, False, True]
+    assert rows(store).keys() == {"one", "third"}
+    assert [*(tmp_path / "partial").iterdir()] == []
+    let_go(store)

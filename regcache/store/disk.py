@@ -186,7 +186,8 @@ class DiskStore:
 
     def find(self, key: str, beside: Sequence[str] = ()) -> Deferred[Stored | None]:
         if self._running and self._records.get(key) is None:
-            return succeed(self._look_up([key, *beside]).get(key))
+            unknown = [one for one in beside if self._records.get(one) is None]
+            return succeed(self._look_up([key, *unknown]).get(key))
         return succeed(self.peek(key))
 
     def find_all(self, keys: Sequence[str]) -> Deferred[dict[str, Stored]]:
@@ -248,7 +249,8 @@ class DiskStore:
 
     def adopt(self, digest: Digest, observe: Callable[[bytes], object] = _nothing) -> Deferred[IPartial | None]:
         name = self._hold.named(digest) if self._running and self._hold.writer is not None else None
-        if name is None:
+        # A thread is for reading it: hardly ever is there anything to read.
+        if name is None or not os.access(blob_path(self._blobs, name), os.F_OK):
             return succeed(None)
         return self._in_thread(standing, self._blobs, name, observe, self._in_thread, self._space)
 

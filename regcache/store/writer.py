@@ -33,6 +33,8 @@ _ORPHAN_AGE = 7 * 86400.0
 #: Of the rows of a damaged index, how many are looked at in one go, and up to how many bytes of their bodies.
 _MOST_RESTORED, _MOST_HASHED = 64, 32 << 20
 _PIECE = 1 << 20
+#: Files of bodies that are written together.
+_MOST_OPEN = 64
 #: The algorithms of the digests that registries state, beside that which names bodies.
 _FURTHER = ("sha512", "sha1")
 
@@ -108,7 +110,9 @@ class Writer:
 
         :raises regcache.errors.CannotStore: if none can be.
         """
-        failed = [self._place(commit) for commit in commits]
+        failed: list[CannotStore | None] = []
+        for at in range(0, len(commits), _MOST_OPEN):
+            failed += self._place_all(commits[at : at + _MOST_OPEN])
         placed = [commit for commit, error in zip(commits, failed, strict=True) if error is None]
         try:
             for name in {commit.entry.digest[:2] for commit in placed if _lasts(commit)}:
@@ -135,41 +139,68 @@ class Writer:
         """Bytes on the disk, the row included: without that, there could be any number of entries without a body."""
         return -(-(entry.size + row_bytes(entry)) // self._block) * self._block
 
-    def _place(self, commit: Commit) -> CannotStore | None:
-        """Give the file its name; nobody is told of it yet."""
+    def _place_all(self, commits: list[Commit]) -> list[CannotStore | None]:
+        """Write the bodies that are not written yet, all together, and give each file its name."""
+        failed: list[CannotStore | None] = []
+        with contextlib.ExitStack() as files:
+            written = [self._write(commit, files) for commit in commits]
+            for fd in written:
+                if isinstance(fd, int):
+                    self._files.begin_sync(fd)
+            for commit, fd in zip(commits, written, strict=True):
+                failed.append(fd if isinstance(fd, CannotStore) else self._place(commit, fd))
+        return failed
+
+    def _write(self, commit: Commit, files: contextlib.ExitStack) -> int | CannotStore | None:
+        """
+        Write a body.
+
+        :param files: closes its file.
+        :returns: the descriptor, if it is to be synced; why it could not be written.
+        """
+        body = commit.body
+        if body is None:
+            return None
+        # Every call to the system costs the reactor's thread its turn: no buffered file here.
+        try:
+            fd = self._files.create(commit.path)
+            files.callback(os.close, fd)
+            self._steps("created")
+            at = 0
+            while at < len(body):
+                at += self._files.write(fd, memoryview(body)[at:], at)
+            self._steps("written")
+        except OSError as error:
+            return self._given_up(commit, error)
+        # One that takes the place of a body that lasts has to last as well.
+        return fd if _lasts(commit) or blob_path(self._blobs, commit.entry.digest).exists() else None
+
+    def _place(self, commit: Commit, fd: int | None) -> CannotStore | None:
+        """
+        Give the file its name; nobody is told of it yet.
+
+        :param fd: of the file, if it has to be on disk before.
+        """
         target = blob_path(self._blobs, commit.entry.digest)
         try:
-            if commit.body is not None:
-                # One that takes the place of a body that lasts has to last as well.
-                durable = _lasts(commit) or target.exists()
-                self._write(commit.path, commit.body, durable=durable)
+            if fd is not None:
+                self._files.sync(fd)
+                self._steps("synced")
             # In place of one that is there already: what was just written and checked is surely whole.
             if commit.path != target:
                 self._files.replace(commit.path, target)
             elif not target.exists():
                 return CannotStore("The body that stood there is gone.")
         except OSError as error:
-            with contextlib.suppress(OSError):
-                if commit.path != target:
-                    self._files.remove(commit.path)
-            return CannotStore(f"{error.strerror}: {commit.path.parent}")
+            return self._given_up(commit, error)
         self._steps("renamed")
         return None
 
-    def _write(self, path: Path, body: bytes, *, durable: bool) -> None:
-        # Every call to the system costs the reactor's thread its turn: no buffered file here.
-        fd = self._files.create(path)
-        self._steps("created")
-        try:
-            at = 0
-            while at < len(body):
-                at += self._files.write(fd, memoryview(body)[at:], at)
-            self._steps("written")
-            if durable:
-                self._files.sync(fd)
-            self._steps("synced")
-        finally:
-            os.close(fd)
+    def _given_up(self, commit: Commit, error: OSError) -> CannotStore:
+        with contextlib.suppress(OSError):
+            if commit.path != blob_path(self._blobs, commit.entry.digest):
+                self._files.remove(commit.path)
+        return CannotStore(f"{error.strerror}: {commit.path.parent}")
 
     def _transact(self, work: Callable[[], object]) -> None:
         self._journal.see_that_there_is_room()
