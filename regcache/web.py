@@ -293,7 +293,7 @@ class _Exchange:
             registry="" if self._registry is None else self._registry.options.name,
             method=request.method.decode("latin-1"),
             target=request.uri.decode("latin-1"),
-            package=self._package,
+            package=self._package(reply),
         )
         if prepared is not None:
             express.remember(place, asked, prepared)
@@ -308,13 +308,13 @@ class _Exchange:
         if form is not None:
             about = {"client": self.peer.address, "user": self._who, "request_id": self._id, "registry": name}
             now = self._house.now()
-            self._house.log.note(
-                form(line_of(self._request, reply, now, sent, seconds, package=self._package, **about))
-            )
+            line = line_of(self._request, reply, now, sent, seconds, package=self._package(reply), **about)
+            self._house.log.note(form(line))
 
-    @property
-    def _package(self) -> str:
+    def _package(self, reply: Reply) -> str:
         """What is asked for, as far as the address tells."""
+        if reply.packages is not None:
+            return ",".join(reply.packages)
         return "" if self._registry is None or self._head is None else packages_of(self._registry, self._head)
 
     def client_left(self, reason: Failure) -> None:

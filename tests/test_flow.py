@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import zlib
+from typing import Any
 
 import pytest
 from twisted.internet.defer import Deferred
@@ -20,6 +21,7 @@ from regcache.errors import (
     UpstreamTimeout,
     Withdrawn,
 )
+from regcache.flow.documents import Documents
 from regcache.flow.reply import How, Reply, cache_status
 from regcache.http.policy import Rules
 from regcache.testing import Kit, Page, body_of, make_cache
@@ -276,6 +278,40 @@ def test_a_new_index_that_contradicts_a_stored_artifact(kit: Kit) -> None:
     kit.advance(601)
     kit.get("/index")
     assert kit.get("/files/a.bin")[1] == BODY[::-1]
+
+
+def test_an_index_that_comes_while_a_body_does(kit: Kit) -> None:
+    """What it says by the end of the body counts, not what was known at its beginning."""
+    kit.get("/index")
+    kit.advance(601)
+    kit.upstream.hangs = True
+    waiting = kit.ask("/files/a.bin")
+    file = kit.upstream.pages[FILE]
+    publish(kit, BODY[::-1])
+    index = kit.ask("/index")
+    kit.upstream.release(INDEX)
+    assert reply_of(index).how is How.MISS
+    kit.upstream.pages[FILE] = file
+    kit.upstream.hangs = False
+    kit.upstream.release(FILE)
+    with pytest.raises(DigestMismatch):
+        body_of(reply_of(waiting))
+    assert "fake/files/a.bin" not in kit.store.entries
+
+
+def test_what_is_known_is_looked_up_once(kit: Kit, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As long as no other index comes, an artifact's digest is read once, whatever has to be compared with it."""
+    kit.get("/index")
+    asked = []
+    facts = Documents.facts
+
+    async def counted(*args: Any) -> Any:
+        asked.append(args)
+        return await facts(*args)
+
+    monkeypatch.setattr(Documents, "facts", counted)
+    assert kit.get("/files/a.bin")[1] == BODY
+    assert len(asked) == 1
 
 
 def test_a_store_that_refuses_costs_only_the_copy(kit: Kit) -> None:

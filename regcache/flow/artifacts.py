@@ -7,6 +7,8 @@ from __future__ import annotations
 import contextlib
 import itertools
 import secrets
+from collections.abc import Mapping
+from types import MappingProxyType
 
 from attrs import evolve
 from twisted.internet.defer import Deferred
@@ -150,7 +152,6 @@ class Artifacts:
             return None
         now = self._context.now()
         self._given(route, stored)
-        headers = self._headers(registry, route, stored.headers, stored.verified)
         modified = parse_date(stored.headers.get("last-modified"))
         own = {
             "etag": f'"{stored.digest[:40]}"',
@@ -159,7 +160,10 @@ class Artifacts:
             **_told_digests(route, stored),
         }
         detail = "" if stored.verified else "unverified"
-        return Reply(status=200, headers=headers.replacing(own), body=body, stop=stored.size, how=how, detail=detail)
+        headers = self._headers(registry, route, stored.headers, stored.verified, own)
+        return Reply(
+            status=200, headers=headers, body=body, stop=stored.size, how=how, detail=detail, packages=route.packages
+        )
 
     def _standing(self, registry: IRegistry, route: Artifact, stored: Stored, until: float) -> Standing:
         return Standing(
@@ -179,7 +183,19 @@ class Artifacts:
         if route.mutable:
             self._served.put(stored.key, (stored, self._context.clock.seconds()), 1)
 
-    def _headers(self, registry: IRegistry, route: Artifact, upstream: Headers, lasting: bool) -> Headers:
+    def _headers(
+        self,
+        registry: IRegistry,
+        route: Artifact,
+        upstream: Headers,
+        lasting: bool,
+        own: Mapping[str, str] = MappingProxyType({}),
+    ) -> Headers:
+        """
+        The fields that go with an artifact.
+
+        :param own: those of the copy that is sent; their names are in lower case.
+        """
         kind = route.content_type or upstream.get("content-type") or "application/octet-stream"
         fields = {
             "content-type": kind,
@@ -190,7 +206,7 @@ class Artifacts:
         }
         if "content-disposition" in upstream:
             fields["content-disposition"] = upstream.get("content-disposition")
-        return Headers.of(fields)
+        return Headers((*fields.items(), *own.items()))
 
     # From the upstream.
 
@@ -268,7 +284,7 @@ class Artifacts:
             # It was a revalidation that was joined, of a copy that has gone since.
             found = self._from_store(registry, route, await fill.unchanged.wait(), How.REVALIDATED)
             return found or await self._join(registry, route, self._filling.fill(registry, route, None), request)
-        return evolve(reply, detail="collapsed" if joined else reply.detail)
+        return evolve(reply, detail="collapsed") if joined else reply
 
     async def _head(self, registry: IRegistry, route: Artifact, key: str) -> Reply | None:
         """
@@ -332,7 +348,7 @@ class Artifacts:
             reader.close()
             raise
         answer = await transfer.head.wait()
-        headers = self._headers(registry, route, answer.headers, False).replacing({"etag": f'"{next(self._once)}"'})
+        headers = self._headers(registry, route, answer.headers, False, {"etag": f'"{next(self._once)}"'})
         return Reply(
             status=200,
             headers=headers,
@@ -340,6 +356,7 @@ class Artifacts:
             how=How.MISS,
             detail=f"fwd-status={answer.status}" + ("" if transfer.relaying else "; stored"),
             upstream_seconds=context.clock.seconds() - began,
+            packages=route.packages,
         )
 
     def is_ahead(self, reply: Reply, part: Part) -> bool:

@@ -80,6 +80,7 @@ class Documents:
             how=how,
             detail=ttl_left(now + ttl - age_of(stored, now), now),
             upstream_seconds=waited,
+            packages=asked.packages,
         )
         if how is How.HIT and not self._insists(request):
             reply = evolve(reply, standing=self._standing(registry, asked, route, stored, rules))
@@ -299,6 +300,11 @@ class Documents:
         if not isinstance(decision, UseStored) or decision.stale:
             return route
         return _as(other, route)
+
+    @property
+    def kept(self) -> int:
+        """How many have come by now that say something new: what they said stands as long as it is the same."""
+        return self._fetching.kept
 
     def stored_soon(self) -> list[Deferred[None]]:
         """One for each document that is being stored: fires when it is done."""

@@ -64,6 +64,8 @@ class Fill:
 class Fetching:
     """
     The requests for documents, and what has come but is not stored yet.
+
+    :ivar kept: how many have come by now that say something new.
     """
 
     def __init__(self, context: Context, representations: Representations) -> None:
@@ -72,6 +74,7 @@ class Fetching:
         self._fills: dict[str, Fill] = {}
         self._storing: set[Outcome[None]] = set()
         self._taking = Taking(context)
+        self.kept = 0
 
     def stored(self) -> list[Deferred[None]]:
         """One for each document that is being stored: fires when it is done."""
@@ -226,6 +229,7 @@ class Fetching:
         if same:
             self._context.note(entry)
             return entry
+        self.kept += 1
         self._context.missing.drop(key)
         self._note_foreign(key, derived.foreign)
         facts = self._representations.learn(registry, entry, source, derived.facts)

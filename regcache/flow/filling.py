@@ -7,6 +7,8 @@ from __future__ import annotations
 from typing import Any
 
 from attrs import evolve, field, frozen
+from twisted.internet.defer import Deferred
+from twisted.python.failure import Failure
 
 from regcache.errors import (
     CannotStore,
@@ -99,25 +101,23 @@ class Filling:
             self._fills[key] = fill
             self._transfers.add(fill.transfer)
             self._coming.add(fill.transfer)
-            fill.found.wait().addBoth(lambda _: self._coming.discard(fill.transfer))
-            fill.transfer.done.wait().addErrback(self._failed, key).addCallback(self._filled, key, fill)
+            fill.found.tell(lambda _entry, _failure: self._coming.discard(fill.transfer))
+            fill.transfer.done.tell(lambda _none, failure: self._filled(key, fill, failure))
             # While so many wait for the disk, the next ones pass through without being stored.
             storable = len(self._transfers) - len(self._coming) < self._context.limits.transfers
             work = _Work(self._context, self.proofs, registry, route, fill, stored, storable)
-            spawn(work.run()).wait().addErrback(self._broken, fill.transfer)
+            Deferred.fromCoroutine(work.run()).addErrback(self._broken, fill.transfer)
         return fill
 
     async def adopt(self, registry: IRegistry, route: Artifact) -> Stored | None:
         """The entry of an artifact whose body is stored, and is what the stored index says; nobody is asked."""
         return await adopted(self._context, registry, route, await self.proofs.stored(registry, route))
 
-    def _failed(self, failure: Any, key: str) -> None:
-        counts = self._context.upstream.counts
-        counts.failures.note(self._context.now(), key, failure.value)
-        if failure.check(DigestMismatch):
-            counts.unverified += 1
-
-    def _filled(self, _result: object, key: str, fill: Fill) -> None:
+    def _filled(self, key: str, fill: Fill, failure: Failure | None) -> None:
+        if failure is not None:
+            counts = self._context.upstream.counts
+            counts.failures.note(self._context.now(), key, failure.value)
+            counts.unverified += isinstance(failure.value, DigestMismatch)
         self._transfers.discard(fill.transfer)
         fill.found.fail(CannotStore("Nothing that can be stored came of it."))
         if self._fills.get(key) is fill:
@@ -149,11 +149,14 @@ class _Work:
         self._context, self._proofs, self._registry, self._route = context, proofs, registry, route
         self._fill, self._transfer, self._stored = fill, fill.transfer, stored
         self._proof: Outcome[Fact | None] = Outcome()
+        # What the stored documents say, and as of when.
+        self._fact: Fact | None = None
+        self._age = -1
 
     async def run(self) -> None:
         """Ask, and let the body flow; it goes on by itself then."""
         route = self._route
-        fact = await self._proofs.stored(self._registry, route)
+        fact = await self._known()
         if fact is None and not route.digests:
             fact = await self._proofs.asked_again(self._registry, route)
         found = None if self._stored is not None else await adopted(self._context, self._registry, route, fact)
@@ -173,6 +176,13 @@ class _Work:
             self._holds(answer.stored if latest is None else latest)
         else:
             self._flow(answer)
+
+    async def _known(self) -> Fact | None:
+        """What the stored documents say now: they are read again if others have come."""
+        if self._age != self._proofs.age:
+            self._age = self._proofs.age
+            self._fact = await self._proofs.stored(self._registry, self._route)
+        return self._fact
 
     def _holds(self, stored: Stored) -> None:
         """There is no body to come: what is stored is what was asked for."""
@@ -330,12 +340,14 @@ class _Work:
             proof = await self._proof.wait()
         except RegCacheError:
             proof = None
-        stored = await self._proofs.stored(self._registry, self._route)
+        stored = await self._known()
         return stored if stored is not None and stored.digests else proof or stored
 
     async def _look_again(self, entry: Stored) -> None:
         """An entry can be found now: hold it against what an index may have said since it was accepted."""
-        fact = await self._proofs.stored(self._registry, self._route)
+        if self._age == self._proofs.age:
+            return
+        fact = await self._known()
         try:
             proven = verify(self._route, fact, entry.size, entry.digests, entry.url)
         except DigestMismatch as error:

@@ -27,7 +27,9 @@ class Hashing:
     """
 
     def __init__(self, algorithms: set[str]) -> None:
-        self._hashes = {name: _new_hash(name) for name in algorithms - WHOLE.keys()}
+        self._algorithms = algorithms - WHOLE.keys()
+        # Made once there is something to hash: what is looked for in the store is seldom there.
+        self._hashes: dict[str, Any] | None = None
         self._learned: list[Digest] = []
         # Of what was fed by now; asked for several times once all was.
         self._told: tuple[Digest, ...] | None = None
@@ -35,8 +37,13 @@ class Hashing:
     def feed(self, data: bytes) -> None:
         """The next bytes; fit for a thread, since hashing releases the interpreter."""
         self._told = None
-        for made in self._hashes.values():
+        for made in self._begun().values():
             made.update(data)
+
+    def _begun(self) -> dict[str, Any]:
+        if self._hashes is None:
+            self._hashes = {name: _new_hash(name) for name in self._algorithms}
+        return self._hashes
 
     def learn(self, digest: Digest) -> None:
         """One more digest of all that was fed, computed elsewhere."""
@@ -46,7 +53,8 @@ class Hashing:
     def digests(self) -> tuple[Digest, ...]:
         """The digests of all that was fed."""
         if self._told is None:
-            self._told = (*(Digest(name, made.hexdigest()) for name, made in self._hashes.items()), *self._learned)
+            made = self._begun().items()
+            self._told = (*[Digest(name, one.hexdigest()) for name, one in made], *self._learned)
         return self._told
 
 

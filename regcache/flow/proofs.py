@@ -33,6 +33,11 @@ class Proofs:
     def __init__(self, documents: Documents) -> None:
         self._documents = documents
 
+    @property
+    def age(self) -> int:
+        """What the stored documents say of anything is the same as long as this is."""
+        return self._documents.kept
+
     async def stored(self, registry: IRegistry, route: Artifact) -> Fact | None:
         """What the stored documents say, the newest of them first, without asking anybody."""
         for document, stored in await self._documents.stored(registry, route.documents):
@@ -113,7 +118,8 @@ def _unasked(error: Exception) -> UpstreamError:
 
 
 def _named(facts: Mapping[str, PackedFact], route: Artifact) -> Fact | None:
-    return unpacked(facts[route.named]) if route.named in facts else None
+    found = facts.get(route.named)
+    return None if found is None else unpacked(found)
 
 
 def _joined(fact: Fact, further: Fact | None) -> Fact:

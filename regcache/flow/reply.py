@@ -93,6 +93,7 @@ class Reply:
     :ivar relayed: whether the fields are the upstream's own word, in whose place nothing of ours is put.
     :ivar upstream_seconds: how long the upstream was waited for.
     :ivar standing: how long it holds, where that is known.
+    :ivar packages: those it is of, where whoever made it knows that.
     """
 
     status: int
@@ -106,6 +107,7 @@ class Reply:
     relayed: bool = False
     upstream_seconds: float | None = None
     standing: Standing | None = None
+    packages: tuple[str, ...] | None = None
 
     @property
     def length(self) -> int | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any, Generic, TypeVar
 
 from twisted.internet.defer import Deferred, fail, succeed
@@ -26,6 +26,7 @@ class Outcome(Generic[T]):
 
     def __init__(self) -> None:
         self._waiters: list[Deferred[T]] = []
+        self._told: list[Callable[[T | None, Failure | None], object]] = []
         self._known: tuple[T | None, Failure | None] | None = None
 
     @property
@@ -42,6 +43,13 @@ class Outcome(Generic[T]):
         self._waiters.append(waiter)
         return waiter
 
+    def tell(self, told: Callable[[T | None, Failure | None], object]) -> None:
+        """Have a function told the value or the failure, once there is one: for who wants to know, and not to wait."""
+        if self._known is not None:
+            told(*self._known)
+        else:
+            self._told.append(told)
+
     def succeed(self, value: T) -> None:
         """Make the result known. Only the first result counts."""
         self._settle(value, None)
@@ -54,6 +62,9 @@ class Outcome(Generic[T]):
         if self._known is not None:
             return
         self._known = (value, failure)
+        told, self._told = self._told, []
+        for one in told:
+            one(value, failure)
         waiters, self._waiters = self._waiters, []
         for waiter in waiters:
             if failure is not None:
