@@ -25,7 +25,7 @@ from benchmarks.late import Pages
 from benchmarks.load import PIP, Load, WrongAnswer, download, get
 from benchmarks.report import Row, at_least, at_most, ratios, table
 from benchmarks.servers import find
-from regcache.lines import Line
+from regcache.lines import FORMATS, Line
 from tests.origin import Origin
 from tests.service import Running
 
@@ -119,7 +119,8 @@ def test_the_minimal_program_for_hits(lab: Lab, service: Running) -> None:
         names.add(least.headers["X-Request-Id"])
     assert len(names) == 3
     until(lambda: log.exists() and log.read_text().count("\n") == 3)
-    line = Line(when=0, client="127.0.0.1", method="GET", target="/", status=200, outcome="hit", seconds=0).combined()
+    sample = Line(when=0, client="127.0.0.1", method="GET", target="/", status=200, outcome="hit", seconds=0)
+    line = FORMATS["combined"](sample)
     found = [shlex.split(one) for one in log.read_text().splitlines()]
     assert [len(one) for one in found] == [len(shlex.split(line))] * 3
     assert {one[10] for one in found} == names

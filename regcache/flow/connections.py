@@ -12,7 +12,7 @@ from attrs import field, frozen
 from OpenSSL import SSL, crypto
 from twisted.internet._resolver import GAIResolver
 from twisted.internet._sslverify import IOpenSSLTrustRoot
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import CancelledError, Deferred, fail
 from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
 from twisted.internet.interfaces import IDelayedCall, IReactorPluggableNameResolver, IStreamClientEndpoint
 from twisted.internet.protocol import Factory
@@ -22,7 +22,7 @@ from twisted.python.threadpool import ThreadPool
 from twisted.web.client import BrowserLikePolicyForHTTPS
 from zope.interface import implementer
 
-from regcache.errors import ConnectFailed, UpstreamError
+from regcache.errors import ConnectFailed, RegCacheError, UpstreamError
 from regcache.flow.exchange import Connection, Stale, Where, explained, place_of, written
 from regcache.flow.tunnels import Tunnel, refused
 from regcache.http.messages import Headers
@@ -129,6 +129,13 @@ def _let_through(headers: Headers, proxy: Proxy) -> Headers:
     return headers.replacing({"proxy-authorization": proxy.authorization}) if proxy.authorization else headers
 
 
+def _see_that_it_passed(response: IResponse, proxy: Proxy, host: str) -> IResponse:
+    if response.status == 407:
+        response.abort()
+        raise refused(proxy, 407, "", host)
+    return response
+
+
 @implementer(IUpstream)
 class Connections:
     """
@@ -200,36 +207,37 @@ class Connections:
     def request(
         self, method: str, url: str, headers: Headers, body: bytes | BinaryIO = b"", interim: Interim | None = None
     ) -> Deferred[IResponse]:
-        return Deferred.fromCoroutine(self._request(method, url, headers, body, interim))
+        try:
+            where, target, host = place_of(url)
+            proxy = self._proxies.to(*where)
+            forwarding = proxy if where[0] == "http" else None
+            if forwarding is not None:
+                target = f"http://{host}{target}"
+                headers = _let_through(headers, forwarding)
+            data = written(method, target, host, headers, body)
+        except RegCacheError:
+            return fail()
+        asked = self._asked(where, method, data, interim, None if isinstance(body, bytes) else body)
+        return asked if forwarding is None else asked.addCallback(_see_that_it_passed, forwarding, host)
 
-    async def _request(
-        self, method: str, url: str, headers: Headers, body: bytes | BinaryIO, interim: Interim | None
-    ) -> IResponse:
-        where, target, host = place_of(url)
-        proxy = self._proxies.to(*where)
-        forwarding = proxy if where[0] == "http" else None
-        if forwarding is not None:
-            target = f"http://{host}{target}"
-            headers = _let_through(headers, forwarding)
-        data = written(method, target, host, headers, body)
-        content = None if isinstance(body, bytes) else body
-        response = await self._ask(where, method, data, interim, content)
-        if forwarding is not None and response.status == 407:
-            response.abort()
-            raise refused(forwarding, 407, "", host)
-        return response
-
-    async def _ask(
+    def _asked(
         self, where: Where, method: str, data: bytes, interim: Interim | None, content: BinaryIO | None
-    ) -> IResponse:
+    ) -> Deferred[IResponse]:
+        """Over a connection that is there, if it still is; else over a new one."""
+
+        async def anew() -> IResponse:
+            connection = await self._connect(where)
+            return await connection.ask(method, data, interim, content)
+
+        def was_stale(failure: Failure) -> Deferred[IResponse]:
+            failure.trap(Stale)
+            return Deferred.fromCoroutine(anew())
+
         kept = self._idle.get(where) if method in _REPEATABLE else None
-        if kept:
-            try:
-                return await kept.popitem()[0].ask(method, data, interim)
-            except Stale:
-                pass
-        connection = await self._connect(where)
-        return await connection.ask(method, data, interim, content)
+        if not kept:
+            return Deferred.fromCoroutine(anew())
+        asked: Deferred[Any] = kept.popitem()[0].ask(method, data, interim)
+        return asked.addErrback(was_stale)
 
     def proxy(self, url: str) -> str:
         """Through which proxy a URL is asked; empty for none."""

@@ -28,6 +28,7 @@ from zope.interface import implementer
 
 from regcache.errors import BadRequest, ConnectFailed, CutShort, ForbiddenOrigin, UpstreamError
 from regcache.flow.feeding import Feeding, size_of
+from regcache.flow.sockets import ClientSocket
 from regcache.http.messages import Headers
 from regcache.http.origins import Origin
 from regcache.interfaces import IReceiver, IResponse
@@ -365,11 +366,18 @@ class Connection(Protocol):
         :param content: its body, if that is not among the bytes.
         """
         self._exchange = Exchange(self, method, self._name, interim)
-        self.transport.write(request)
+        self._write(request)
         if content is not None:
             self._feeding = Feeding(content, self.transport)
             self.transport.registerProducer(self._feeding, False)
         return self._exchange.head
+
+    def _write(self, request: bytes) -> None:
+        """At once where that can be: by its transport it takes a turn of the reactor's, and two calls to the system."""
+        socket = ClientSocket.over(self.transport)
+        sent = socket.put(request) if socket is not None and socket.is_clear else 0
+        if sent < len(request):
+            self.transport.write(request[sent:])
 
     def free(self, *, keep: bool) -> None:
         """The exchange is over."""

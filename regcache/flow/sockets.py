@@ -1,4 +1,4 @@
-"""The socket of a client, for what goes to it past the buffer of its transport."""
+"""The socket of a client or of a registry, for what goes to it past the buffer of its transport."""
 
 from __future__ import annotations
 
@@ -23,10 +23,13 @@ class ClientSocket:
     @classmethod
     def of(cls, channel: object) -> ClientSocket | None:
         """That of a connection, if it has one."""
-        transport = channel.transport if isinstance(channel, HTTPChannel) else None
-        return (
-            cls(transport) if isinstance(transport, FileDescriptor) and not getattr(transport, "TLS", False) else None
-        )
+        return cls.over(channel.transport) if isinstance(channel, HTTPChannel) else None
+
+    @classmethod
+    def over(cls, transport: object) -> ClientSocket | None:
+        """That under a transport, if it has one of that kind."""
+        plain = isinstance(transport, FileDescriptor) and not getattr(transport, "TLS", False)
+        return cls(transport) if plain else None
 
     @property
     def is_clear(self) -> bool:
