@@ -143,8 +143,10 @@ class PyPI(Confined):
         )
 
     def _file(self, parts: list[str]) -> Artifact:
-        url = self._address(parts)
-        key = self._key(url)
+        own = parts[0] == "packages" and len(parts) > 1
+        path = "/".join(map(quote, parts))
+        url = self._files + path if own else self._address(parts)
+        key = path if own else self._key(url)
         if key is None:
             raise NotFound(f"{'/'.join(parts[1:3])} is not among the artifact-hosts of {self.options.name}.")
         pieces, digests = key.split("/"), []
@@ -164,9 +166,7 @@ class PyPI(Confined):
         )
 
     def _address(self, parts: list[str]) -> str:
-        """Where a file is upstream, from the path by which it is asked for."""
-        if parts[0] == "packages" and len(parts) > 1:
-            return self._files + "/".join(map(quote, parts))
+        """Where a file of another host is, from the path by which it is asked for."""
         if len(parts) > 3 and parts[1] in ("http", "https") and not set(parts[2]) & set("/?#@"):
             origin = Origin.of(f"{parts[1]}://{parts[2]}/")
             if origin is not None:
