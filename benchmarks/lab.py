@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 from benchmarks.data import Tree
 from benchmarks.load import PIP, Answer, WrongAnswer, get
-from benchmarks.servers import APACHE, Server, apache, find, nginx, wait_for
+from benchmarks.servers import APACHE, Server, apache, find, nginx, start_program, wait_for
 from tests.service import Running, free_port
 
 __all__ = ["Lab"]
@@ -126,6 +126,10 @@ class Lab:
         # It would wait for whoever reads what it says.
         threading.Thread(target=_write_down, args=(running.process.stdout, place / "log"), daemon=True).start()
         return self._keep(Server("regcache", running.url, running.process))
+
+    def program(self, name: str, *arguments: str) -> Server:
+        """A minimal program, see :func:`benchmarks.servers.start_program`."""
+        return self._keep(start_program(name, *arguments))
 
     def late(self, latency: float) -> Server:
         """An upstream with all that is published so far, that many seconds away."""

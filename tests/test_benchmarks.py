@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import json
+import random
 import subprocess
 import sys
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
 from benchmarks.data import Tree
 from benchmarks.late import Pages
-from benchmarks.load import WrongAnswer, download
+from benchmarks.load import WrongAnswer, download, get
 from benchmarks.report import Row, at_least, at_most, ratios, table
-from benchmarks.servers import find
+from benchmarks.servers import find, start_program
 from tests.origin import Origin
 
 
@@ -72,6 +74,21 @@ def test_cut_body_is_no_measurement(origin: Origin) -> None:
     origin.trouble = lambda _path: "cut"
     with pytest.raises(WrongAnswer, match="early"):
         download(f"{origin.url}whole.bin", 1_000_000)
+
+
+def test_minimal_programs_send_what_they_should(origin: Origin, tmp_path: Path) -> None:
+    """What regcache is measured by does the work: the very bytes of the file, and of a body as it comes."""
+    body = random.Random(1).randbytes(3_000_001)
+    origin.add("/whole.bin", body)
+    (tmp_path / "file").write_bytes(body)
+    programs = {"floor_large": [str(tmp_path / "file")], "floor_cold": [str(urlsplit(origin.url).port), str(tmp_path)]}
+    for name, arguments in programs.items():
+        server = start_program(name, *arguments)
+        try:
+            for _ in range(2):
+                assert get(f"{server.url}whole.bin").body == body
+        finally:
+            server.stop()
 
 
 @pytest.mark.journey
