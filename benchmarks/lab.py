@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import subprocess
-import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -13,7 +11,7 @@ from urllib.parse import urlsplit
 
 from benchmarks.data import Tree
 from benchmarks.load import PIP, Answer, WrongAnswer, get
-from benchmarks.servers import APACHE, Server, apache, find, nginx, wait_for
+from benchmarks.servers import APACHE, Server, apache, find, nginx, start_program
 from tests.service import Running, free_port
 
 __all__ = ["Lab"]
@@ -129,12 +127,8 @@ class Lab:
 
     def late(self, latency: float) -> Server:
         """An upstream with all that is published so far, that many seconds away."""
-        port = free_port()
-        command = [sys.executable, "-m", "benchmarks.late", str(port), f"{latency * 1000:g}"]
-        command += [str(self.tree.directory), self.tree.url]
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-        wait_for(port, process)
-        return self._keep(Server("origin", f"http://127.0.0.1:{port}/", process))
+        arguments = (f"{latency * 1000:g}", str(self.tree.directory), self.tree.url)
+        return self._keep(start_program("late", *arguments, name="origin"))
 
     def floor(self, name: str, program: str, *arguments: str) -> Server:
         """
@@ -143,11 +137,7 @@ class Lab:
         :param name: what it is called in the table.
         :param arguments: what it is told behind its port.
         """
-        port = free_port()
-        command = [sys.executable, "-m", f"benchmarks.{program}", str(port), *arguments]
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-        wait_for(port, process)
-        return self._keep(Server(name, f"http://127.0.0.1:{port}/", process))
+        return self._keep(start_program(program, *arguments, name=name))
 
     def turns(self, subjects: Sequence[T], least: int = 0) -> Iterator[Sequence[T]]:
         """In each round, of which there are some at ``least``, the subjects, another one first."""

@@ -9,7 +9,6 @@ how many small requests that takes is counted. ``python -m benchmarks.lockfile``
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 from functools import partial
 from statistics import median
@@ -19,8 +18,7 @@ from benchmarks.jobs import Install, npm_ci, once
 from benchmarks.lab import Lab
 from benchmarks.load import get
 from benchmarks.report import Row, at_most, ratios
-from benchmarks.servers import Server, wait_for
-from tests.service import free_port
+from benchmarks.servers import start_program
 
 __all__ = ["GROUPS"]
 
@@ -29,15 +27,6 @@ PACKAGES = 200
 ROUNDS = 7
 #: Seconds: what a registry on the same host, and one across the internet, take to answer.
 LATENCIES = (0.0, 0.05)
-
-
-def start_relay(origin: Server) -> Server:
-    """A minimal relay in a process of its own."""
-    port = free_port()
-    command = [sys.executable, "-m", "benchmarks.relay", str(port), f"{origin.url}npm/"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    wait_for(port, process)
-    return Server("relay", f"http://127.0.0.1:{port}/", process)
 
 
 def asked(origin: Server) -> list[str]:
@@ -51,7 +40,7 @@ def measure(lab: Lab, install: Install, packages: int, latency: float) -> list[R
     found: dict[str, list[float]] = {"straight": [], "relay": [], "cold cache": []}
     small, again = [], []
     origin = lab.late(latency)
-    relay = start_relay(origin)
+    relay = start_program("relay", f"{origin.url}npm/")
     try:
         for turn in lab.turns([*found], least=1 if lab.short else ROUNDS):
             for label in turn:

@@ -9,6 +9,7 @@ import re
 import shutil
 import socket
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from attrs import define
 from benchmarks import processes
 from tests.service import free_port
 
-__all__ = ["APACHE", "Server", "apache", "find", "nginx", "version", "wait_for"]
+__all__ = ["APACHE", "Server", "apache", "find", "nginx", "start_program", "version", "wait_for"]
 
 #: What its program is called, by Debian and by itself.
 APACHE = ("apache2", "httpd")
@@ -121,6 +122,19 @@ def _start(name: str, conf: str, directory: Path, command: list[str], values: di
     )
     wait_for(port, process)
     return Server(name, f"http://127.0.0.1:{port}/", process)
+
+
+def start_program(program: str, *arguments: str, name: str = "") -> Server:
+    """
+    A module of the measurements that is a server: run with a port and these.
+
+    :param name: what it is called in the table; as the module, unless given.
+    """
+    port = free_port()
+    command = [sys.executable, "-m", f"benchmarks.{program}", str(port), *arguments]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    wait_for(port, process)
+    return Server(name or program, f"http://127.0.0.1:{port}/", process)
 
 
 def nginx(name: str, conf: str, directory: Path, *, logged: bool = True, **values: str) -> Server:

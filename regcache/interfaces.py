@@ -193,16 +193,16 @@ class IUpstream(Interface):
 
 class IPartial(Interface):
     """
-    A body on its way into the store. Its owner writes one chunk at a time and ends it once.
+    A body on its way into the store. Its owner writes some pieces at a time and ends it once.
 
     States: *open* (write), *over* (committed or aborted).
     """
 
     written = Attribute("Bytes that can be read, an int.")
 
-    def write(data: bytes) -> Deferred[None]:
+    def write(*pieces: bytes) -> Deferred[None]:
         """
-        Append; fires when the bytes can be read.
+        Append them, one after the other; fires when all their bytes can be read.
 
         Fails with CannotStore when the disk refuses; the bytes already written stay readable.
         """

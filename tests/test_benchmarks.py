@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import random
 import shlex
 import sqlite3
 import subprocess
@@ -24,7 +25,7 @@ from benchmarks.lab import Lab
 from benchmarks.late import Pages
 from benchmarks.load import PIP, Load, WrongAnswer, download, get
 from benchmarks.report import Row, at_least, at_most, ratios, table
-from benchmarks.servers import find
+from benchmarks.servers import find, start_program
 from regcache.lines import FORMATS, Line
 from tests.origin import Origin
 from tests.service import Running
@@ -164,6 +165,21 @@ def test_where_a_target_is_out_of_reach_the_floor_counts() -> None:
     assert [row.note for row in out if FLOOR in row.name][:2] == ["≥ 0.7 is out of reach", "≤ 1.5 is out of reach"]
     assert within[0].verdict == "FAIL"
     assert not any(row.target or row.note for row in within if FLOOR in row.name)
+
+
+def test_minimal_programs_send_what_they_should(origin: Origin, tmp_path: Path) -> None:
+    """What regcache is measured by does the work: the very bytes of the file, and of a body as it comes."""
+    body = random.Random(1).randbytes(3_000_001)
+    origin.add("/whole.bin", body)
+    (tmp_path / "file").write_bytes(body)
+    programs = {"floor_large": [str(tmp_path / "file")], "floor_cold": [str(urlsplit(origin.url).port), str(tmp_path)]}
+    for name, arguments in programs.items():
+        server = start_program(name, *arguments)
+        try:
+            for _ in range(2):
+                assert get(f"{server.url}whole.bin").body == body
+        finally:
+            server.stop()
 
 
 @pytest.mark.journey

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
+import socket
 import sqlite3
 from pathlib import Path
 from typing import Any
@@ -124,6 +126,55 @@ def test_what_was_under_way_is_swept(tmp_path: Path) -> None:
     (tmp_path / "partial" / "1-1").write_text("half")
     let_go(opened(tmp_path))
     assert list((tmp_path / "partial").iterdir()) == []
+
+
+class Noting(Files):
+    """A disk that notes how much each call wrote."""
+
+    def __init__(self) -> None:
+        self.sizes: list[int] = []
+
+    def write(self, fd: int, data: bytes | memoryview, at: int) -> int:
+        done = super().write(fd, data, at)
+        self.sizes.append(done)
+        return done
+
+
+def growing(directory: Path, files: Files, observe: Any = bool) -> Partial:
+    """A body being written, of which the first 100 bytes may be held in memory."""
+    return Partial(directory / "1", observe, maybeDeferred, Space(Bounds(0, 0), int, bool), files, most_held=100)
+
+
+def test_what_is_still_in_memory_leaves_as_what_is_in_the_file(tmp_path: Path) -> None:
+    """So that a client that came early gets the rest of it past our memory, too; one that is full gets nothing."""
+    partial = growing(tmp_path, Files())
+    partial.write(b"in ", b"memory")
+    left, right = socket.socketpair()
+    with left, right:
+        left.setblocking(False)
+        assert partial.send(left.fileno(), 3, 4) == 4
+        partial.write(b", in a file" * 10)
+        assert partial.send(left.fileno(), 7, 9) == 9
+        assert right.recv(99) == b"memory, in a "
+        with contextlib.suppress(BlockingIOError):
+            while left.send(bytes(1 << 16)):
+                pass
+        partial = growing(tmp_path / "other", Files())
+        partial.write(b"in memory")
+        assert partial.send(left.fileno(), 0, 9) == 0
+
+
+def test_large_pieces_are_not_copied(tmp_path: Path) -> None:
+    """Each is hashed and written as it came, while many small ones are one; the bytes are the same, in order."""
+    disk, seen = Noting(), list[int]()
+    partial = growing(tmp_path, disk, lambda data: seen.append(len(data)))
+    pieces = [bytes([number]) * (1 << 17) for number in range(3)]
+    partial.write(b"held")
+    partial.write(*pieces)
+    partial.write(*[b"x" * 1000] * 50)
+    assert seen == [4, *[1 << 17] * 3, 50_000]
+    assert disk.sizes == [4, *[1 << 17] * 3, 50_000]
+    assert (tmp_path / "1").read_bytes() == b"held" + b"".join(pieces) + b"x" * 50_000
 
 
 def test_a_disk_that_fills_up_costs_the_copy(tmp_path: Path) -> None:

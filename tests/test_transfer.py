@@ -35,9 +35,9 @@ class Disk:
     def written(self) -> int:
         return len(self.body)
 
-    def write(self, data: bytes) -> Deferred[None]:
+    def write(self, *pieces: bytes) -> Deferred[None]:
         done: Deferred[None] = Deferred()
-        self.waiting.append((data, done))
+        self.waiting.append((b"".join(pieces), done))
         if self.at_once:
             self.go()
         return done

@@ -247,19 +247,19 @@ class Transfer:
 
     def _step(self) -> None:
         if self._pending and not (self.relaying and self._window.full):
-            data = b"".join(self._pending)
-            self._pending.clear()
+            pieces, self._pending = self._pending, []
             self._pending_size = 0
             self._busy = True
             if self.relaying:
-                self._hashing.feed(data)
-                self._window.append(data)
+                for piece in pieces:
+                    self._hashing.feed(piece)
+                    self._window.append(piece)
                 self._written(None)
             else:
                 assert self._partial is not None
                 before = self._partial.written
-                self._partial.write(data).addCallbacks(
-                    self._written, lambda failure: self._unwritten(failure.value, data, before)
+                self._partial.write(*pieces).addCallbacks(
+                    self._written, lambda failure: self._unwritten(failure.value, pieces, before)
                 )
         elif self._ended is not None and not self._pending:
             self._busy = True
@@ -270,7 +270,7 @@ class Transfer:
         self._advance()
         self._go_on()
 
-    def _unwritten(self, error: BaseException, data: bytes, before: int) -> None:
+    def _unwritten(self, error: BaseException, pieces: list[bytes], before: int) -> None:
         assert self._partial is not None
         if not isinstance(error, CannotStore):
             self._busy = False
@@ -278,7 +278,7 @@ class Transfer:
             return
         _log.warn("{key}: cannot be stored: {why}", key=self.key, why=error.detail)
         self._relay(self._partial.written)
-        self._window.append(data[self._partial.written - before :])
+        self._window.append(b"".join(pieces)[self._partial.written - before :])
         self._written(None)
 
     def _advance(self) -> None:

@@ -49,11 +49,9 @@ def _stem(file: str) -> tuple[str, str]:
 def projects_of(file: str) -> list[str]:
     """The projects that a file's name says it may belong to, the likeliest first."""
     stem, suffix = _stem(file)
-    if suffix in _BUILT:
-        names = [stem.partition("-")[0]]
-    else:
-        # In a source archive names may hold a dash, and versions of the first years as well.
-        names = [stem.rpartition("-")[0], *re.findall(r"^(.+?)-\d", stem)]
+    # In a source archive names may hold a dash, and versions of the first years as well.
+    built = suffix in _BUILT
+    names = [stem.partition("-")[0]] if built else [stem.rpartition("-")[0], *re.findall(r"^(.+?)-\d", stem)]
     return list(dict.fromkeys(filter(None, map(normal, names))))
 
 

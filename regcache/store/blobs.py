@@ -6,7 +6,7 @@ import errno
 import hashlib
 import io
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
@@ -25,6 +25,8 @@ _PIECE = 1 << 20
 _NOWAIT = getattr(os, "RWF_NOWAIT", 0)
 #: Bytes between two looks whether a file is in memory, which the kernel forgets in large parts.
 _LOOK_EVERY = 1 << 19
+#: Bytes from which on a piece is hashed and written by itself: to join larger ones takes longer than calling more.
+_WORTH_A_CALL = 1 << 15
 InThread = Callable[..., Deferred[Any]]
 T = TypeVar("T")
 
@@ -39,6 +41,13 @@ def _look_into(fd: int, look: Callable[[BinaryIO], T]) -> T:
     with open(os.dup(fd), "rb") as file:
         file.seek(0)
         return look(file)
+
+
+def _put(fd: int, data: memoryview) -> int:
+    try:
+        return os.write(fd, data)
+    except BlockingIOError:
+        return 0
 
 
 class File:
@@ -184,20 +193,25 @@ class Partial:
         """The descriptor of the open file; None while all is held in memory."""
         return None if self._file is None else self._file.fd
 
-    def write(self, data: bytes) -> Deferred[None]:
+    def write(self, *pieces: bytes) -> Deferred[None]:
+        size = self.written + sum(map(len, pieces))
         try:
-            self._take_room(self.written + len(data))
+            self._take_room(size)
         except CannotStore:
-            self._observe(data)
+            self._observe_all(pieces)
             return fail()
-        if self._file is None and self.written + len(data) <= self._most_held:
-            self._observe(data)
-            self.held += data
-            self.written += len(data)
+        if self._file is None and size <= self._most_held:
+            self._observe_all(pieces)
+            self.held = b"".join((self.held, *pieces))
+            self.written = size
             return succeed(None)
         assert not self._busy
         self._busy = True
-        return self._in_thread(self._append, data).addBoth(self._rested).addCallback(self._appended)
+        return self._in_thread(self._append, pieces).addBoth(self._rested).addCallback(self._appended)
+
+    def _observe_all(self, pieces: Iterable[bytes]) -> None:
+        for piece in pieces:
+            self._observe(piece)
 
     def _take_room(self, size: int) -> None:
         if self._most and size > self._most:
@@ -228,8 +242,9 @@ class Partial:
         return self._file.read(self._in_thread, offset, length)
 
     def send(self, fd: int, offset: int, length: int) -> int | Deferred[Any] | None:
-        # What was written a moment ago is surely in memory, unless a reader is far behind.
-        if self._file is None or offset < len(self.held):
+        if offset < len(self.held):
+            return _put(fd, memoryview(self.held)[offset : offset + length])
+        if self._file is None:
             return None
         sent = self._file.send(self._in_thread, fd, offset, length, warm=offset == self._warm_from)
         self._warm_from = offset if isinstance(sent, Deferred) else -1
@@ -269,17 +284,21 @@ class Partial:
 
     # In a thread.
 
-    def _append(self, data: bytes) -> tuple[int, CannotStore | None]:
-        self._observe(data)
-        at = 0 if self._file is None else self.written
-        view = memoryview(self.held + data if self._file is None else data)
+    def _append(self, pieces: tuple[bytes, ...]) -> tuple[int, CannotStore | None]:
+        if sum(map(len, pieces)) < len(pieces) * _WORTH_A_CALL:
+            pieces = (b"".join(pieces),)
+        self._observe_all(pieces)
+        at = self.written
         try:
             if self._file is None:
+                at, pieces = 0, (self.held, *pieces)
                 self._file = File(self._files.create(self.path))
-            while view:
-                done = self._files.write(self._file.fd, view, at)
-                at += done
-                view = view[done:]
+            for piece in pieces:
+                view = memoryview(piece)
+                while view:
+                    done = self._files.write(self._file.fd, view, at)
+                    at += done
+                    view = view[done:]
         except OSError as error:
             return at, CannotStore(f"{error.strerror}: {self.path.parent}")
         return at, None

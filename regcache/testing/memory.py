@@ -42,7 +42,8 @@ class _MemoryPartial:
     def written(self) -> int:
         return len(self.data)
 
-    def write(self, data: bytes) -> Deferred[None]:
+    def write(self, *pieces: bytes) -> Deferred[None]:
+        data = b"".join(pieces)
         self._observe(data)
         if self._most and len(self.data) + len(data) > self._most:
             return fail(CannotStore("It has more bytes than it may."))
