@@ -42,7 +42,8 @@ class Occupant(ABC):
         """No other request is read until :meth:`finish`."""
         channel = self.channel
         channel.requests.append(self)
-        channel._savedTimeOut = channel.setTimeout(None)
+        # What idle time is left does not count: it begins anew afterwards.
+        channel._savedTimeOut = channel.timeOut
         channel._handlingRequest = True
         channel.setRawMode()
 

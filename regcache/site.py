@@ -89,6 +89,7 @@ class _Channel(HTTPChannel):
     asked: tuple[Place, bytes] | None = None
     #: Our own side, which Twisted would ask the system for at every request.
     _host: IAddress | None = None
+    _secure: bool | None = None
     _place: Place | None = None
     _placed = False
     #: Whose it was as it was counted.
@@ -170,6 +171,9 @@ class _Channel(HTTPChannel):
         super().allContentReceived()  # type: ignore[no-untyped-call]
 
     def timeoutConnection(self) -> None:
+        if self._handlingRequest:
+            # It is not idle.
+            return
         if self._begun and not self.refused:
             self.refuse(RequestTimeout(f"It may take {self.timeOut} s."))
         else:
@@ -210,6 +214,11 @@ class _Channel(HTTPChannel):
         if self._host is None:
             self._host = super().getHost()  # type: ignore[no-untyped-call]
         return self._host
+
+    def isSecure(self) -> bool:
+        if self._secure is None:
+            self._secure = bool(super().isSecure())  # type: ignore[no-untyped-call]
+        return self._secure
 
     @property
     def command(self) -> bytes:

@@ -19,7 +19,7 @@ from twisted.web.http import HTTPChannel
 from regcache import hurry, site
 from regcache.config import Config
 from regcache.errors import BlobDamaged
-from regcache.express import Express, asked_plainly
+from regcache.express import Express, Place, asked_plainly
 from regcache.flow.reply import Reply, Unknown
 from regcache.http.messages import Headers, Kind, Stored
 from regcache.http.policy import Rules, UseStored, decide, settled_until
@@ -265,6 +265,40 @@ def test_a_body_that_cannot_be_read_is_not_kept() -> None:
     """Whoever sends it finds that out."""
     express = Express(10_000, lambda _standing, _now: True)
     assert express.taken(Reply(status=200, headers=Headers(), body=Broken(), stop=3)) is None
+
+
+def test_what_is_asked_once_pushes_nothing_out() -> None:
+    """While there is room any answer is remembered; then one whose request came before."""
+    wire = Wire(Config(memory_cache=40_000))
+    express = wire.house.express
+
+    def ask(number: int) -> None:
+        said(wire, request(NPM[0], b"X-Number: %d\r\n" % number))
+
+    ask(0)
+    ask(0)
+    first = set(express._ready._items)
+    assert len(first) == 1
+    for number in range(1, 40):
+        ask(number)
+    full = set(express._ready._items)
+    assert first < full
+    assert len(full) < 39
+    ask(39)
+    (came,) = set(express._ready._items) - full
+    assert b"X-Number: 39\r\n" in came[1]
+
+
+def test_of_what_was_asked_once_only_so_much_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What came long ago counts as new."""
+    monkeypatch.setattr("regcache.express._MOST_ASKED", 3)
+    express = Express(1, lambda _standing, _now: True)
+    place = Place("", "localhost:80", False, "")
+    for number in range(7):
+        assert not express.wants(place, b"%d" % number, 1)
+    assert express.wants(place, b"3", 1)
+    assert not express.wants(place, b"2", 1)
+    assert len(express._asked) + len(express._asked_before) <= 6
 
 
 def test_a_bug_leaves_no_half_answer(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import math
 import secrets
 
 from attrs import evolve
@@ -103,12 +104,11 @@ class Artifacts:
             raise Withdrawn(f"It answered {decision.status} for {route.url}.")
         reply = None
         if isinstance(decision, UseStored) and stored is not None:
-            reply = self._from_store(registry, route, stored, How.STALE if decision.stale else How.HIT)
+            until = settled_until(stored, rules, mutable=mutable)
+            how = How.STALE if decision.stale else How.HIT
+            reply = self._from_store(registry, route, stored, how, until)
             if reply is None and rules.offline:
                 raise Offline(f"The stored copy of {key} was damaged.")
-            until = settled_until(stored, rules, mutable=mutable)
-            if reply is not None and stored.validated_at <= context.now() < until:
-                reply = evolve(reply, standing=self._standing(registry, route, stored, until))
         elif isinstance(decision, Revalidate) and stored is not None:
             reply = await self._revalidated(registry, route, request, stored, decision)
         return reply or await self._fetched(registry, route, request, key)
@@ -141,8 +141,14 @@ class Artifacts:
 
     # From the store.
 
-    def _from_store(self, registry: IRegistry, route: Artifact, stored: Stored, how: How) -> Reply | None:
-        """The stored copy; None if it is damaged."""
+    def _from_store(
+        self, registry: IRegistry, route: Artifact, stored: Stored, how: How, until: float = -math.inf
+    ) -> Reply | None:
+        """
+        The stored copy; None if it is damaged.
+
+        :param until: how long it will surely be the answer, by the wall clock.
+        """
         try:
             body = self._context.store.open(stored)
         except BlobDamaged as error:
@@ -150,16 +156,18 @@ class Artifacts:
             return None
         now = self._context.now()
         self._given(route, stored)
-        headers = self._headers(registry, route, stored.headers, stored.verified)
-        modified = parse_date(stored.headers.get("last-modified"))
-        own = {
+        modified = parse_date(stored.headers.get("last-modified")) if "last-modified" in stored.headers else None
+        fields = {
+            **self._fields(registry, route, stored.headers, stored.verified),
             "etag": f'"{stored.digest[:40]}"',
             "last-modified": format_date(stored.stored_at if modified is None else modified),
             "age": age_told(registry, stored, now),
             **_told_digests(route, stored),
         }
         detail = "" if stored.verified else "unverified"
-        return Reply(status=200, headers=headers.replacing(own), body=body, stop=stored.size, how=how, detail=detail)
+        standing = self._standing(registry, route, stored, until) if stored.validated_at <= now < until else None
+        headers, stop = Headers.of(fields), stored.size
+        return Reply(status=200, headers=headers, body=body, stop=stop, how=how, detail=detail, standing=standing)
 
     def _standing(self, registry: IRegistry, route: Artifact, stored: Stored, until: float) -> Standing:
         return Standing(
@@ -180,6 +188,10 @@ class Artifacts:
             self._served.put(stored.key, (stored, self._context.clock.seconds()), 1)
 
     def _headers(self, registry: IRegistry, route: Artifact, upstream: Headers, lasting: bool) -> Headers:
+        return Headers.of(self._fields(registry, route, upstream, lasting))
+
+    @staticmethod
+    def _fields(registry: IRegistry, route: Artifact, upstream: Headers, lasting: bool) -> dict[str, str]:
         kind = route.content_type or upstream.get("content-type") or "application/octet-stream"
         fields = {
             "content-type": kind,
@@ -190,7 +202,7 @@ class Artifacts:
         }
         if "content-disposition" in upstream:
             fields["content-disposition"] = upstream.get("content-disposition")
-        return Headers.of(fields)
+        return fields
 
     # From the upstream.
 
