@@ -23,7 +23,7 @@ from regcache.express import Express, Place, asked_plainly
 from regcache.flow.reply import Reply, Unknown
 from regcache.http.messages import Headers, Kind, Stored
 from regcache.http.policy import Rules, UseStored, decide, settled_until
-from regcache.lean import LeanRequest
+from regcache.lean import LeanRequest, _read
 from regcache.registries import make
 from regcache.testing import Page
 from regcache.values import networks
@@ -369,6 +369,19 @@ def test_what_is_irregular_is_twisteds_to_read(asked: bytes) -> None:
     regular = LeanRequest.of(HTTPChannel(), request(b"/x", b"A:b\r\nX: \xe4 \r\nConnection: keep-alive\r\n"))
     assert regular is not None
     assert regular.fields.items[1:3] == (("a", "b"), ("x", "\xe4"))
+
+
+@pytest.mark.parametrize("name", [b"Authorization", b"Proxy-Authorization", b"cookie", b"X-NuGet-ApiKey"])
+def test_fields_that_may_open_something_are_not_kept(name: bytes) -> None:
+    """Others are, of the heads that came last."""
+    _read.cache_clear()
+    for _ in range(2):
+        found = LeanRequest.of(HTTPChannel(), request(b"/x", b"A: b\r\n" + name + b": opens\r\n"))
+        assert found is not None
+        assert found.fields.get(name.decode().lower()) == "opens"
+    assert _read.cache_info().currsize == 0
+    assert LeanRequest.of(HTTPChannel(), request(b"/x", b"A: b\r\n")) is not None
+    assert _read.cache_info().currsize == 1
 
 
 def test_unread_fields() -> None:
