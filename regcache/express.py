@@ -161,13 +161,14 @@ class Express:
 
     def wants(self, place: Place, asked: bytes, size: int) -> bool:
         """
-        Whether an answer is to be remembered: while there is room any, then what was asked for before, not long ago.
+        Whether an answer is to be remembered: while half of the memory is free any, then what was asked for before, not
+        long ago.
 
         What is asked for once pushes nothing out that is asked for again and again.
 
         :param size: bytes of its body.
         """
-        if self._ready.room >= size + 2 * _OVERHEAD:
+        if self._ready.room - size >= self._most // 2:
             return True
         key = hash((place, asked))
         if key in self._asked or key in self._asked_before:
