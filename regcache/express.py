@@ -35,7 +35,7 @@ _UNREAD = re.compile(
 _NOT_PLAIN = (b"content-length", b"transfer-encoding", b"expect", b"upgrade", b"te", b"trailer")
 #: Bytes of a file that are kept; larger ones leave through the kernel.
 _MOST_READ = 1 << 17
-#: Requests that are known to have been asked once, twice over.
+#: Requests that are known to have come once.
 _MOST_ASKED = 16_384
 #: Bytes that an answer takes beside its body.
 _OVERHEAD = 2048
@@ -141,9 +141,8 @@ class Express:
         self._most = most
         self._stands = stands
         self._ready: Bounded[tuple[Place, bytes], Prepared] = Bounded(most)
-        # By their hashes, in two generations, the older of which goes as a whole.
-        self._asked: set[int] = set()
-        self._asked_before: set[int] = set()
+        # By their hashes: a wrong one costs no more than a place.
+        self._asked: Bounded[int, bool] = Bounded(_MOST_ASKED)
 
     def find(self, place: Place, asked: bytes, now: float) -> Prepared | None:
         """What to answer, if that is ready and still holds."""
@@ -171,11 +170,9 @@ class Express:
         if self._ready.room - size >= self._most // 2:
             return True
         key = hash((place, asked))
-        if key in self._asked or key in self._asked_before:
+        if self._asked.get(key):
             return True
-        self._asked.add(key)
-        if len(self._asked) >= _MOST_ASKED:
-            self._asked_before, self._asked = self._asked, set()
+        self._asked.put(key, True, 1)
         return False
 
     def remember(self, place: Place, asked: bytes, prepared: Prepared) -> None:
