@@ -18,7 +18,7 @@ from benchmarks.jobs import Install, npm_ci, once
 from benchmarks.lab import Lab
 from benchmarks.load import get
 from benchmarks.report import Row, at_most, ratios
-from benchmarks.servers import start_program
+from benchmarks.servers import Server, start_program
 
 __all__ = ["GROUPS"]
 

@@ -74,6 +74,8 @@ class Access:
         self._proxies = config.trust_proxy
         self._public_url = config.public_url
         self._shared = not config.listen or not all(one.registry for one in config.listen)
+        # The same is asked of each client again and again.
+        self._direct = lru_cache(1024)(lambda host: self._behind(host, ""))
         self._any_host = "*" in config.hosts
         machine = socket.gethostname()
         named = config.hosts or (machine, machine.partition(".")[0])
@@ -87,13 +89,17 @@ class Access:
         :param host: the socket's peer; empty for a UNIX socket.
         :raises regcache.errors.Forbidden: if it may not use the cache.
         """
+        others = headers.get("x-forwarded-for")
+        return self._behind(host, others) if others else self._direct(host)
+
+    def _behind(self, host: str, others: str) -> Peer:
         if not host:
             return Peer("", False)
         client = _address(host)
         if client is None:
             raise Forbidden(f"{host} is no address; the operator can allow networks with --allow.")
         trusted = _within(client, self._proxies)
-        hops = [hop.strip() for hop in headers.get("x-forwarded-for").split(",") if hop.strip()]
+        hops = [hop.strip() for hop in others.split(",") if hop.strip()]
         while hops and _within(client, self._proxies):
             hop = hops.pop()
             told = _WITH_PORT.fullmatch(hop)

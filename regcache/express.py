@@ -12,12 +12,11 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from attrs import define, evolve, field
-from twisted.internet.defer import Deferred
 from twisted.web.http_headers import Headers as WireHeaders
 
-from regcache.errors import RegCacheError
 from regcache.flow.context import Bounded
 from regcache.flow.reply import Reply, Standing, cache_status, timed
+from regcache.flow.sending import at_once
 from regcache.heads import Heads, is_unread
 from regcache.http.fields import format_date
 from regcache.lean import is_all
@@ -29,6 +28,8 @@ _END = b"\r\n\r\n"
 _NAME = b"x-request-id"
 #: Bytes of a file that are kept; larger ones leave through the kernel.
 _MOST_READ = 1 << 17
+#: Requests that are known to have come once.
+_MOST_ASKED = 16_384
 #: Bytes that an answer takes beside its body.
 _OVERHEAD = 2048
 
@@ -143,6 +144,8 @@ class Express:
         self._most = most
         self._stands = stands
         self._ready: Bounded[tuple[Place, bytes], Prepared] = Bounded(most)
+        # By their hashes: a wrong one costs no more than a place.
+        self._asked: Bounded[int, bool] = Bounded(_MOST_ASKED)
 
     def find(self, place: Place, asked: bytes, now: float) -> Prepared | None:
         """What to answer, if that is ready and still holds."""
@@ -155,22 +158,25 @@ class Express:
 
     def taken(self, reply: Reply) -> bytes | None:
         """What is sent of a body, if that may be kept and can be had at once: one must not push out all others."""
-        size = reply.length
-        if size is None or size > self._most // 8:
-            return None
-        if isinstance(reply.body, bytes):
-            return reply.body[reply.start : reply.start + size]
-        if size > _MOST_READ:
-            return None
-        try:
-            found = reply.body.read(reply.start, size)
-        except RegCacheError:
-            # Whoever sends it finds out, and knows what to do.
-            return None
-        if isinstance(found, Deferred):
-            found.addErrback(lambda _: None)
-            return None
-        return found if len(found) == size else None
+        most = self._most // 8
+        return at_once(reply, most if isinstance(reply.body, bytes) else min(most, _MOST_READ))
+
+    def wants(self, place: Place, asked: bytes, size: int) -> bool:
+        """
+        Whether an answer is to be remembered: while half of the memory is free any, then what was asked for before, not
+        long ago.
+
+        What is asked for once pushes nothing out that is asked for again and again.
+
+        :param size: bytes of its body.
+        """
+        if self._ready.room - size >= self._most // 2:
+            return True
+        key = hash((place, asked))
+        if self._asked.get(key):
+            return True
+        self._asked.put(key, True, 1)
+        return False
 
     def remember(self, place: Place, asked: bytes, prepared: Prepared) -> None:
         """That is the answer, while it holds."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
+from functools import lru_cache
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -23,12 +24,26 @@ from regcache.http.messages import Headers
 __all__ = ["LeanRequest", "Occupant", "is_all"]
 
 #: Such a head means the same to all who read it (RFC 9112 sections 2 to 5).
-_REGULAR = re.compile(
-    rb"(GET|HEAD) ([\x21-\x7e]+) HTTP/1\.1\r\n((?:[!#$%&'*+.^_`|~0-9A-Za-z-]+:[\t\x20-\x7e\x80-\xff]*\r\n)+)\r\n"
-)
+_START = re.compile(rb"(GET|HEAD) ([\x21-\x7e]+) HTTP/1\.1")
+_FIELDS = re.compile(rb"(?:[!#$%&'*+.^_`|~0-9A-Za-z-]+:[\t\x20-\x7e\x80-\xff]*\r\n)+\r\n")
+#: The names of fields that may open something, of which nothing is kept.
+_SECRET = re.compile(rb"^[^:\n]*(?:auth|cookie|key|secret|token)", re.IGNORECASE | re.MULTILINE)
 #: What makes more of a request than its head, or something else of the connection than the next request.
 _NOT_PLAIN = (b"content-length", b"transfer-encoding", b"expect", b"upgrade", b"te", b"trailer")
 _WITHOUT_BODY = frozenset({204, 304})
+
+
+@lru_cache(256)
+def _read(rest: bytes) -> Headers | None:
+    """
+    The fields of a head, if it is regular and that of a plain request; clients send the same again and again.
+
+    :param rest: what follows its first line.
+    """
+    if _FIELDS.fullmatch(rest) is None or not is_all(b" http/1.1\r\n" + rest.lower()):
+        return None
+    lines = [line.partition(b":") for line in rest.split(b"\r\n")[:-2]]
+    return Headers(tuple([(name.lower().decode(), value.strip(b" \t").decode("latin-1")) for name, _, value in lines]))
 
 
 class Occupant(ABC):
@@ -43,7 +58,8 @@ class Occupant(ABC):
         """No other request is read until :meth:`finish`."""
         channel = self.channel
         channel.requests.append(self)
-        channel._savedTimeOut = channel.setTimeout(None)
+        # What idle time is left does not count: it begins anew afterwards.
+        channel._savedTimeOut = channel.timeOut
         channel._handlingRequest = True
         channel.setRawMode()
 
@@ -91,14 +107,13 @@ class LeanRequest(Occupant):
     @classmethod
     def of(cls, channel: HTTPChannel, data: bytes) -> LeanRequest | None:
         """The request that these bytes are, if they are one that is plain and regular."""
-        found = _REGULAR.fullmatch(data)
-        if found is None or not is_all(data.lower()):
+        line, _, rest = data.partition(b"\r\n")
+        found = _START.fullmatch(line)
+        read = _read.__wrapped__ if _SECRET.search(rest) else _read
+        fields = None if found is None else read(rest)
+        if found is None or fields is None or len(fields.items) > channel.maxHeaders:
             return None
-        lines = [line.partition(b":") for line in found[3].split(b"\r\n")[:-1]]
-        if len(lines) > channel.maxHeaders:
-            return None
-        fields = [(name.lower().decode(), value.strip(b" \t").decode("latin-1")) for name, _, value in lines]
-        return cls(channel, found[1], found[2], Headers(tuple(fields)))
+        return cls(channel, found[1], found[2], fields)
 
     # What is asked.
 

@@ -91,6 +91,7 @@ class _Channel(HTTPChannel):
     _heard = 0.0
     #: Our own side, which Twisted would ask the system for at every request.
     _host: IAddress | None = None
+    _secure: bool | None = None
     _place: Place | None = None
     #: Who asks, if it is known where.
     _client: Client | None = None
@@ -177,6 +178,9 @@ class _Channel(HTTPChannel):
         super().allContentReceived()  # type: ignore[no-untyped-call]
 
     def timeoutConnection(self) -> None:
+        if self._handlingRequest:
+            # It is not idle.
+            return
         left = self._heard + (self.timeOut or 0) - self.site.reactor.seconds()
         if left > 0 and not (self._begun or self.refused):
             # Where an answer was ready the timer was left as it was.
@@ -221,6 +225,11 @@ class _Channel(HTTPChannel):
         if self._host is None:
             self._host = super().getHost()  # type: ignore[no-untyped-call]
         return self._host
+
+    def isSecure(self) -> bool:
+        if self._secure is None:
+            self._secure = bool(super().isSecure())  # type: ignore[no-untyped-call]
+        return self._secure
 
     @property
     def command(self) -> bytes:

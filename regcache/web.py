@@ -27,7 +27,7 @@ from regcache.errors import (
 )
 from regcache.express import Place, Prepared
 from regcache.flow.reply import How, Reply, timed
-from regcache.flow.sending import Sender, abort_client
+from regcache.flow.sending import Sender, abort_client, at_once
 from regcache.heads import told_id
 from regcache.house import House
 from regcache.http.messages import Headers, RequestHead
@@ -154,7 +154,6 @@ class _Exchange:
         if not house.running():
             raise NotStarted("Try again shortly.")
         self._who = await house.door.admit(headers, self.peer, self._registry.options if self._registry else None)
-        served = {name: one for name, one in house.registries.items() if house.door.may(self._who, one.options)}
         if house.token in headers.get("via"):
             raise BadRequest("It has been here before: an upstream leads back to this cache.")
         if len(target) > _MOST_TARGET:
@@ -164,17 +163,22 @@ class _Exchange:
             return house.access.base(reached, prefix, "" if self._only else f"{name}/")
 
         if not self._only and is_own(path):
-            own = await own_page(house, self._visit(path, query, target, headers, served, base))
+            own = await own_page(house, self._visit(path, query, target, headers, self._served(), base))
             if own is not None:
                 return own
         registry = self._registry
         if registry is None:
-            raise NotFound(f"No registry {name!r} is served here; there are: {', '.join(served)}.")
+            raise NotFound(f"No registry {name!r} is served here; there are: {', '.join(self._served())}.")
         if rest in ("", "/") and request.method in (b"GET", b"HEAD") and not house.cache.is_tree(registry):
             return overview({name: registry}, base, house.state())
         self._head = self._asked(registry, rest or "/", query, headers, base(name))
         house.admit(self)
         return await house.cache.answer(registry, self._head, self._interim if self._head.chunked else None)
+
+    def _served(self) -> dict[str, IRegistry]:
+        """The registries that this client may read."""
+        house = self._house
+        return {name: one for name, one in house.registries.items() if house.door.may(self._who, one.options)}
 
     def _asked(self, registry: IRegistry, path: str, query: str, headers: Headers, base: str) -> RequestHead:
         request = self._request
@@ -255,13 +259,23 @@ class _Exchange:
             request.finish()
             sent = 0
         else:
-            self._sender = Sender(self._house.clock, request, reply)
-            self._sender.start()
-            sent = await self._sender.done
+            sent = await self._send_body(reply)
         # Twisted does not close a connection for what the response says.
         if closing and transport is not None:
             transport.loseConnection()
         return sent
+
+    async def _send_body(self, reply: Reply) -> int:
+        """Send a body at the client's pace; how many bytes of it were sent."""
+        request, whole = self._request, at_once(reply)
+        if whole is not None:
+            reply.close()
+            request.write(whole)
+            request.finish()
+            return len(whole)
+        self._sender = Sender(self._house.clock, request, reply)
+        self._sender.start()
+        return await self._sender.done
 
     def _interim(self, status: int, headers: Headers) -> None:
         """An interim response of the upstream is one of ours (RFC 9110 section 15.2)."""
@@ -279,6 +293,8 @@ class _Exchange:
         request, express = self._request, self._house.express
         place, asked = getattr(request.channel, "asked", None) or (None, b"")
         if place is None or reply.standing is None or reply.length is None or self._who:
+            return reply
+        if not express.wants(place, asked, reply.length):
             return reply
         body = b"" if bare else express.taken(reply)
         if body is None:

@@ -20,7 +20,7 @@ from regcache.store.files import Files
 from regcache.store.index import FORMAT, connect
 from regcache.store.space import Bounds, Space
 from regcache.store.writer import Commit
-from tests.stores import entry, let_go, logged, opened, put, rows, writer_of
+from tests.stores import entry, indexed, let_go, logged, opened, put, rows, writer_of
 
 
 def test_a_directory_in_use_is_refused(tmp_path: Path) -> None:
@@ -306,4 +306,44 @@ def test_one_body_that_cannot_be_written_leaves_the_others(tmp_path: Path) -> No
     assert [error is None for error in failed] == [True, False, True]
     assert rows(store).keys() == {"one", "third"}
     assert [*(tmp_path / "partial").iterdir()] == []
+    let_go(store)
+
+
+def noted(directory: Path) -> dict[str, tuple[float, int]]:
+    """When each entry was used last, and how often, as the index has it."""
+    with contextlib.closing(connect(directory / "index.sqlite3", readonly=True)) as connection:
+        found = connection.execute("SELECT key, used_at, hits FROM entries").fetchall()
+    return {key: (when, hits) for key, when, hits in found}
+
+
+def test_uses_are_noted_in_batches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One batch after the other, so that they do not gather before the writer, and so many wait at most."""
+    monkeypatch.setattr(disk, "_MOST_USES", 100)
+    monkeypatch.setattr(disk, "_MOST_UNNOTED", 250)
+    indexed(tmp_path / "cache", [f"npm/{number}" for number in range(400)])
+    store = opened(tmp_path / "cache")
+    jobs: list[tuple[Deferred[None], Any]] = []
+
+    def write(work: Any, uses: Any) -> Deferred[None]:
+        jobs.append((Deferred(), lambda: work(writer_of(store), uses)))
+        return jobs[-1][0]
+
+    monkeypatch.setattr(store, "_write", write)
+    store._running = True
+    for number in range(400):
+        store.used(f"npm/{number}", 2000.0 + number)
+    store.used("npm/150", 5000.0)
+    assert len(jobs) == 1
+    assert len(store._uses) == 250
+    while jobs:
+        done, job = jobs.pop(0)
+        job()
+        done.callback(None)
+    assert len(store._uses) == 50
+    store._flush_uses()
+    jobs.pop(0)[1]()
+    found = noted(tmp_path / "cache")
+    assert {key for key, (_, hits) in found.items() if hits} == {f"npm/{number}" for number in range(350)}
+    assert found["npm/7"] == (2007.0, 1)
+    assert found["npm/150"] == (5000.0, 2)
     let_go(store)

@@ -22,12 +22,12 @@ from regcache import hurry, site
 from regcache.accesslog import AccessLog, Target
 from regcache.config import Config
 from regcache.errors import BlobDamaged
-from regcache.express import Express
+from regcache.express import Express, Place
 from regcache.flow.reply import Reply, Unknown
 from regcache.heads import Heads
 from regcache.http.messages import Headers, Kind, Stored
 from regcache.http.policy import Rules, UseStored, decide, settled_until
-from regcache.lean import LeanRequest
+from regcache.lean import LeanRequest, _read
 from regcache.registries import make
 from regcache.testing import Page
 from regcache.values import networks
@@ -272,6 +272,40 @@ def test_a_body_that_cannot_be_read_is_not_kept() -> None:
     assert express.taken(Reply(status=200, headers=Headers(), body=Broken(), stop=3)) is None
 
 
+def test_what_is_asked_once_pushes_nothing_out() -> None:
+    """While half of the memory is free any answer is remembered; then one whose request came before."""
+    wire = Wire(Config(memory_cache=40_000))
+    express = wire.house.express
+
+    def ask(number: int) -> None:
+        said(wire, request(NPM[0], b"X-Number: %d\r\n" % number))
+
+    ask(0)
+    ask(0)
+    first = set(express._ready._items)
+    assert len(first) == 1
+    for number in range(1, 40):
+        ask(number)
+    full = set(express._ready._items)
+    assert first < full
+    assert len(full) < 39
+    ask(39)
+    (came,) = set(express._ready._items) - full
+    assert b"X-Number: 39\r\n" in came[1]
+
+
+def test_of_what_was_asked_once_only_so_much_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What came long ago counts as new."""
+    monkeypatch.setattr("regcache.express._MOST_ASKED", 3)
+    express = Express(10, lambda _standing, _now: True)
+    place = Place("", "localhost:80", False, "")
+    for number in range(7):
+        assert not express.wants(place, b"%d" % number, 6)
+    assert express.wants(place, b"4", 6)
+    assert not express.wants(place, b"3", 6)
+    assert len(express._asked._items) == 3
+
+
 def test_a_bug_leaves_no_half_answer(monkeypatch: pytest.MonkeyPatch) -> None:
     """The length of what was to be sent is not that of what is."""
     wire = Wire()
@@ -340,6 +374,19 @@ def test_what_is_irregular_is_twisteds_to_read(asked: bytes) -> None:
     regular = LeanRequest.of(HTTPChannel(), request(b"/x", b"A:b\r\nX: \xe4 \r\nConnection: keep-alive\r\n"))
     assert regular is not None
     assert regular.fields.items[1:3] == (("a", "b"), ("x", "\xe4"))
+
+
+@pytest.mark.parametrize("name", [b"Authorization", b"Proxy-Authorization", b"cookie", b"X-NuGet-ApiKey"])
+def test_fields_that_may_open_something_are_not_kept(name: bytes) -> None:
+    """Others are, of the heads that came last."""
+    _read.cache_clear()
+    for _ in range(2):
+        found = LeanRequest.of(HTTPChannel(), request(b"/x", b"A: b\r\n" + name + b": opens\r\n"))
+        assert found is not None
+        assert found.fields.get(name.decode().lower()) == "opens"
+    assert _read.cache_info().currsize == 0
+    assert LeanRequest.of(HTTPChannel(), request(b"/x", b"A: b\r\n")) is not None
+    assert _read.cache_info().currsize == 1
 
 
 def test_unread_fields() -> None:

@@ -17,6 +17,7 @@ from regcache.http.ranges import (
     Whole,
     content_range,
     evaluate,
+    wants_whole,
 )
 
 DAY = 784111777
@@ -225,3 +226,20 @@ def test_not_modified_beats_range() -> None:
 def test_content_range(text: str, found: tuple[Part, int] | None) -> None:
     """The part and the length of the whole, where both are told and agree."""
     assert content_range(text) == found
+
+
+@given(
+    st.dictionaries(
+        st.sampled_from(["accept", "if_match", "if_none_match", "if_modified_since", "if_range", "range", "te"]),
+        st.sampled_from(['"a"', '"b"', "*", BEFORE, AT, AFTER, "bytes=0-3", ""]),
+    ),
+    st.sampled_from(["GET", "HEAD"]),
+)
+def test_what_wants_the_whole_gets_it(fields: dict[str, str], method: str) -> None:
+    """Nothing has to be known of the representation for that."""
+    headers = Headers.of((name.replace("_", "-"), value) for name, value in fields.items())
+    if wants_whole(headers):
+        assert of(method=method, **fields) == Whole()
+    assert wants_whole(headers) == fields.keys().isdisjoint(
+        {"if_match", "if_none_match", "if_modified_since", "if_range", "range"}
+    )

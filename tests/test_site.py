@@ -7,7 +7,9 @@ from typing import Any, cast
 import pytest
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransportWithDisconnection
+from twisted.python.failure import Failure
 
+from regcache.lean import Occupant
 from regcache.site import CacheSite
 from regcache.web import RegCacheResource
 
@@ -59,3 +61,30 @@ def test_an_idle_connection_ends_in_time() -> None:
     clock.advance(61)
     assert not transport.connected
     assert transport.value() == b""
+
+
+class Slow(Occupant):
+    """What is answered for a long time."""
+
+    def connectionLost(self, reason: Failure) -> None:
+        """Nothing: it holds nothing."""
+
+
+def test_a_connection_is_not_idle_while_it_is_answered() -> None:
+    """However long that takes; then the time begins anew."""
+    channel, transport, clock = connected()
+    clock.advance(50)
+    slow = Slow(channel)
+    slow.occupy()
+    clock.advance(500)
+    assert transport.connected
+    slow.finish()
+    clock.advance(59)
+    assert transport.connected
+    soon = Slow(channel)
+    soon.occupy()
+    soon.finish()
+    clock.advance(59)
+    assert transport.connected
+    clock.advance(2)
+    assert not transport.connected

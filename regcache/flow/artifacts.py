@@ -6,9 +6,8 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import math
 import secrets
-from collections.abc import Mapping
-from types import MappingProxyType
 
 from attrs import evolve
 from twisted.internet.defer import Deferred
@@ -105,12 +104,11 @@ class Artifacts:
             raise Withdrawn(f"It answered {decision.status} for {route.url}.")
         reply = None
         if isinstance(decision, UseStored) and stored is not None:
-            reply = self._from_store(registry, route, stored, How.STALE if decision.stale else How.HIT)
+            until = settled_until(stored, rules, mutable=mutable)
+            how = How.STALE if decision.stale else How.HIT
+            reply = self._from_store(registry, route, stored, how, until)
             if reply is None and rules.offline:
                 raise Offline(f"The stored copy of {key} was damaged.")
-            until = settled_until(stored, rules, mutable=mutable)
-            if reply is not None and stored.validated_at <= context.now() < until:
-                reply = evolve(reply, standing=self._standing(registry, route, stored, until))
         elif isinstance(decision, Revalidate) and stored is not None:
             reply = await self._revalidated(registry, route, request, stored, decision)
         return reply or await self._fetched(registry, route, request, key)
@@ -143,8 +141,14 @@ class Artifacts:
 
     # From the store.
 
-    def _from_store(self, registry: IRegistry, route: Artifact, stored: Stored, how: How) -> Reply | None:
-        """The stored copy; None if it is damaged."""
+    def _from_store(
+        self, registry: IRegistry, route: Artifact, stored: Stored, how: How, until: float = -math.inf
+    ) -> Reply | None:
+        """
+        The stored copy; None if it is damaged.
+
+        :param until: how long it will surely be the answer, by the wall clock.
+        """
         try:
             body = self._context.store.open(stored)
         except BlobDamaged as error:
@@ -152,17 +156,25 @@ class Artifacts:
             return None
         now = self._context.now()
         self._given(route, stored)
-        modified = parse_date(stored.headers.get("last-modified"))
-        own = {
+        modified = parse_date(stored.headers.get("last-modified")) if "last-modified" in stored.headers else None
+        fields = {
+            **self._fields(registry, route, stored.headers, stored.verified),
             "etag": f'"{stored.digest[:40]}"',
             "last-modified": format_date(stored.stored_at if modified is None else modified),
             "age": age_told(registry, stored, now),
             **_told_digests(route, stored),
         }
         detail = "" if stored.verified else "unverified"
-        headers = self._headers(registry, route, stored.headers, stored.verified, own)
+        standing = self._standing(registry, route, stored, until) if stored.validated_at <= now < until else None
         return Reply(
-            status=200, headers=headers, body=body, stop=stored.size, how=how, detail=detail, packages=route.packages
+            status=200,
+            headers=Headers.of(fields),
+            body=body,
+            stop=stored.size,
+            how=how,
+            detail=detail,
+            standing=standing,
+            packages=route.packages,
         )
 
     def _standing(self, registry: IRegistry, route: Artifact, stored: Stored, until: float) -> Standing:
@@ -183,19 +195,11 @@ class Artifacts:
         if route.mutable:
             self._served.put(stored.key, (stored, self._context.clock.seconds()), 1)
 
-    def _headers(
-        self,
-        registry: IRegistry,
-        route: Artifact,
-        upstream: Headers,
-        lasting: bool,
-        own: Mapping[str, str] = MappingProxyType({}),
-    ) -> Headers:
-        """
-        The fields that go with an artifact.
+    def _headers(self, registry: IRegistry, route: Artifact, upstream: Headers, lasting: bool) -> Headers:
+        return Headers.of(self._fields(registry, route, upstream, lasting))
 
-        :param own: those of the copy that is sent; their names are in lower case.
-        """
+    @staticmethod
+    def _fields(registry: IRegistry, route: Artifact, upstream: Headers, lasting: bool) -> dict[str, str]:
         kind = route.content_type or upstream.get("content-type") or "application/octet-stream"
         fields = {
             "content-type": kind,
@@ -206,7 +210,7 @@ class Artifacts:
         }
         if "content-disposition" in upstream:
             fields["content-disposition"] = upstream.get("content-disposition")
-        return Headers((*fields.items(), *own.items()))
+        return fields
 
     # From the upstream.
 
@@ -348,10 +352,10 @@ class Artifacts:
             reader.close()
             raise
         answer = await transfer.head.wait()
-        headers = self._headers(registry, route, answer.headers, False, {"etag": f'"{next(self._once)}"'})
+        fields = {**self._fields(registry, route, answer.headers, False), "etag": f'"{next(self._once)}"'}
         return Reply(
             status=200,
-            headers=headers,
+            headers=Headers.of(fields),
             body=reader,
             how=How.MISS,
             detail=f"fwd-status={answer.status}" + ("" if transfer.relaying else "; stored"),

@@ -35,7 +35,7 @@ from regcache.flow.transfer import Transfer
 from regcache.flow.upstream import Ask
 from regcache.http.fields import parse_date
 from regcache.http.messages import Headers, RequestHead
-from regcache.http.ranges import Part, Unsatisfiable, evaluate
+from regcache.http.ranges import Part, Unsatisfiable, evaluate, wants_whole
 from regcache.interfaces import IOrdered, IRegistry
 from regcache.ownership import check
 from regcache.routes import Artifact, Checksum, Document, Local, Moved, Relay, Resource, Route, Source
@@ -196,6 +196,8 @@ class Cache:
 
     async def _select(self, registry: IRegistry, route: Route, request: RequestHead, reply: Reply) -> Reply:
         """The part of a whole answer that the request's preconditions and range leave."""
+        if wants_whole(request.headers):
+            return reply
         verdict = evaluate(
             request.method,
             request.headers,

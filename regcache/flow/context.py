@@ -42,6 +42,11 @@ class Bounded(Generic[K, V]):
         self._sum = 0
         self._items: OrderedDict[K, tuple[V, int]] = OrderedDict()
 
+    @property
+    def room(self) -> int:
+        """What fits without pushing anything out."""
+        return self._most - self._sum
+
     def get(self, key: K) -> V | None:
         """The item, which counts as used now."""
         found = self._items.get(key)

@@ -7,6 +7,7 @@ Both are rules for the same decisions (:func:`regcache.http.policy.decide`).
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 
 from attrs import evolve
 
@@ -60,8 +61,7 @@ def rules_for(
     """
     options = registry.options
     if not options.follows:
-        own = options.ttl if ttl is None else ttl
-        return evolve(rules, ttl=own, refresh_after=options.refresh_after, negative_ttl=options.negative_ttl)
+        return _forced(rules, options.ttl if ttl is None else ttl, options.refresh_after, options.negative_ttl)
     rules = evolve(rules, ttl=0.0, refresh_after=None, negative_ttl=options.negative_ttl)
     if stored is None or not is_held(stored):
         return rules
@@ -70,6 +70,11 @@ def rules_for(
     if request is not None and options.client_directives:
         rules = demanded(rules, of_request(request.headers), one.age)
     return rules
+
+
+@lru_cache(256)
+def _forced(rules: Rules, ttl: float, refresh_after: float | None, negative_ttl: float) -> Rules:
+    return evolve(rules, ttl=ttl, refresh_after=refresh_after, negative_ttl=negative_ttl)
 
 
 def accounted(registry: IRegistry, status: int, headers: Headers, asked: float, received: float) -> Headers:

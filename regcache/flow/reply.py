@@ -171,9 +171,13 @@ def timed(reply: Reply, now: float) -> tuple[Reply, float]:
     ends = [math.floor(now) + 1, standing.vouched_at + age + 1, standing.until]
     if math.isfinite(left):
         ends.append(now + left - int(left))
-    headers = reply.headers.replacing({"age": str(age)}) if "age" in reply.headers else reply.headers
+    headers, told = reply.headers, str(age)
+    if headers.get("age", told) != told:
+        headers = headers.replacing({"age": told})
     detail = ttl_left(standing.fresh_until, now) or reply.detail
-    return evolve(reply, headers=headers, detail=detail), min(ends)
+    if headers is not reply.headers or detail != reply.detail:
+        reply = evolve(reply, headers=headers, detail=detail)
+    return reply, min(ends)
 
 
 def cache_status(reply: Reply) -> str:

@@ -15,7 +15,7 @@ from regcache.flow.sockets import ClientSocket
 from regcache.interfaces import ISendable
 from regcache.logs import Log
 
-__all__ = ["Sender", "abort_client"]
+__all__ = ["Sender", "abort_client", "at_once"]
 
 _log = Log()
 _PIECE = 1 << 16
@@ -37,6 +37,24 @@ def abort_client(request: Any) -> None:
         transport.abortConnection()
     else:
         channel.loseConnection()
+
+
+def at_once(reply: Reply, most: int = _PIECE) -> bytes | None:
+    """All that is sent of a body, if that is no more than ``most`` bytes and can be had without waiting."""
+    size = reply.length
+    if size is None or size > most:
+        return None
+    if isinstance(reply.body, bytes):
+        return reply.body[reply.start : reply.start + size]
+    try:
+        found = reply.body.read(reply.start, size)
+    except RegCacheError:
+        # Whoever sends it finds out, and knows what to do.
+        return None
+    if isinstance(found, Deferred):
+        found.addErrback(lambda _: None)
+        return None
+    return found if len(found) == size else None
 
 
 @implementer(IPushProducer)

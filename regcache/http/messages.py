@@ -50,7 +50,7 @@ class Headers:
     @classmethod
     def of(cls, fields: Mapping[str, str] | Iterable[tuple[str, str]]) -> Headers:
         """Headers from pairs or a mapping; names are lower-cased here and nowhere else."""
-        pairs = fields.items() if isinstance(fields, Mapping) else fields
+        pairs = fields.items() if isinstance(fields, dict | Mapping) else fields
         return cls(tuple([(name.lower(), value) for name, value in pairs]))
 
     def get(self, name: str, default: str = "") -> str:

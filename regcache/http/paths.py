@@ -12,6 +12,8 @@ from regcache.errors import BadRequest
 __all__ = ["led_back", "quote", "segments"]
 
 _BAD_CHARACTER = re.compile(r"[\x00-\x1f\x7f\\]")
+#: A segment that stands for itself, encoded and decoded.
+_PLAIN = re.compile(r"[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*")
 _BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
 #: A path that stands for itself, as most do: nothing in it is encoded, and what begins with a dot is looked at closely.
 _PLAIN = re.compile(r"(?:/(?!\.)[A-Za-z0-9!$&'()*+,.:;=@_~-]+)+/?")
@@ -29,7 +31,8 @@ def segments(raw_path: str, keep_slash: bool = False) -> tuple[str, ...]:
         return tuple(raw_path[1:].split("/"))
     if _BAD_ESCAPE.search(raw_path) or not raw_path.startswith("/"):
         raise BadRequest("The path is not well formed.")
-    return tuple(_segment(piece, keep_slash) for piece in raw_path[1:].split("/"))
+    pieces = raw_path[1:].split("/")
+    return tuple([piece if _PLAIN.fullmatch(piece) else _segment(piece, keep_slash) for piece in pieces])
 
 
 def _segment(piece: str, keep_slash: bool) -> str:
@@ -47,9 +50,13 @@ def _segment(piece: str, keep_slash: bool) -> str:
     return text
 
 
-@lru_cache(4096)
 def quote(segment: str) -> str:
     """One segment, percent-encoded; ``+`` as well, which some servers read as a space."""
+    return segment if _PLAIN.fullmatch(segment) else _quoted(segment)
+
+
+@lru_cache(4096)
+def _quoted(segment: str) -> str:
     return _quote(segment, safe="!$&'()*,;=:@~")
 
 

@@ -19,8 +19,11 @@ __all__ = [
     "content_range",
     "evaluate",
     "wanted_part",
+    "wants_whole",
 ]
 
+#: The fields of a request by which it may get another answer than the whole.
+_SELECTING = frozenset({"if-match", "if-none-match", "if-modified-since", "if-unmodified-since", "if-range", "range"})
 _RANGE = re.compile(r"bytes=[ \t]*([0-9]{0,40})-([0-9]{0,40})[ \t]*", re.IGNORECASE)
 _CONTENT_RANGE = re.compile(r"bytes[ \t]+([0-9]{1,18})-([0-9]{1,18})/([0-9]{1,18})", re.IGNORECASE)
 
@@ -54,6 +57,11 @@ class Unsatisfiable:
 
 
 Verdict = Whole | NotModified | PreconditionFailed | Part | Unsatisfiable
+
+
+def wants_whole(headers: Headers) -> bool:
+    """Whether a request has no preconditions and no range, so that it gets all, whatever it is of."""
+    return _SELECTING.isdisjoint([name for name, _ in headers.items])
 
 
 def evaluate(

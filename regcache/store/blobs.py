@@ -18,7 +18,7 @@ from regcache.interfaces import IBody, IPartial, ISendable
 from regcache.store.files import Files
 from regcache.store.space import Space
 
-__all__ = ["File", "FileBody", "Partial", "blob_path", "standing"]
+__all__ = ["File", "FileBody", "Partial", "blob_name", "blob_path", "standing"]
 
 _MOST_READ = 1 << 18
 _PIECE = 1 << 20
@@ -31,9 +31,14 @@ InThread = Callable[..., Deferred[Any]]
 T = TypeVar("T")
 
 
+def blob_name(blobs: Path, digest: str) -> str:
+    """Where the body with that SHA-256 lies, as text: a path takes longer to make than its file to open."""
+    return f"{blobs}/{digest[:2]}/{digest[2:]}"
+
+
 def blob_path(blobs: Path, digest: str) -> Path:
     """Where the body with that SHA-256 lies."""
-    return blobs / digest[:2] / digest[2:]
+    return Path(blob_name(blobs, digest))
 
 
 def _look_into(fd: int, look: Callable[[BinaryIO], T]) -> T:

@@ -25,7 +25,7 @@ from regcache.errors import BlobDamaged, CannotStore, TooBusy
 from regcache.http.messages import Digest, Stored
 from regcache.interfaces import IBody, IPartial, IStore
 from regcache.logs import Log
-from regcache.store.blobs import File, FileBody, Partial, blob_path, ended, given_up, standing
+from regcache.store.blobs import File, FileBody, Partial, blob_name, ended, given_up, standing
 from regcache.store.directory import Directory
 from regcache.store.files import Files
 from regcache.store.gather import Gathering
@@ -40,7 +40,8 @@ from regcache.store.writer import Commit, Writer
 __all__ = ["DiskStore"]
 
 _log = Log()
-_MOST_USES = 1000
+#: Entries whose use is noted together, and those whose use is to be noted, at most.
+_MOST_USES, _MOST_UNNOTED = 1000, 20_000
 _USES_EVERY = 10.0
 _SPACE_EVERY = 5.0
 #: Bytes up to which a body stays in memory until the writer takes it, and of all that wait for the writer.
@@ -104,6 +105,7 @@ class DiskStore:
         self._records = Records()
         self._names = (f"{os.getpid()}-{number}" for number in itertools.count())
         self._uses: dict[str, tuple[float, int]] = {}
+        self._noting = False
         self._commits = Gathering(reactor, lambda batch: self._write(Writer.commit, batch), self._committed)
         self._running = False
         self._scrubber: Scrubber | None = None
@@ -163,7 +165,8 @@ class DiskStore:
             return succeed(None)
         self._running = False
         self._upkeep.stop()
-        self._note_uses()
+        while self._uses:
+            self._note_uses().addErrback(self._failed)
         scrubbed = succeed(None) if self._scrubber is None else self._scrubber.stop()
         drained = scrubbed.addCallback(lambda _: self._commits.drain())
         return drained.addCallback(lambda _: self._hold.close()).addBoth(self._stopped)
@@ -217,7 +220,7 @@ class DiskStore:
 
     def open(self, entry: Stored) -> IBody:
         try:
-            fd = os.open(blob_path(self._blobs, entry.digest), os.O_RDONLY | os.O_CLOEXEC)
+            fd = os.open(blob_name(self._blobs, entry.digest), os.O_RDONLY | os.O_CLOEXEC)
         except OSError as error:
             if error.errno in _NOT_NOW:
                 raise TooBusy(f"{error.strerror}.") from None
@@ -250,7 +253,7 @@ class DiskStore:
     def adopt(self, digest: Digest, observe: Callable[[bytes], object] = _nothing) -> Deferred[IPartial | None]:
         name = self._hold.named(digest) if self._running and self._hold.writer is not None else None
         # A thread is for reading it: hardly ever is there anything to read.
-        if name is None or not os.access(blob_path(self._blobs, name), os.F_OK):
+        if name is None or not os.access(blob_name(self._blobs, name), os.F_OK):
             return succeed(None)
         return self._in_thread(standing, self._blobs, name, observe, self._in_thread, self._space)
 
@@ -338,19 +341,28 @@ class DiskStore:
             _log.error("The index could not be written: {why}", why=why)
 
     def used(self, key: str, now: float) -> None:
-        self._uses[key] = (now, self._uses.get(key, (now, 0))[1] + 1)
-        if len(self._uses) >= _MOST_USES:
+        before = self._uses.get(key)
+        if before is None and len(self._uses) >= _MOST_UNNOTED:
+            # The disk is behind. What is used often is noted the next time.
+            return
+        self._uses[key] = (now, 1 if before is None else before[1] + 1)
+        if len(self._uses) >= _MOST_USES and not self._noting:
             self._flush_uses()
 
     def _flush_uses(self) -> None:
-        if self._running:
-            self._note_uses()
+        """Have some uses noted, one batch after the other, so that no more wait for the writer than it can take."""
+        if self._running and self._uses and not self._noting:
+            self._noting = True
+            self._note_uses().addErrback(self._failed).addBoth(self._noted)
 
-    def _note_uses(self) -> None:
-        noted = [(key, when, count) for key, (when, count) in self._uses.items()]
-        if noted:
-            self._uses = {}
-            self._write(Writer.touch, noted).addErrback(self._failed)
+    def _noted(self, _none: None) -> None:
+        self._noting = False
+        if len(self._uses) >= _MOST_USES:
+            self._flush_uses()
+
+    def _note_uses(self) -> Deferred[None]:
+        some = list(itertools.islice(self._uses, _MOST_USES))
+        return self._write(Writer.touch, [(key, *self._uses.pop(key)) for key in some])
 
     def usage(self) -> tuple[int, int]:
         writer = self._hold.writer

@@ -57,6 +57,11 @@ Row = tuple[Any, ...]
 _ROW_BYTES = 400
 #: Rows a statement: each statement lets the reactor's thread in, and has to wait for it then.
 _ROWS = 64
+#: KiB of pages that a connection keeps: at least those that lead to the rows, of an index of a million.
+_PAGES = 8192
+# Made once: to make them takes longer than what they do.
+_FIELDS = msgspec.msgpack.Decoder(tuple[tuple[str, str], ...])
+_DIGESTS = msgspec.msgpack.Decoder(list[tuple[str, str]])
 
 
 #: What SQLite says of a file that is no index, or no longer one; all else may pass.
@@ -95,12 +100,15 @@ def connect(path: Path, *, readonly: bool = False, immutable: bool = False) -> s
     """
     if readonly:
         mode = "mode=ro&immutable=1" if immutable else "mode=ro"
-        return sqlite3.connect(f"{path.absolute().as_uri()}?{mode}", uri=True, timeout=0, check_same_thread=False)
+        reader = sqlite3.connect(f"{path.absolute().as_uri()}?{mode}", uri=True, timeout=0, check_same_thread=False)
+        reader.execute(f"PRAGMA cache_size=-{_PAGES}")
+        return reader
     connection = sqlite3.connect(path, timeout=PATIENCE, check_same_thread=False, isolation_level=None)
     connection.execute("PRAGMA journal_mode=WAL")
     connection.execute("PRAGMA synchronous=NORMAL")
     # Else the log keeps for ever the size that one burst gave it.
     connection.execute(f"PRAGMA journal_size_limit={KEPT}")
+    connection.execute(f"PRAGMA cache_size=-{_PAGES}")
     return connection
 
 
@@ -167,10 +175,10 @@ def _entry(row: Row) -> Stored:
         parent=str(parent),
         source=str(source),
         url=str(url),
-        headers=Headers(msgspec.msgpack.decode(headers, type=tuple[tuple[str, str], ...])),
+        headers=Headers(_FIELDS.decode(headers)),
         digest=str(digest),
         size=int(size),
-        digests=tuple(Digest(*pair) for pair in msgspec.msgpack.decode(digests, type=list[tuple[str, str]])),
+        digests=tuple([Digest(*pair) for pair in _DIGESTS.decode(digests)]),
         verified=bool(verified),
         stored_at=float(stored),
         validated_at=float(validated),
@@ -286,10 +294,16 @@ class Index:
         )
 
     def touch(self, uses: Iterable[tuple[str, float, int]]) -> None:
-        """Note when entries were last used, and how often since the last note."""
-        self.connection.executemany(
-            "UPDATE entries SET used_at = ?, hits = hits + ? WHERE key = ?", ((when, n, key) for key, when, n in uses)
-        )
+        """Note when entries were last used, each once, and how often since the last note."""
+        # In the order of the rows, so that each page is visited once.
+        noted = sorted(uses)
+        for at in range(0, len(noted), _ROWS):
+            some = noted[at : at + _ROWS]
+            self.connection.execute(
+                f"UPDATE entries SET used_at = column2, hits = hits + column3 FROM (VALUES {marks(len(some), 3)})"
+                " WHERE key = column1",
+                [value for use in some for value in use],
+            )
 
     def children(self, parent: str) -> list[Stored]:
         """The entries with that parent."""
