@@ -16,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.internet.address import IPv4Address
 from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
 from twisted.web.http import HTTPChannel
 
 from regcache import hurry, site
@@ -27,6 +28,7 @@ from regcache.flow.reply import Reply, Unknown
 from regcache.heads import Heads
 from regcache.http.messages import Headers, Kind, Stored
 from regcache.http.policy import Rules, UseStored, decide, settled_until
+from regcache.kept import OpenFiles
 from regcache.lean import LeanRequest
 from regcache.registries import make
 from regcache.testing import Page
@@ -267,15 +269,15 @@ class Broken(Unknown):
 
 def test_a_body_that_cannot_be_read_is_not_kept() -> None:
     """Whoever sends it finds that out."""
-    express = Express(10_000, lambda _standing, _now: True)
-    assert express.taken(Reply(status=200, headers=Headers(), body=Broken(), stop=3)) is None
+    express = Express(10_000, lambda _standing, _now: True, OpenFiles(4, Clock()))
+    assert express.taken(Reply(status=200, headers=Headers(), body=Broken(), stop=3), uncopied=True) is None
 
 
 def test_a_bug_leaves_no_half_answer(monkeypatch: pytest.MonkeyPatch) -> None:
     """The length of what was to be sent is not that of what is."""
     wire = Wire()
     said(wire, request(*NPM))
-    monkeypatch.setattr(Express, "taken", lambda *_: 1 / 0)
+    monkeypatch.setattr(Express, "taken", lambda *_, **_more: 1 / 0)
     head, _, body = said(wire, request(*NPM)).partition(b"\r\n\r\n")
     assert head.startswith(b"HTTP/1.1 500")
     assert b"content-length" not in head.lower()
