@@ -26,6 +26,7 @@ from regcache.hurry import Client
 from regcache.interfaces import IBody
 from regcache.kept import Kept, OpenFiles
 from regcache.store.blobs import File, FileBody
+from tests.lifetime import Life, at_once
 from tests.origin import Origin
 from tests.service import Running
 
@@ -78,12 +79,15 @@ def disk(tmp_path: Path) -> Disk:
     return Disk(path)
 
 
-@pytest.fixture
-def pair() -> Iterator[tuple[socket.socket, socket.socket]]:
+@pytest.fixture(params=["tcp", "unix"])
+def pair(request: pytest.FixtureRequest) -> Iterator[tuple[socket.socket, socket.socket]]:
     """A server's and a client's end of a connection."""
-    with socket.create_server(("127.0.0.1", 0)) as port:
-        client = socket.create_connection(port.getsockname())
-        server, _ = port.accept()
+    if request.param == "unix":
+        server, client = socket.socketpair()
+    else:
+        with socket.create_server(("127.0.0.1", 0)) as port:
+            client = socket.create_connection(port.getsockname())
+            server, _ = port.accept()
     server.setblocking(False)
     with server, client:
         yield server, client
@@ -128,19 +132,22 @@ def test_the_very_bytes(disk: Disk, pair: tuple[socket.socket, socket.socket], s
 
 def test_what_is_not_taken_waits_in_the_transport(disk: Disk, pair: tuple[socket.socket, socket.socket]) -> None:
     """As it does of a body from memory, behind what waits there already, and without a descriptor for it."""
-    body = kept(disk, OpenFiles(4, Clock()))
+    start, size = 7, SIZE - 11
+    body = kept(disk, OpenFiles(4, Clock()), start, size)
+    whole = HEAD + BODY[start : start + size]
     client, transport = client_of(pair[0])
     pair[0].setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 14)
     assert body.is_at_hand(0)
     for _ in range(200):
-        assert client.write(HEAD, body) == SIZE
+        assert client.write(HEAD, body) == size
         if transport._tempDataBuffer:
             break
     waiting = b"".join(transport._tempDataBuffer)
-    assert 0 < len(waiting) < len(HEAD) + SIZE
-    assert (HEAD + BODY).endswith(waiting)
-    assert client.write(HEAD, body) == SIZE
-    assert b"".join(transport._tempDataBuffer) == waiting + HEAD + BODY
+    # A UNIX socket took nothing of the last one.
+    assert 0 < len(waiting) < len(whole) + (pair[0].family == socket.AF_UNIX)
+    assert whole.endswith(waiting)
+    assert client.write(HEAD, body) == size
+    assert b"".join(transport._tempDataBuffer) == waiting + whole
 
 
 def test_a_client_without_a_socket_of_its_own(disk: Disk, pair: tuple[socket.socket, socket.socket]) -> None:
@@ -289,6 +296,21 @@ def test_an_answer_that_goes_closes_its_file(disk: Disk) -> None:
     assert (disk.open_now, files._timer) == (0, None)
 
 
+def test_a_service_that_stops_or_is_configured_anew(
+    disk: Disk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It leaves none open."""
+    at_once(monkeypatch)
+    life = Life(tmp_path)
+    house = life.service.house
+    for end in (house.prepare_anew, life.stop):
+        before = house.express
+        assert kept(disk, before._files).is_at_hand(0)
+        assert disk.open_now == 1
+        end()
+        assert (disk.open_now, before is house.express) == (0, False)
+
+
 def test_one_that_must_be_waited_for_is_handed_over(disk: Disk, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its pages went within the second: a sender that can wait gets the file."""
     files = OpenFiles(4, Clock())
@@ -298,6 +320,8 @@ def test_one_that_must_be_waited_for_is_handed_over(disk: Disk, monkeypatch: pyt
     monkeypatch.setattr(File, "read", lambda *_: waiting)
     assert body.read(7) is None
     waiting.errback(BlobDamaged("Nobody minds."))
+    monkeypatch.setattr(File, "read", lambda *_: BODY[7:1000])
+    assert body.read(7) is None, "half of it is not all"
     rest, start, stop = body.rest(7)
     assert IBody.providedBy(rest)
     assert (start, stop, len(files._open)) == (7, SIZE, 0)
