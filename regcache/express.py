@@ -19,6 +19,7 @@ from regcache.flow.reply import Reply, Standing, cache_status, timed
 from regcache.flow.sending import at_once
 from regcache.heads import Heads, is_unread
 from regcache.http.fields import format_date
+from regcache.kept import Kept, OpenFiles
 from regcache.lean import is_all
 from regcache.lines import Answered, Form
 
@@ -26,7 +27,7 @@ __all__ = ["Express", "Place", "Prepared", "timed_fields"]
 
 _END = b"\r\n\r\n"
 _NAME = b"x-request-id"
-#: Bytes of a file that are kept; larger ones leave through the kernel.
+#: Bytes of a file of which the answer is kept.
 _MOST_READ = 1 << 17
 #: Requests that are known to have come once.
 _MOST_ASKED = 16_384
@@ -81,7 +82,7 @@ class Prepared:
     package: str
     start: bytes
     fields: tuple[tuple[bytes, bytes], ...]
-    body: bytes
+    body: bytes | Kept
     _head: bytes = field(default=b"", init=False)
     _from: float = field(default=0.0, init=False)
     _until: float = field(default=0.0, init=False)
@@ -89,7 +90,7 @@ class Prepared:
     _form: Form | None = field(default=None, init=False)
 
     @classmethod
-    def of(cls, reply: Reply, fields: WireHeaders, start: bytes, body: bytes, **about: str) -> Prepared | None:
+    def of(cls, reply: Reply, fields: WireHeaders, start: bytes, body: bytes | Kept, **about: str) -> Prepared | None:
         """What the slow way has just said; None if it does not hold, or not for all who ask alike."""
         if reply.standing is None or any(map(is_unread, reply.standing.selected_by)):
             return None
@@ -101,7 +102,22 @@ class Prepared:
     @property
     def weight(self) -> int:
         """Bytes that it takes, about: its fields as they were said, and as they will be."""
-        return len(self.body) + 2 * sum(len(name) + len(value) for name, value in self.fields) + _OVERHEAD
+        held = 0 if isinstance(self.body, Kept) else len(self.body)
+        return held + 2 * sum(len(name) + len(value) for name, value in self.fields) + _OVERHEAD
+
+    def is_at_hand(self, now: float) -> bool:
+        """Whether it can be given without waiting for the disk."""
+        return not isinstance(self.body, Kept) or self.body.is_at_hand(now)
+
+    def rest(self, at: int) -> Reply:
+        """What is left to send from that byte of the body on; its own body is to be closed by whoever sends it."""
+        body, start, stop = (self.body, at, len(self.body)) if isinstance(self.body, bytes) else self.body.rest(at)
+        return evolve(self.reply, body=body, start=start, stop=stop)
+
+    def close(self) -> None:
+        """It will not be given again."""
+        if isinstance(self.body, Kept):
+            self.body.close()
 
     def head(self, now: float, request_id: str) -> bytes:
         """The whole head, as the slow way would write it at that time for a request of that name."""
@@ -135,15 +151,16 @@ class Express:
 
     :param most: bytes; 0 for none at all.
     :param stands: whether an answer still holds.
+    :param files: those that may be kept open.
     :ivar heads: those of the requests that come.
     """
 
-    def __init__(self, most: int, stands: Callable[[Standing, float], bool]) -> None:
+    def __init__(self, most: int, stands: Callable[[Standing, float], bool], files: OpenFiles) -> None:
         self.on = most > 0
         self.heads = Heads()
         self._most = most
-        self._stands = stands
-        self._ready: Bounded[tuple[Place, bytes], Prepared] = Bounded(most)
+        self._stands, self._files = stands, files
+        self._ready: Bounded[tuple[Place, bytes], Prepared] = Bounded(most, Prepared.close)
         # By their hashes: a wrong one costs no more than a place.
         self._asked: Bounded[int, bool] = Bounded(_MOST_ASKED)
 
@@ -151,15 +168,24 @@ class Express:
         """What to answer, if that is ready and still holds."""
         key = (place, asked)
         found = self._ready.get(key)
-        if found is not None and not self._stands(found.standing, now):
+        if found is not None and not (self._stands(found.standing, now) and found.is_at_hand(now)):
             self._ready.drop(key)
             return None
         return found
 
-    def taken(self, reply: Reply) -> bytes | None:
-        """What is sent of a body, if that may be kept and can be had at once: one must not push out all others."""
-        most = self._most // 8
-        return at_once(reply, most if isinstance(reply.body, bytes) else min(most, _MOST_READ))
+    def taken(self, reply: Reply, *, uncopied: bool) -> bytes | Kept | None:
+        """
+        What is sent of a body, if that may be kept and can be had at once: one must not push out all others.
+
+        :param uncopied: whether a file can go to such a client as it is.
+        """
+        size, most = reply.length, self._most // 8
+        if isinstance(reply.body, bytes):
+            return at_once(reply, most)
+        if size is None or size > _MOST_READ:
+            return None
+        kept = self._files.keep(reply.body, reply.start, size) if uncopied else None
+        return at_once(reply, most) if kept is None else kept
 
     def wants(self, place: Place, asked: bytes, size: int) -> bool:
         """
@@ -183,3 +209,8 @@ class Express:
         head = asked.lower()
         if is_all(head) and b"\r\nauthorization:" not in head:
             self._ready.put((place, asked), prepared, prepared.weight + 2 * len(asked))
+
+    def close(self) -> None:
+        """No answer is ready any more, and no file open."""
+        self._ready.clear()
+        self._files.close()

@@ -24,6 +24,7 @@ from regcache.flow.upstream import origins_of
 from regcache.flow.waiting import Outcome
 from regcache.gate import admit
 from regcache.interfaces import IRegistry
+from regcache.kept import OpenFiles
 from regcache.lines import Form
 from regcache.page.page import Page
 from regcache.store.holding import Condition
@@ -84,7 +85,16 @@ class House:
     _numbers: Iterator[int] = field(factory=itertools.count, init=False)
 
     def __attrs_post_init__(self) -> None:
-        self.express = Express(self.config.memory_cache, self.cache.context.stands)
+        self.express = self._express()
+
+    def _express(self) -> Express:
+        context = self.cache.context
+        return Express(self.config.memory_cache, context.stands, OpenFiles(context.limits.files, self.clock))
+
+    def prepare_anew(self) -> None:
+        """Give no answer any more that was ready: it was made by another configuration."""
+        self.express.close()
+        self.express = self._express()
 
     def request_id(self) -> str:
         """A name for a request that no other has, also of another run."""

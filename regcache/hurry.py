@@ -6,7 +6,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from attrs import define, evolve
+from attrs import define
 from twisted.python.failure import Failure
 from twisted.web.http import HTTPChannel
 
@@ -16,6 +16,7 @@ from regcache.flow.sending import Sender, abort_client
 from regcache.flow.sockets import ClientSocket
 from regcache.heads import Head
 from regcache.house import House
+from regcache.kept import Kept
 from regcache.lean import Occupant
 
 __all__ = ["Client", "give"]
@@ -44,27 +45,36 @@ class Client:
         """That of a connection."""
         return cls(channel, getattr(channel.getPeer(), "host", None) or "", ClientSocket.of(channel))
 
-    def write(self, head: bytes, body: bytes) -> int:
+    def write(self, head: bytes, body: bytes | Kept) -> int:
         """
         Write a head and as much of its body as is taken at once.
 
         :returns: how many bytes of the body need not be cared for any more.
         """
-        # Without a turn through the reactor, and without a copy of a body that is not small.
         taken, size = 0, len(body)
         if self.socket is not None and self.socket.is_clear:
-            taken = self.socket.put(head + body) if size < _SMALL else self.socket.put(head, body)
+            taken = self._put(self.socket, head, body)
         if taken == len(head) + size:
             return size
         transport: Any = self.channel.transport
         if taken < len(head):
             transport.write(head[taken:])
         gone = max(taken - len(head), 0)
-        if size - gone <= _MOST_WAITING:
-            if gone < size:
-                transport.write(body[gone:])
-            return size
-        return gone
+        if size - gone > _MOST_WAITING:
+            return gone
+        rest = body[gone:] if isinstance(body, bytes) else body.read(gone)
+        if rest is None:
+            return gone
+        if rest:
+            transport.write(rest)
+        return size
+
+    @staticmethod
+    def _put(socket: ClientSocket, head: bytes, body: bytes | Kept) -> int:
+        """Without a turn through the reactor, and without a copy of a body that is not small."""
+        if isinstance(body, Kept):
+            return body.put(socket, head)
+        return socket.put(head + body) if len(body) < _SMALL else socket.put(head, body)
 
 
 def give(
@@ -118,8 +128,7 @@ class _Rest(Occupant):
         self.peer = Peer(client.address, False)
         self.admitted = False
         self._house, self._note, self._at = house, note, at
-        rest = evolve(prepared.reply, body=prepared.body, start=at, stop=len(prepared.body))
-        self._sender = Sender(house.clock, self, rest)
+        self._sender = Sender(house.clock, self, prepared.rest(at))
 
     def start(self) -> None:
         """Send it."""

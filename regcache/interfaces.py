@@ -19,7 +19,18 @@ if TYPE_CHECKING:
     from regcache.http.messages import Digest, Headers, RequestHead, Stored
     from regcache.routes import Facts, Release, Route, Source
 
-__all__ = ["IBody", "IOrdered", "IPartial", "IReceiver", "IRegistry", "IResponse", "ISendable", "IStore", "IUpstream"]
+__all__ = [
+    "IBody",
+    "IOrdered",
+    "IPartial",
+    "IReceiver",
+    "IRegistry",
+    "IResponse",
+    "ISendable",
+    "IStore",
+    "IStoredBody",
+    "IUpstream",
+]
 
 T = TypeVar("T")
 
@@ -130,6 +141,20 @@ class ISendable(Interface):
 
         :raises OSError: if the socket is broken.
         :raises regcache.errors.RegCacheError: if the bytes will never be there.
+        """
+
+
+class IStoredBody(ISendable):
+    """A body that is whole and stays as it is: an IBody that can be opened again."""
+
+    def is_warm(offset: int, length: int) -> bool:
+        """Whether these bytes are at hand; if so, ``send`` takes that for granted from now on."""
+
+    def again() -> IBody:
+        """
+        Another reader of the same bytes, whether this one is closed or not.
+
+        :raises regcache.errors.RegCacheError: as IStore.open.
         """
 
 

@@ -20,10 +20,11 @@ _PARTS = {
     "bodies": (4, 256, 16),
     "documents": (2, 128, 32),
     "refusals": (2, 128, 32),
+    "files": (2, 1024, 32),
 }
 #: Descriptors that one of each may hold: a request its file; a body under way a file, and a connection while it comes;
 #: a document a connection and then a file; the rest a connection.
-_COSTS = {"requests": 1, "transfers": 1, "bodies": 1, "documents": 2, "refusals": 1}
+_COSTS = {"requests": 1, "transfers": 1, "bodies": 1, "documents": 2, "refusals": 1, "files": 1}
 _MOST_CONNECTIONS, _FEWEST_CONNECTIONS = 16384, 8
 
 
@@ -39,6 +40,7 @@ class Limits:
     :ivar documents: index pages that come.
     :ivar waiting: requests to registries that wait for their turn.
     :ivar refusals: refused clients that are given time to read why.
+    :ivar files: that are kept open for answers that are ready.
     :ivar shared: whether addresses tell clients apart, so that none may have it all.
     """
 
@@ -49,6 +51,7 @@ class Limits:
     documents: int = 128
     waiting: int = 2048
     refusals: int = 128
+    files: int = 1024
     shared: bool = True
 
     @classmethod

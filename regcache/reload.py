@@ -22,7 +22,6 @@ from regcache.auth import Door
 from regcache.config import Config
 from regcache.descriptors import limits_of
 from regcache.errors import ConfigError
-from regcache.express import Express
 from regcache.flow.context import Context
 from regcache.flow.waiting import Outcome, spawn
 from regcache.gate import Gate
@@ -233,5 +232,5 @@ class Reload:
         house.access = Access(config)
         house.door = ready.door or house.door
         house.registries, house.config = ready.made, config
-        house.express = Express(config.memory_cache, context.stands)
+        house.prepare_anew()
         running.reconsider()

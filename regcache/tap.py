@@ -151,6 +151,7 @@ class CacheService(Service):
         yield self.outward.stop()
         yield Deferred.fromCoroutine(self.house.log.stop())
         self._threads.stop()
+        self.house.prepare_anew()
         yield self.store.stop()
 
 

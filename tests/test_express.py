@@ -16,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.internet.address import IPv4Address
 from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
 from twisted.web.http import HTTPChannel
 
 from regcache import hurry, site
@@ -27,6 +28,7 @@ from regcache.flow.reply import Reply, Unknown
 from regcache.heads import Heads
 from regcache.http.messages import Headers, Kind, Stored
 from regcache.http.policy import Rules, UseStored, decide, settled_until
+from regcache.kept import OpenFiles
 from regcache.lean import LeanRequest, _read
 from regcache.registries import make
 from regcache.testing import Page
@@ -268,8 +270,8 @@ class Broken(Unknown):
 
 def test_a_body_that_cannot_be_read_is_not_kept() -> None:
     """Whoever sends it finds that out."""
-    express = Express(10_000, lambda _standing, _now: True)
-    assert express.taken(Reply(status=200, headers=Headers(), body=Broken(), stop=3)) is None
+    express = Express(10_000, lambda _standing, _now: True, OpenFiles(4, Clock()))
+    assert express.taken(Reply(status=200, headers=Headers(), body=Broken(), stop=3), uncopied=True) is None
 
 
 def test_what_is_asked_once_pushes_nothing_out() -> None:
@@ -297,7 +299,7 @@ def test_what_is_asked_once_pushes_nothing_out() -> None:
 def test_of_what_was_asked_once_only_so_much_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
     """What came long ago counts as new."""
     monkeypatch.setattr("regcache.express._MOST_ASKED", 3)
-    express = Express(10, lambda _standing, _now: True)
+    express = Express(10, lambda _standing, _now: True, OpenFiles(4, Clock()))
     place = Place("", "localhost:80", False, "")
     for number in range(7):
         assert not express.wants(place, b"%d" % number, 6)
@@ -310,7 +312,7 @@ def test_a_bug_leaves_no_half_answer(monkeypatch: pytest.MonkeyPatch) -> None:
     """The length of what was to be sent is not that of what is."""
     wire = Wire()
     said(wire, request(*NPM))
-    monkeypatch.setattr(Express, "taken", lambda *_: 1 / 0)
+    monkeypatch.setattr(Express, "taken", lambda *_, **_more: 1 / 0)
     head, _, body = said(wire, request(*NPM)).partition(b"\r\n\r\n")
     assert head.startswith(b"HTTP/1.1 500")
     assert b"content-length" not in head.lower()

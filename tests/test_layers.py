@@ -50,6 +50,7 @@ LEVELS = {
     "regcache.express": 4,
     "regcache.heads": 4,
     "regcache.house": 4,
+    "regcache.kept": 4,
     "regcache.hurry": 4,
     "regcache.lean": 4,
     "regcache.gate": 4,

@@ -329,7 +329,7 @@ def test_the_page_has_what_follows_from_descriptors() -> None:
     text = PAGE.read_text("utf-8")
     heading, *table = re.findall(r"^\| [0-9d][^`\n]*$", text, re.MULTILINE)
     assert heading.startswith("| descriptors | connections | requests |")
-    names = ("connections", "requests", "transfers", "bodies", "documents", "refusals")
+    names = ("connections", "requests", "transfers", "bodies", "documents", "refusals", "files")
     for row in table:
         descriptors, *told = (int(cell.replace(",", "")) for cell in row.strip("| ").split(" | "))
         limits = Limits.of(descriptors)

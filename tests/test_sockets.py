@@ -29,7 +29,11 @@ def body_in(directory: Path, data: bytes = BODY) -> FileBody:
     """A stored body, open."""
     path = directory / "body"
     path.write_bytes(data)
-    return FileBody(File(os.open(path, os.O_RDONLY)), len(data), maybeDeferred)
+
+    def opened() -> FileBody:
+        return FileBody(File(os.open(path, os.O_RDONLY)), len(data), maybeDeferred, opened)
+
+    return opened()
 
 
 class Page(Resource):

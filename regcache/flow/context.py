@@ -35,10 +35,12 @@ class Bounded(Generic[K, V]):
     A memory of what was used last, bounded by the sum of its items' weights.
 
     :param most: the largest sum.
+    :param gone: told each item that is not remembered any more.
     """
 
-    def __init__(self, most: int) -> None:
+    def __init__(self, most: int, gone: Callable[[V], object] = bool) -> None:
         self._most = most
+        self._gone = gone
         self._sum = 0
         self._items: OrderedDict[K, tuple[V, int]] = OrderedDict()
 
@@ -59,18 +61,24 @@ class Bounded(Generic[K, V]):
         """Remember an item; one heavier than the whole memory is not kept."""
         self.drop(key)
         if weight > self._most:
+            self._gone(value)
             return
         self._items[key] = (value, weight)
         self._sum += weight
         while self._sum > self._most:
-            _, (_, gone) = self._items.popitem(last=False)
-            self._sum -= gone
+            self.drop(next(iter(self._items)))
 
     def drop(self, key: K) -> None:
         """Forget an item."""
         found = self._items.pop(key, None)
         if found is not None:
             self._sum -= found[1]
+            self._gone(found[0])
+
+    def clear(self) -> None:
+        """Forget all of them."""
+        while self._items:
+            self.drop(next(iter(self._items)))
 
 
 @frozen

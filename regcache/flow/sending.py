@@ -12,10 +12,10 @@ from zope.interface import implementer
 from regcache.errors import RegCacheError
 from regcache.flow.reply import Reply
 from regcache.flow.sockets import ClientSocket
-from regcache.interfaces import ISendable
+from regcache.interfaces import IBody, ISendable
 from regcache.logs import Log
 
-__all__ = ["Sender", "abort_client", "at_once"]
+__all__ = ["Sender", "abort_client", "at_once", "read_at_once"]
 
 _log = Log()
 _PIECE = 1 << 16
@@ -39,6 +39,19 @@ def abort_client(request: Any) -> None:
         channel.loseConnection()
 
 
+def read_at_once(body: IBody, offset: int, length: int) -> bytes | None:
+    """These bytes of a body, if all of them can be had without waiting."""
+    try:
+        found = body.read(offset, length)
+    except RegCacheError:
+        # Whoever sends it finds out, and knows what to do.
+        return None
+    if isinstance(found, Deferred):
+        found.addErrback(lambda _: None)
+        return None
+    return found if len(found) == length else None
+
+
 def at_once(reply: Reply, most: int = _PIECE) -> bytes | None:
     """All that is sent of a body, if that is no more than ``most`` bytes and can be had without waiting."""
     size = reply.length
@@ -46,15 +59,7 @@ def at_once(reply: Reply, most: int = _PIECE) -> bytes | None:
         return None
     if isinstance(reply.body, bytes):
         return reply.body[reply.start : reply.start + size]
-    try:
-        found = reply.body.read(reply.start, size)
-    except RegCacheError:
-        # Whoever sends it finds out, and knows what to do.
-        return None
-    if isinstance(found, Deferred):
-        found.addErrback(lambda _: None)
-        return None
-    return found if len(found) == size else None
+    return read_at_once(reply.body, reply.start, size)
 
 
 @implementer(IPushProducer)

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import socket
 from typing import Any
 
 from twisted.internet.abstract import FileDescriptor
 from twisted.web.http import HTTPChannel
 
+from regcache.errors import RegCacheError
+
 __all__ = ["ClientSocket"]
+
+#: More follows at once: what is written is held back to go out with it. Where that cannot be said it goes by itself.
+_MORE = getattr(socket, "MSG_MORE", 0)
 
 
 class ClientSocket:
@@ -45,11 +51,27 @@ class ClientSocket:
     def put(self, *pieces: bytes) -> int:
         """Write at once what the socket takes: how many bytes. A broken one takes none; its transport finds out."""
         try:
-            socket = self._transport.socket
-            sent: int = socket.send(pieces[0]) if len(pieces) == 1 else socket.sendmsg(pieces)
+            to = self._transport.socket
+            sent: int = to.send(pieces[0]) if len(pieces) == 1 else to.sendmsg(pieces)
         except OSError:
             return 0
         return sent
+
+    def put_before(self, head: bytes, body: Any, offset: int, length: int) -> int:
+        """
+        Likewise a head, and behind it some bytes of a file: how many of both.
+
+        :param body: an :class:`regcache.interfaces.ISendable`; where it fails, whoever sends the rest finds out.
+        """
+        taken, sent = 0, 0
+        try:
+            to = self._transport.socket
+            taken = to.send(head, _MORE)
+            if taken == len(head):
+                sent = body.send(to.fileno(), offset, length)
+        except (OSError, RegCacheError):
+            pass
+        return taken + (sent if isinstance(sent, int) else 0)
 
     def wait(self) -> None:
         """Have the producer told, in a turn of the reactor's, when the buffer is clear and the socket takes more."""

@@ -14,7 +14,7 @@ from twisted.internet.defer import Deferred, fail, succeed
 from zope.interface import implementer
 
 from regcache.errors import BlobDamaged, CannotStore
-from regcache.interfaces import IBody, IPartial, ISendable
+from regcache.interfaces import IBody, IPartial, ISendable, IStoredBody
 from regcache.store.files import Files
 from regcache.store.space import Space
 
@@ -126,12 +126,17 @@ class File:
             at += len(piece)
 
 
-@implementer(IBody, ISendable)
+@implementer(IBody, IStoredBody)
 class FileBody:
-    """A stored body, open for one reader."""
+    """
+    A stored body, open for one reader.
 
-    def __init__(self, file: File, size: int, in_thread: InThread) -> None:
+    :param again: opens it for another one.
+    """
+
+    def __init__(self, file: File, size: int, in_thread: InThread, again: Callable[[], IBody]) -> None:
         self.size: int | None = size
+        self.again = again
         self._file: File | None = file
         self._in_thread = in_thread
         self._warm_until = 0
@@ -140,6 +145,11 @@ class FileBody:
         if self._file is None:
             raise BlobDamaged("It was closed.")
         return self._file.read(self._in_thread, offset, length)
+
+    def is_warm(self, offset: int, length: int) -> bool:
+        warm = self._file is not None and self._file.is_warm(offset, length)
+        self._warm_until = offset + length if warm else 0
+        return warm
 
     def send(self, fd: int, offset: int, length: int) -> int | Deferred[Any]:
         if self._file is None:

@@ -12,6 +12,7 @@ import itertools
 import os
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -233,7 +234,7 @@ class DiskStore:
             self.drop(entry.key)
             self._counts.damaged += 1
             raise BlobDamaged(f"{entry.key}: it does not have the size it was stored with.")
-        return FileBody(File(fd), entry.size, self._in_thread)
+        return FileBody(File(fd), entry.size, self._in_thread, partial(self.open, entry))
 
     # Writing.
 
