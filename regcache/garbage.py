@@ -1,10 +1,13 @@
-"""How often Python looks for garbage."""
+"""How often Python looks for garbage, and whether what it frees is kept."""
 
 from __future__ import annotations
 
 import gc
 
-__all__ = ["collect_seldom"]
+__all__ = ["collect_seldom", "keep_freed"]
+
+#: Bytes of what is freed that are kept for what comes next: twice the largest piece.
+_KEPT = 16 << 20
 
 
 def collect_seldom() -> None:
@@ -16,3 +19,14 @@ def collect_seldom() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(10_000, 10, 10)
+
+
+def keep_freed() -> None:
+    """
+    Have the C library keep some of the memory that is freed, where that is glibc, which learns from the largest piece
+    that was freed by then how much (see M_MMAP_THRESHOLD in mallopt(3)).
+
+    Else it gives back what each piece of a large body took, and the kernel has to clear that memory for the next one.
+    """
+    # Nothing of it is touched, so it takes no memory itself.
+    bytearray(_KEPT // 2)

@@ -29,7 +29,7 @@ from regcache.errors import ConfigError
 from regcache.flow.cache import Cache
 from regcache.flow.context import Context
 from regcache.flow.helpers import ProcessDeriver
-from regcache.garbage import collect_seldom
+from regcache.garbage import collect_seldom, keep_freed
 from regcache.house import House
 from regcache.http.messages import Headers
 from regcache.listening import Ports
@@ -250,6 +250,7 @@ class _Started(_InOrder):
         except ConfigError as error:
             stop(error)
         collect_seldom()
+        keep_freed()
         self._supervisor.start()
 
     def hang_up_soon(self) -> None:
