@@ -30,6 +30,8 @@ from tests.lifetime import Life, at_once
 from tests.origin import Origin
 from tests.service import Running
 
+pytestmark = pytest.mark.fast
+
 SIZE = 50_000
 BODY = os.urandom(SIZE)
 CUT = b"the connection ended"
