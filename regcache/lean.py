@@ -30,6 +30,8 @@ _FIELDS = re.compile(rb"(?:[!#$%&'*+.^_`|~0-9A-Za-z-]+:[\t\x20-\x7e\x80-\xff]*\r
 _SECRET = re.compile(rb"^[^:\n]*(?:auth|cookie|key|secret|token)", re.IGNORECASE | re.MULTILINE)
 #: What makes more of a request than its head, or something else of the connection than the next request.
 _NOT_PLAIN = (b"content-length", b"transfer-encoding", b"expect", b"upgrade", b"te", b"trailer")
+#: Bytes of a head of which the fields are remembered: as many short ones as fit take twenty times that.
+_LONGEST_READ = 2048
 _WITHOUT_BODY = frozenset({204, 304})
 
 
@@ -109,7 +111,7 @@ class LeanRequest(Occupant):
         """The request that these bytes are, if they are one that is plain and regular."""
         line, _, rest = data.partition(b"\r\n")
         found = _START.fullmatch(line)
-        read = _read.__wrapped__ if _SECRET.search(rest) else _read
+        read = _read.__wrapped__ if len(rest) > _LONGEST_READ or _SECRET.search(rest) else _read
         fields = None if found is None else read(rest)
         if found is None or fields is None or len(fields.items) > channel.maxHeaders:
             return None

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from regcache.errors import ConfigError
-from regcache.http.origins import Origin, Origins
+from regcache.http.origins import Origin, Origins, _origin_of
 
 UPSTREAM = "https://index.example/simple/"
 
@@ -138,3 +138,13 @@ def test_nothing_slips_through(text: str) -> None:
     if Origins.of(["https://abc.a/"]).allows(url):
         assert url[:13].lower() == "https://abc.a"
         assert url[13:14] in ("", "/", "?", "#", ":")
+
+
+def test_nothing_long_is_remembered() -> None:
+    """Whoever writes a registry's pages would choose how much memory that takes."""
+    _origin_of.cache_clear()
+    assert Origin.of(f"https://{'a' * 1000}.example/x") is None
+    assert Origin.of(f"https://ann:{'a' * 1000}@a.example/x") is None
+    assert Origin.of(f"{'a' * 1000}://a.example/x") is None
+    assert _origin_of.cache_info().currsize == 0
+    assert Origin.of("https://" + ".".join(["a" * 63] * 3) + ".example:65535/" + "x" * 1000) is not None

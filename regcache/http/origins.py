@@ -28,6 +28,8 @@ _AMBIGUOUS = re.compile(r"[\x00-\x20\x7f\\\ud800-\udfff]")
 _BEGINNING = re.compile(r"[^:/?#]+://[^/?#]*")
 #: The longest name that a host can have (RFC 1035 section 2.3.4): reading a longer one would only take time.
 _LONGEST_HOST = 255
+#: With its scheme and its port.
+_LONGEST_BEGINNING = 300
 
 
 @frozen
@@ -51,7 +53,8 @@ class Origin:
         User information makes it None as well: such a URL is never to be asked or shown.
         """
         beginning = None if _AMBIGUOUS.search(url) else _BEGINNING.match(url)
-        return None if beginning is None else _origin_of(beginning[0])
+        # What is remembered must not be as long as whoever wrote the URL likes.
+        return None if beginning is None or len(beginning[0]) > _LONGEST_BEGINNING else _origin_of(beginning[0])
 
     @property
     def authority(self) -> str:
