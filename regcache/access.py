@@ -16,7 +16,7 @@ from regcache.errors import BadRequest, Forbidden, MisdirectedHost
 from regcache.http.messages import Headers
 from regcache.values import Network
 
-__all__ = ["Access", "Peer"]
+__all__ = ["Access", "Peer", "spelled"]
 
 _Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 _PORTS = {"http": 80, "https": 443}
@@ -49,6 +49,11 @@ def _address(text: str) -> _Address | None:
         return None
     mapped = found.ipv4_mapped if isinstance(found, ipaddress.IPv6Address) else None
     return mapped or found
+
+
+def spelled(host: str) -> str:
+    """The address of a socket's peer as all of them are named: in one spelling, a mapped IPv4 address as that one."""
+    return str(_address(host) or host)
 
 
 @lru_cache(256)
