@@ -23,6 +23,8 @@ _PORTS = {"http": 80, "https": 443}
 _LOOPBACK_NAMES = frozenset({"localhost", "localhost.localdomain", "ip6-localhost", "ip6-loopback"})
 #: Blanks, controls and what could end a quoted link do not stand in a host's name.
 _AUTHORITY = re.compile(r"[!#-;=?-\[\]_a-z~]+")
+#: Longer ones name no host (RFC 1035 section 2.3.4), and are not to be remembered.
+_LONGEST_AUTHORITY = 300
 #: Some proxies add the client's port.
 _WITH_PORT = re.compile(r"(\d+\.\d+\.\d+\.\d+|\[[^\]]*\]):\d+")
 
@@ -188,6 +190,8 @@ def _netloc(url: str) -> str:
 @lru_cache(256)
 def _host_of(authority: str) -> tuple[str, int | None]:
     """The host and the port of a ``host`` or ``host:port``."""
+    if len(authority) > _LONGEST_AUTHORITY:
+        raise BadRequest("The Host field is too long.")
     try:
         parts = urlsplit(f"//{authority}")
         port = parts.port

@@ -393,6 +393,24 @@ def test_fields_that_may_open_something_are_not_kept(name: bytes) -> None:
     assert _read.cache_info().currsize == 1, "nor long ones"
 
 
+@pytest.mark.parametrize(
+    "name", [b"Authorization", b"Proxy-Authorization", b"cookie", b"X-NuGet-ApiKey", b"npm-otp", b"X-Token"]
+)
+def test_no_answer_is_kept_under_what_may_open_something(ready: list[bytes], name: bytes) -> None:
+    """Neither is the head of such a request; one that says how its client would log in holds nothing."""
+    wire = prepared(ready)
+    express = wire.house.express
+    known = {*express._ready._items}, {*express.heads._known._items}
+    for _ in range(3):
+        assert said(wire, request(NPM[0], NPM[1] + name + b": opens\r\n")).startswith(b"HTTP/1.1 200")
+    assert ({*express._ready._items}, {*express.heads._known._items}) == known
+    assert ready == []
+    for _ in range(3):
+        said(wire, request(b"/npm/%40scope%2Ftoken-key"))
+        said(wire, request(NPM[0], NPM[1] + b"npm-auth-type: web\r\n"))
+    assert ready
+
+
 def test_unread_fields() -> None:
     """Only what nothing looks at is left out of what an answer is found by."""
     plain = request(b"/x", b"Accept: a\r\n")
