@@ -536,6 +536,16 @@ def test_both_ways_log_the_same_address(ready: list[bytes], address: str) -> Non
     assert named in ("127.0.0.1", "::1", "fe80::1")
 
 
+def test_whoever_is_refused_is_logged_by_address() -> None:
+    """And not as if it had come by a UNIX socket."""
+    config = Config(access_log="-", allow=networks("::1"))
+    wire = Wire(config)
+    wire.house.log = AccessLog(wire.kit.clock, Target.of(config), lambda *_: Deferred())
+    assert said(wire, request(*NPM), address="::ffff:192.0.2.1").startswith(b"HTTP/1.1 403")
+    (line,) = wire.house.log._lines
+    assert line.startswith("192.0.2.1 - - ")
+
+
 def test_a_connection_that_has_ended_is_not_known(ready: list[bytes]) -> None:
     """Nothing that was found out about it stays with it."""
     wire = prepared(ready)
