@@ -17,7 +17,10 @@ from attrs import frozen
 
 from regcache.errors import ConfigError
 
-__all__ = ["Origin", "Origins"]
+__all__ = ["LONGEST_AGAIN", "Origin", "Origins"]
+
+#: Characters of a URL of which something is remembered: what clients and registries write may be as long as they like.
+LONGEST_AGAIN = 1024
 
 _PORTS = {"http": 80, "https": 443}
 _NAME = re.compile(r"(?!-)[a-z0-9_-]{1,63}(?:\.(?!-)[a-z0-9_-]{1,63})*")

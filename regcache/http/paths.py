@@ -8,6 +8,7 @@ from urllib.parse import quote as _quote
 from urllib.parse import unquote_to_bytes, urljoin, urlsplit
 
 from regcache.errors import BadRequest
+from regcache.http.origins import LONGEST_AGAIN
 
 __all__ = ["led_back", "quote", "segments"]
 
@@ -52,7 +53,9 @@ def _segment(piece: str, keep_slash: bool) -> str:
 
 def quote(segment: str) -> str:
     """One segment, percent-encoded; ``+`` as well, which some servers read as a space."""
-    return segment if _PLAIN.fullmatch(segment) else _quoted(segment)
+    if _PLAIN.fullmatch(segment):
+        return segment
+    return _quoted(segment) if len(segment) <= LONGEST_AGAIN else _quoted.__wrapped__(segment)
 
 
 @lru_cache(4096)
