@@ -160,6 +160,7 @@ def test_one_request_too_many() -> None:
     assert answers(wire.connect(get % 1, address="127.0.0.3").value())[0].status == 404
 
 
+@pytest.mark.fast
 def test_whoever_reads_what_is_ready_slowly_takes_no_place(monkeypatch: pytest.MonkeyPatch) -> None:
     """Such a client is bounded by its connections, and by no more: others would find all places taken."""
     wire = Wire()
