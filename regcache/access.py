@@ -16,13 +16,15 @@ from regcache.errors import BadRequest, Forbidden, MisdirectedHost
 from regcache.http.messages import Headers
 from regcache.values import Network
 
-__all__ = ["Access", "Peer"]
+__all__ = ["Access", "Peer", "spelled"]
 
 _Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 _PORTS = {"http": 80, "https": 443}
 _LOOPBACK_NAMES = frozenset({"localhost", "localhost.localdomain", "ip6-localhost", "ip6-loopback"})
 #: Blanks, controls and what could end a quoted link do not stand in a host's name.
 _AUTHORITY = re.compile(r"[!#-;=?-\[\]_a-z~]+")
+#: Longer ones name no host (RFC 1035 section 2.3.4), and are not to be remembered.
+_LONGEST_AUTHORITY = 300
 #: Some proxies add the client's port.
 _WITH_PORT = re.compile(r"(\d+\.\d+\.\d+\.\d+|\[[^\]]*\]):\d+")
 
@@ -49,6 +51,11 @@ def _address(text: str) -> _Address | None:
         return None
     mapped = found.ipv4_mapped if isinstance(found, ipaddress.IPv6Address) else None
     return mapped or found
+
+
+def spelled(host: str) -> str:
+    """The address of a socket's peer as all of them are named: in one spelling, a mapped IPv4 address as that one."""
+    return str(_address(host) or host)
 
 
 @lru_cache(256)
@@ -183,6 +190,8 @@ def _netloc(url: str) -> str:
 @lru_cache(256)
 def _host_of(authority: str) -> tuple[str, int | None]:
     """The host and the port of a ``host`` or ``host:port``."""
+    if len(authority) > _LONGEST_AUTHORITY:
+        raise BadRequest("The Host field is too long.")
     try:
         parts = urlsplit(f"//{authority}")
         port = parts.port

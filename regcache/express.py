@@ -20,7 +20,7 @@ from regcache.flow.sending import at_once
 from regcache.heads import Heads, is_unread
 from regcache.http.fields import format_date
 from regcache.kept import Kept, OpenFiles
-from regcache.lean import is_all
+from regcache.lean import is_all, may_open
 from regcache.lines import Answered, Form
 
 __all__ = ["Express", "Place", "Prepared", "timed_fields"]
@@ -206,8 +206,7 @@ class Express:
 
     def remember(self, place: Place, asked: bytes, prepared: Prepared) -> None:
         """That is the answer, while it holds."""
-        head = asked.lower()
-        if is_all(head) and b"\r\nauthorization:" not in head:
+        if is_all(asked.lower()) and not may_open(asked.partition(b"\r\n")[2]):
             self._ready.put((place, asked), prepared, prepared.weight + 2 * len(asked))
 
     def close(self) -> None:

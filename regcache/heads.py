@@ -10,6 +10,7 @@ import re
 from functools import lru_cache
 
 from attrs import define, field
+from twisted.web.http import HTTPChannel
 
 from regcache.flow.context import Bounded
 from regcache.http.messages import Headers
@@ -60,7 +61,8 @@ class Head:
     @property
     def named(self) -> str:
         """What a proxy before us has named the request; empty if it has not."""
-        return told_id(Headers((("x-request-id", _said_in(self.raw, b"x-request-id")),)))
+        name = "x-request-id"
+        return told_id(Headers(tuple([(name, told) for told in _lines_in(self.raw, name.encode())])))
 
 
 class Heads:
@@ -75,6 +77,8 @@ class Heads:
         if known is not None:
             return known
         if len(data) > _MOST_HEAD or data[:4] not in (b"GET ", b"HEAD") or data.find(_END) != len(data) - 4:
+            return None
+        if data.count(b"\r\n") - 2 > HTTPChannel.maxHeaders:
             return None
         return Head(data, _UNREAD.sub(b"", data))
 
@@ -101,7 +105,12 @@ def _field(name: bytes) -> re.Pattern[bytes]:
     return re.compile(rb"(?i)\r\n" + re.escape(name) + rb":[ \t]*([^\r\n]*)")
 
 
+def _lines_in(head: bytes, name: bytes) -> list[str]:
+    """Every line of a field in a request's head as it came."""
+    return [told.strip().decode("latin-1") for told in _field(name).findall(head)]
+
+
 def _said_in(head: bytes, name: bytes) -> str:
-    """The value of a field in a request's head as it came; the last one's, as a request of Twisted's has it."""
-    found = _field(name).findall(head)
-    return found[-1].strip().decode("latin-1") if found else ""
+    """The value of a field; the last one's, as a request of Twisted's has it."""
+    found = _lines_in(head, name)
+    return found[-1] if found else ""

@@ -81,6 +81,7 @@ class House:
     express: Express = field(init=False)
     _exchanges: set[UnderWay] = field(factory=set, init=False)
     _by_address: Counter[str] = field(factory=Counter, init=False)
+    _admitted: int = field(default=0, init=False)
     _empty: Outcome[None] | None = field(default=None, init=False)
     _numbers: Iterator[int] = field(factory=itertools.count, init=False)
 
@@ -105,17 +106,23 @@ class House:
         self._exchanges.add(exchange)
 
     def admit(self, exchange: UnderWay) -> None:
-        """See that one more request of that client can be answered: TooBusy, if not."""
+        """
+        See that one more request of that client can be answered: TooBusy, if not.
+
+        What is ready needs none of what is limited, however slowly it is read, and takes no place from others.
+        """
         address = exchange.peer.address
         self._by_address[address] += 1
+        self._admitted += 1
         exchange.admitted = True
-        admit(self.cache.context.limits, len(self._exchanges), self._by_address[address], address)
+        admit(self.cache.context.limits, self._admitted, self._by_address[address], address)
 
     def left(self, exchange: UnderWay) -> None:
         """A request is over."""
         self._exchanges.discard(exchange)
         if exchange.admitted:
             address = exchange.peer.address
+            self._admitted -= 1
             self._by_address[address] -= 1
             if not self._by_address[address]:
                 del self._by_address[address]

@@ -10,7 +10,7 @@ from attrs import define
 from twisted.python.failure import Failure
 from twisted.web.http import HTTPChannel
 
-from regcache.access import Peer
+from regcache.access import Peer, spelled
 from regcache.express import Prepared
 from regcache.flow.sending import Sender, abort_client
 from regcache.flow.sockets import ClientSocket
@@ -32,7 +32,7 @@ class Client:
     """
     Who asks on a connection: known, as :class:`regcache.express.Place` is, once something has come.
 
-    :ivar address: whose it is; empty for a UNIX socket.
+    :ivar address: whose it is, as the log names it; empty for a UNIX socket.
     :ivar socket: its socket, where what is written there goes out as it is.
     """
 
@@ -43,7 +43,7 @@ class Client:
     @classmethod
     def of(cls, channel: HTTPChannel) -> Client:
         """That of a connection."""
-        return cls(channel, getattr(channel.getPeer(), "host", None) or "", ClientSocket.of(channel))
+        return cls(channel, spelled(getattr(channel.getPeer(), "host", None) or ""), ClientSocket.of(channel))
 
     def write(self, head: bytes, body: bytes | Kept) -> int:
         """

@@ -21,15 +21,17 @@ from twisted.web.http_headers import Headers as WireHeaders
 from regcache.flow.sockets import ClientSocket
 from regcache.http.messages import Headers
 
-__all__ = ["LeanRequest", "Occupant", "is_all"]
+__all__ = ["LeanRequest", "Occupant", "is_all", "may_open"]
 
 #: Such a head means the same to all who read it (RFC 9112 sections 2 to 5).
 _START = re.compile(rb"(GET|HEAD) ([\x21-\x7e]+) HTTP/1\.1")
 _FIELDS = re.compile(rb"(?:[!#$%&'*+.^_`|~0-9A-Za-z-]+:[\t\x20-\x7e\x80-\xff]*\r\n)+\r\n")
 #: The names of fields that may open something, of which nothing is kept.
-_SECRET = re.compile(rb"^[^:\n]*(?:auth|cookie|key|secret|token)", re.IGNORECASE | re.MULTILINE)
+_SECRET = re.compile(rb"^[^:\n]*(?:auth(?!-type:)|cookie|key|otp|secret|token)", re.IGNORECASE | re.MULTILINE)
 #: What makes more of a request than its head, or something else of the connection than the next request.
 _NOT_PLAIN = (b"content-length", b"transfer-encoding", b"expect", b"upgrade", b"te", b"trailer")
+#: Bytes of a head of which the fields are remembered: as many short ones as fit take twenty times that.
+_LONGEST_READ = 2048
 _WITHOUT_BODY = frozenset({204, 304})
 
 
@@ -109,7 +111,7 @@ class LeanRequest(Occupant):
         """The request that these bytes are, if they are one that is plain and regular."""
         line, _, rest = data.partition(b"\r\n")
         found = _START.fullmatch(line)
-        read = _read.__wrapped__ if _SECRET.search(rest) else _read
+        read = _read.__wrapped__ if len(rest) > _LONGEST_READ or may_open(rest) else _read
         fields = None if found is None else read(rest)
         if found is None or fields is None or len(fields.items) > channel.maxHeaders:
             return None
@@ -195,6 +197,15 @@ class LeanRequest(Occupant):
         ends, self._ends = self._ends, []
         for end in ends:
             end.errback(reason)
+
+
+def may_open(fields: bytes) -> bool:
+    """
+    Whether something stands in the fields of a head that may open something to whoever has it: nothing of it is kept.
+
+    :param fields: what follows its first line.
+    """
+    return _SECRET.search(fields) is not None
 
 
 def is_all(head: bytes) -> bool:

@@ -26,6 +26,8 @@ __all__ = ["FORMATS", "Answered", "Form", "Line", "line_of", "packages_of"]
 
 #: Not as the locale has them.
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+#: Characters of a word of a line that is remembered.
+_LONGEST_AGAIN = 256
 
 
 @define(kw_only=True)
@@ -110,13 +112,13 @@ class _Combined(Form):
     def answer(self, answered: Answered) -> tuple[str, ...]:
         # The name stands without quotes, and a blank in it would be the end of it.
         user = _escaped(answered.user).replace(" ", "\\x20") or "-"
-        asked = _again(f"{answered.method} {answered.target} {answered.protocol}")
+        asked = _word(f"{answered.method} {answered.target} {answered.protocol}")
         waited = "-" if answered.upstream_seconds is None else f"{answered.upstream_seconds:.3f}"
-        about = f'{_again(answered.registry)} {_again(answered.package)} {_again(answered.outcome)} "{waited}"'
+        about = f'{_word(answered.registry)} {_word(answered.package)} {_word(answered.outcome)} "{waited}"'
         return user, f"{asked} {answered.status}", about
 
     def told(self, referer: str, agent: str) -> str:
-        return f"{_again(referer)} {_again(agent)}"
+        return f"{_word(referer)} {_word(agent)}"
 
     def line(
         self, answer: tuple[str, ...], told: str, when: float, client: str, sent: int, request_id: str, seconds: float
@@ -203,6 +205,11 @@ def _quoted(text: str) -> str:
 def _again(text: str) -> str:
     """The same of what stands in many lines."""
     return _quoted(text)
+
+
+def _word(text: str) -> str:
+    """A word of a line in its quotes: what is short may well come again."""
+    return _again(text) if len(text) <= _LONGEST_AGAIN else _quoted(text)
 
 
 def packages_of(registry: IRegistry, request: RequestHead) -> str:

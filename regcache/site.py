@@ -155,7 +155,7 @@ class _Channel(HTTPChannel):
         if prepared is not None:
             if not head.kept:
                 express.heads.keep(head)
-            self._heard = self.site.reactor.seconds()
+            self._begun, self._heard = False, self.site.reactor.seconds()
             request_id = (place.proxy and head.named) or house.request_id()
             give(house, client, prepared, head, now, self._heard, request_id)
             return True
@@ -163,6 +163,7 @@ class _Channel(HTTPChannel):
         request = LeanRequest.of(self, data)
         if request is None:
             return False
+        self._begun = False
         request.occupy()
         self.site.resource.render(request)
         return True
@@ -175,10 +176,12 @@ class _Channel(HTTPChannel):
 
     def allContentReceived(self) -> None:
         self._begun = False
-        super().allContentReceived()  # type: ignore[no-untyped-call]
+        if not self.refused:
+            # Else nobody answers it, and it would count as under way for ever.
+            super().allContentReceived()  # type: ignore[no-untyped-call]
 
     def timeoutConnection(self) -> None:
-        if self._handlingRequest:
+        if self._handlingRequest and not self.refused:
             # It is not idle.
             return
         left = self._heard + (self.timeOut or 0) - self.site.reactor.seconds()

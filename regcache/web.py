@@ -14,7 +14,7 @@ from twisted.web.http import HTTPChannel
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Request
 
-from regcache.access import Peer
+from regcache.access import Peer, spelled
 from regcache.errors import (
     BadRequest,
     MethodNotAllowed,
@@ -112,7 +112,7 @@ class _Exchange:
         self._working: Deferred[None] | None = None
         self._sender: Sender | None = None
         self._registry: IRegistry | None = None
-        self.peer = Peer("", False)
+        self.peer = Peer(spelled(getattr(request.client, "host", None) or ""), False)
         self.admitted = False
         self._who = ""
         self._id = house.request_id()

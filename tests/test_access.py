@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from regcache import values
-from regcache.access import Access, Peer
+from regcache.access import Access, Peer, _host_of
 from regcache.config import Config, Listen
 from regcache.errors import BadRequest, Forbidden, MisdirectedHost, RegCacheError
 from regcache.http.messages import Headers
@@ -243,6 +243,14 @@ def test_malformed_hosts(host: str) -> None:
     for rules in (access(), access(hosts=("*",))):
         with pytest.raises(BadRequest):
             reached(rules, host)
+
+
+def test_long_hosts_are_not_remembered() -> None:
+    """Whoever asks would choose how much memory that takes."""
+    _host_of.cache_clear()
+    with pytest.raises(BadRequest):
+        access(hosts=("*",)).host(Headers.of({"host": "a" * 301}), Peer("::1", False), False, LOCAL)
+    assert _host_of.cache_info().currsize == 0
 
 
 def test_two_hosts() -> None:

@@ -18,7 +18,7 @@ from regcache import accesslog
 from regcache.accesslog import AccessLog, Target
 from regcache.config import Config
 from regcache.errors import ConfigError
-from regcache.lines import FORMATS, Line
+from regcache.lines import FORMATS, Line, _again
 from tests.origin import Origin
 from tests.service import Running
 from tests.test_web import get, send
@@ -227,3 +227,11 @@ def test_a_running_service(tmp_path: Path, origin: Origin) -> None:
     assert [one["user_agent"] for one in (fourth, fifth)] == ["edge-8", "edge-9"]
     assert (fifth["package"], fifth["outcome"], fifth["status"]) == ("alpha", "hit", 200)
     assert "x-request-id" not in {name.lower() for head in origin.heads for name in head}
+
+
+def test_long_words_are_not_remembered() -> None:
+    """Whoever sends another one each time would fill the memory with them."""
+    _again.cache_clear()
+    for number in range(20):
+        FORMATS["combined"].told(f"{number}" * 300, "pip/1")
+    assert _again.cache_info().currsize == 1

@@ -389,6 +389,26 @@ def test_fields_that_may_open_something_are_not_kept(name: bytes) -> None:
     assert _read.cache_info().currsize == 0
     assert LeanRequest.of(HTTPChannel(), request(b"/x", b"A: b\r\n")) is not None
     assert _read.cache_info().currsize == 1
+    assert LeanRequest.of(HTTPChannel(), request(b"/x", b"A: b\r\n" * 400)) is not None
+    assert _read.cache_info().currsize == 1, "nor long ones"
+
+
+@pytest.mark.parametrize(
+    "name", [b"Authorization", b"Proxy-Authorization", b"cookie", b"X-NuGet-ApiKey", b"npm-otp", b"X-Token"]
+)
+def test_no_answer_is_kept_under_what_may_open_something(ready: list[bytes], name: bytes) -> None:
+    """Neither is the head of such a request; one that says how its client would log in holds nothing."""
+    wire = prepared(ready)
+    express = wire.house.express
+    known = {*express._ready._items}, {*express.heads._known._items}
+    for _ in range(3):
+        assert said(wire, request(NPM[0], NPM[1] + name + b": opens\r\n")).startswith(b"HTTP/1.1 200")
+    assert ({*express._ready._items}, {*express.heads._known._items}) == known
+    assert ready == []
+    for _ in range(3):
+        said(wire, request(b"/npm/%40scope%2Ftoken-key"))
+        said(wire, request(NPM[0], NPM[1] + b"npm-auth-type: web\r\n"))
+    assert ready
 
 
 def test_unread_fields() -> None:
@@ -463,6 +483,67 @@ def test_an_idle_connection_ends_in_time(ready: list[bytes]) -> None:
     assert transport.connected
     wire.kit.clock.advance(2)
     assert not transport.connected
+
+
+def test_a_connection_in_use_is_not_told_that_its_request_did_not_come(ready: list[bytes]) -> None:
+    """What came while another request was under way has begun nothing once it is answered."""
+    wire = prepared(ready)
+    transport, held = wire.connect(), list[Any]()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(wire.site.resource, "render", held.append)
+        transport.protocol.dataReceived(request(b"/npm/under-way"))
+        transport.protocol.dataReceived(request(*NPM))
+    (under_way,) = held
+    under_way.finish()
+    assert ready == [NPM[0]]
+    for _ in range(12):
+        wire.kit.clock.advance(10)
+        assert transport.connected
+        transport.protocol.dataReceived(request(*NPM))
+    assert b" 408 " not in transport.value()
+    assert len(ready) == 13
+
+
+def test_a_head_has_only_so_many_fields(ready: list[bytes]) -> None:
+    """Those at which nothing looks are counted, too."""
+    wire = prepared(ready)
+    assert said(wire, request(NPM[0], NPM[1] + b"Referer:\r\n" * 498)).startswith(b"HTTP/1.1 200")
+    ready.clear()
+    assert said(wire, request(NPM[0], NPM[1] + b"Referer:\r\n" * 500)).startswith(b"HTTP/1.1 431")
+    assert ready == []
+
+
+@pytest.mark.parametrize("lines", [[b"one"], [b"one", b"two"], [b"one", b""], [b"a b"], [b""]])
+def test_both_ways_take_the_name_that_a_proxy_gave(ready: list[bytes], lines: list[bytes]) -> None:
+    """One that is given twice is none."""
+    wire = Wire(Config(trust_proxy=networks("127.0.0.1")))
+    asked = request(NPM[0], NPM[1] + b"".join(b"X-Request-Id: %s\r\n" % line for line in lines))
+    names = [re.findall(rb"X-Request-Id: (\S+)\r\n", wire.connect(asked).value()) for _ in range(3)]
+    assert len(ready) == 1
+    assert all((name[0] in lines) is (lines == [b"one"]) for name in names)
+
+
+@pytest.mark.parametrize("address", ["::ffff:127.0.0.1", "::1", "fe80::1%eth0", "127.0.0.1"])
+def test_both_ways_log_the_same_address(ready: list[bytes], address: str) -> None:
+    """Whatever the port calls it: a port for both versions of IP has IPv4 addresses in another spelling."""
+    config = Config(access_log="-", access_log_hits=True, allow=networks("127.0.0.0/8,::1,fe80::/10"))
+    wire = Wire(config)
+    wire.house.log = AccessLog(wire.kit.clock, Target.of(config), lambda *_: Deferred())
+    for _ in range(3):
+        said(wire, request(*NPM), address=address)
+    assert len(ready) == 1
+    (named,) = {line.partition(" ")[0] for line in wire.house.log._lines}
+    assert named in ("127.0.0.1", "::1", "fe80::1")
+
+
+def test_whoever_is_refused_is_logged_by_address() -> None:
+    """And not as if it had come by a UNIX socket."""
+    config = Config(access_log="-", allow=networks("::1"))
+    wire = Wire(config)
+    wire.house.log = AccessLog(wire.kit.clock, Target.of(config), lambda *_: Deferred())
+    assert said(wire, request(*NPM), address="::ffff:192.0.2.1").startswith(b"HTTP/1.1 403")
+    (line,) = wire.house.log._lines
+    assert line.startswith("192.0.2.1 - - ")
 
 
 def test_a_connection_that_has_ended_is_not_known(ready: list[bytes]) -> None:

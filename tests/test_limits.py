@@ -29,7 +29,7 @@ from regcache.gate import Gate
 from regcache.limits import _COSTS, RESERVED, Limits
 from regcache.site import CacheSite
 from regcache.testing import FakeUpstream, Kit, Page, body_of, make_cache
-from tests.wire import Wire, answers
+from tests.wire import Wire, answers, sample_of
 
 
 def _nothing(*_about: object) -> None:
@@ -158,6 +158,26 @@ def test_one_request_too_many() -> None:
     wire.kit.upstream.release()
     wire.kit.upstream.hangs = False
     assert answers(wire.connect(get % 1, address="127.0.0.3").value())[0].status == 404
+
+
+@pytest.mark.fast
+def test_whoever_reads_what_is_ready_slowly_takes_no_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Such a client is bounded by its connections, and by no more: others would find all places taken."""
+    wire = Wire()
+    wire.limit(FEW)
+    ask = sample_of("npm")[1].documents[0]
+    path, fields = f"/npm{ask.path}".encode(), b"".join(f"{field}: {value}\r\n".encode() for field, value in ask.fields)
+    get = b"GET %s HTTP/1.1\r\nHost: localhost\r\n%s\r\n"
+    for _ in range(2):
+        wire.connect(get % (path, fields))
+    with monkeypatch.context() as patch:
+        patch.setattr("regcache.hurry._MOST_WAITING", 0)
+        patch.setattr("regcache.flow.sending.Sender.start", lambda _self: None)
+        for _ in range(4):
+            wire.connect(get % (path, fields))
+    assert wire.house.answering == 4
+    other = wire.connect(get % (b"/generic/none", b""), address="127.0.0.2")
+    assert answers(other.value())[0].status == 404
 
 
 def test_where_all_clients_are_here() -> None:

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from regcache.errors import ConfigError
-from regcache.http.origins import Origin, Origins
+from regcache.flow.exchange import _place_of, place_of
+from regcache.flow.upstream import _origin_of as _named
+from regcache.flow.upstream import origin_of
+from regcache.http.origins import Origin, Origins, _origin_of
+from regcache.http.paths import _quoted, quote
 
 UPSTREAM = "https://index.example/simple/"
 
@@ -138,3 +144,26 @@ def test_nothing_slips_through(text: str) -> None:
     if Origins.of(["https://abc.a/"]).allows(url):
         assert url[:13].lower() == "https://abc.a"
         assert url[13:14] in ("", "/", "?", "#", ":")
+
+
+def test_nothing_long_is_remembered() -> None:
+    """Whoever writes a registry's pages would choose how much memory that takes."""
+    _origin_of.cache_clear()
+    assert Origin.of(f"https://{'a' * 1000}.example/x") is None
+    assert Origin.of(f"https://ann:{'a' * 1000}@a.example/x") is None
+    assert Origin.of(f"{'a' * 1000}://a.example/x") is None
+    assert _origin_of.cache_info().currsize == 0
+    assert Origin.of("https://" + ".".join(["a" * 63] * 3) + ".example:65535/" + "x" * 1000) is not None
+
+
+@pytest.mark.parametrize(
+    ("of", "memory", "beginning"),
+    [(place_of, _place_of, "https://a.example/"), (origin_of, _named, "https://a.example/"), (quote, _quoted, "+")],
+)
+def test_long_urls_are_read_each_time(of: Any, memory: Any, beginning: str) -> None:
+    """They are as good as others, and remembered by none."""
+    memory.cache_clear()
+    assert of(f"{beginning}{'x' * 900}")
+    assert memory.cache_info().currsize == 1
+    assert of(f"{beginning}{'x' * 2000}")
+    assert memory.cache_info().currsize == 1

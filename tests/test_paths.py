@@ -158,3 +158,9 @@ def test_bad_queries(query: str) -> None:
     """A query that could end the request line, or hide a fragment, is refused."""
     with pytest.raises(BadRequest):
         RequestHead(method="GET", path="/", query=query)
+
+
+@pytest.mark.parametrize(("segment", "found"), [("/a", "%2Fa"), ("/a/b", "%2Fa%2Fb"), ("/a+b", "%2Fa%2Bb")])
+def test_a_segment_is_no_path(segment: str, found: str) -> None:
+    """What begins with a slash stands in a URL as one segment all the same."""
+    assert quote(segment) == found

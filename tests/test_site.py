@@ -24,12 +24,12 @@ class Nothing:
         """Nothing is ready."""
 
 
-def connected() -> tuple[Any, Any, Clock]:
+def connected(transport: StringTransportWithDisconnection | None = None) -> tuple[Any, Any, Clock]:
     """A connection, its transport, and the clock it goes by."""
     clock = Clock()
     site = CacheSite(cast(RegCacheResource, Nothing()), clock)
     channel: Any = site.buildProtocol(None)
-    transport = StringTransportWithDisconnection()
+    transport = transport or StringTransportWithDisconnection()
     setattr(transport, "protocol", channel)  # noqa: B010
     channel.makeConnection(transport)
     return channel, transport, clock
@@ -87,4 +87,33 @@ def test_a_connection_is_not_idle_while_it_is_answered() -> None:
     clock.advance(59)
     assert transport.connected
     clock.advance(2)
+    assert not transport.connected
+
+
+class HalfClosing(StringTransportWithDisconnection):
+    """As a socket, whose other direction stays open when one is closed."""
+
+    def loseWriteConnection(self) -> None:
+        """The client may still send."""
+
+
+@pytest.mark.parametrize(
+    "pieces",
+    [
+        [b"OPTIONS * HTTP/1.1\r\nHost: localhost\r\n\r\n"],
+        [
+            b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n",
+            b"800001\r\n" + bytes(0x800001) + b"\r\n0\r\n\r\n",
+        ],
+        [b"POST / HTTP/1.1\r\nContent-Length: 99999999\r\n\r\n"],
+    ],
+)
+def test_a_refused_client_does_not_stay(pieces: list[bytes]) -> None:
+    """Also one whose request had come whole, and that does not close the connection by itself."""
+    channel, transport, clock = connected(HalfClosing())  # type: ignore[no-untyped-call]
+    for piece in pieces:
+        channel.dataReceived(piece)
+    assert transport.value().startswith(b"HTTP/1.1 4")
+    assert transport.connected
+    clock.pump([6, 20])
     assert not transport.connected

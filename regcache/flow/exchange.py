@@ -30,7 +30,7 @@ from regcache.errors import BadRequest, ConnectFailed, CutShort, ForbiddenOrigin
 from regcache.flow.feeding import Feeding, size_of
 from regcache.flow.sockets import ClientSocket
 from regcache.http.messages import Headers
-from regcache.http.origins import Origin
+from regcache.http.origins import LONGEST_AGAIN, Origin
 from regcache.interfaces import IReceiver, IResponse
 
 if typing.TYPE_CHECKING:
@@ -64,13 +64,17 @@ class Stale(Exception):
     """A kept connection turned out to be closed before anything came back: the request can be sent again."""
 
 
-@lru_cache(1024)
 def place_of(url: str) -> tuple[Where, str, str]:
     """
     Where a URL's host is, the target to ask it for, and the value of the Host field.
 
     :raises regcache.errors.ForbiddenOrigin: if it is not one that everybody reads in the same way.
     """
+    return _place_of(url) if len(url) <= LONGEST_AGAIN else _place_of.__wrapped__(url)
+
+
+@lru_cache(1024)
+def _place_of(url: str) -> tuple[Where, str, str]:
     origin = Origin.of(url)
     if origin is None:
         raise ForbiddenOrigin("It is no usable http or https URL.")

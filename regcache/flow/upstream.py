@@ -21,7 +21,7 @@ from regcache.flow.queues import Place, Queues
 from regcache.flow.waiting import within
 from regcache.http.fields import hop_by_hop
 from regcache.http.messages import Headers
-from regcache.http.origins import Origin
+from regcache.http.origins import LONGEST_AGAIN, Origin
 from regcache.http.storing import end_to_end
 from regcache.interfaces import IReceiver, IRegistry, IResponse, IUpstream
 from regcache.limits import Limits
@@ -41,9 +41,13 @@ _STALL_BYTES, _STALL_SECONDS = 1024 * 60, 60.0
 _MOST_DISCARDED = 65536
 
 
-@lru_cache(4096)
 def origin_of(url: str) -> str:
     """The scheme, host and port of a URL, as one name."""
+    return _origin_of(url) if len(url) <= LONGEST_AGAIN else _origin_of.__wrapped__(url)
+
+
+@lru_cache(4096)
+def _origin_of(url: str) -> str:
     origin = Origin.of(url)
     return "a host that cannot be named" if origin is None else f"{origin.scheme}://{origin.authority}"
 

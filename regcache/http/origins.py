@@ -17,7 +17,10 @@ from attrs import frozen
 
 from regcache.errors import ConfigError
 
-__all__ = ["Origin", "Origins"]
+__all__ = ["LONGEST_AGAIN", "Origin", "Origins"]
+
+#: Characters of a URL of which something is remembered: what clients and registries write may be as long as they like.
+LONGEST_AGAIN = 1024
 
 _PORTS = {"http": 80, "https": 443}
 _NAME = re.compile(r"(?!-)[a-z0-9_-]{1,63}(?:\.(?!-)[a-z0-9_-]{1,63})*")
@@ -28,6 +31,8 @@ _AMBIGUOUS = re.compile(r"[\x00-\x20\x7f\\\ud800-\udfff]")
 _BEGINNING = re.compile(r"[^:/?#]+://[^/?#]*")
 #: The longest name that a host can have (RFC 1035 section 2.3.4): reading a longer one would only take time.
 _LONGEST_HOST = 255
+#: With its scheme and its port.
+_LONGEST_BEGINNING = 300
 
 
 @frozen
@@ -51,7 +56,8 @@ class Origin:
         User information makes it None as well: such a URL is never to be asked or shown.
         """
         beginning = None if _AMBIGUOUS.search(url) else _BEGINNING.match(url)
-        return None if beginning is None else _origin_of(beginning[0])
+        # What is remembered must not be as long as whoever wrote the URL likes.
+        return None if beginning is None or len(beginning[0]) > _LONGEST_BEGINNING else _origin_of(beginning[0])
 
     @property
     def authority(self) -> str:
