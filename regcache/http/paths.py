@@ -13,10 +13,10 @@ __all__ = ["led_back", "quote", "segments"]
 
 _BAD_CHARACTER = re.compile(r"[\x00-\x1f\x7f\\]")
 #: A segment that stands for itself, encoded and decoded.
-_PLAIN = re.compile(r"[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*")
+_PLAIN_SEGMENT = re.compile(r"[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*")
 _BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
 #: A path that stands for itself, as most do: nothing in it is encoded, and what begins with a dot is looked at closely.
-_PLAIN = re.compile(r"(?:/(?!\.)[A-Za-z0-9!$&'()*+,.:;=@_~-]+)+/?")
+_PLAIN_PATH = re.compile(r"(?:/(?!\.)[A-Za-z0-9!$&'()*+,.:;=@_~-]+)+/?")
 
 
 def segments(raw_path: str, keep_slash: bool = False) -> tuple[str, ...]:
@@ -27,12 +27,12 @@ def segments(raw_path: str, keep_slash: bool = False) -> tuple[str, ...]:
     :param keep_slash: whether an encoded slash may stand inside a segment, as in ``@scope%2fname``.
     :raises regcache.errors.BadRequest: for what is no path, or one that could be read in two ways.
     """
-    if _PLAIN.fullmatch(raw_path):
+    if _PLAIN_PATH.fullmatch(raw_path):
         return tuple(raw_path[1:].split("/"))
     if _BAD_ESCAPE.search(raw_path) or not raw_path.startswith("/"):
         raise BadRequest("The path is not well formed.")
     pieces = raw_path[1:].split("/")
-    return tuple([piece if _PLAIN.fullmatch(piece) else _segment(piece, keep_slash) for piece in pieces])
+    return tuple([piece if _PLAIN_SEGMENT.fullmatch(piece) else _segment(piece, keep_slash) for piece in pieces])
 
 
 def _segment(piece: str, keep_slash: bool) -> str:
@@ -52,7 +52,7 @@ def _segment(piece: str, keep_slash: bool) -> str:
 
 def quote(segment: str) -> str:
     """One segment, percent-encoded; ``+`` as well, which some servers read as a space."""
-    return segment if _PLAIN.fullmatch(segment) else _quoted(segment)
+    return segment if _PLAIN_SEGMENT.fullmatch(segment) else _quoted(segment)
 
 
 @lru_cache(4096)
