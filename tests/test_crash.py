@@ -224,7 +224,7 @@ def test_one_body_of_a_batch_that_the_disk_refuses(
 
     def refusing(*args: object) -> object:
         if next(calls) == which:
-            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         return usual(*args)
 
     monkeypatch.setattr(Files, call, refusing)
@@ -232,6 +232,25 @@ def test_one_body_of_a_batch_that_the_disk_refuses(
     good = [n for n in range(3) if n != which - 1 or call == "begin_sync"]
     assert [n for n, error in enumerate(failed) if error is None] == good
     assert see_that_all_is_whole(tmp_path, store) == {f"npm/{n}": sha(bodies[n]) for n in good}
+    let_go(store)
+
+
+def test_a_batch_of_more_bodies_than_files_can_be_open(tmp_path: Path) -> None:
+    """They are written in smaller parts."""
+
+    class Few(Files):
+        def create(self, path: Path) -> int:
+            if len(os.listdir("/dev/fd")) >= most:
+                raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+            return super().create(path)
+
+    store = opened(tmp_path, files=Few())
+    bodies = [bytes([n]) * 1000 for n in range(9)]
+    commits = [Commit(store._new_path(), entry(f"npm/{n}", body), body) for n, body in enumerate(bodies)]
+    for free, failed in ((4, 0), (0, 9)):
+        most = len(os.listdir("/dev/fd")) + free
+        assert sum(error is not None for error in writer_of(store).commit(commits).failed) == failed
+    assert see_that_all_is_whole(tmp_path, store) == {f"npm/{n}": sha(body) for n, body in enumerate(bodies)}
     let_go(store)
 
 
