@@ -6,7 +6,10 @@ A kill loses nothing that was committed. A power cut may lose the last changes o
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import itertools
+import os
 import random
 import shutil
 import subprocess
@@ -19,6 +22,7 @@ from attrs import define, field
 
 from regcache.http.messages import Kind
 from regcache.store.disk import DiskStore
+from regcache.store.files import Files
 from regcache.store.writer import Commit
 from tests.powerloss import Forgetful, frames
 from tests.stores import blob, entry, let_go, opened, rows, writer_of
@@ -38,7 +42,9 @@ STEPS = (
 )
 #: What it does to the disk, each of it before and after.
 OPERATIONS = [
-    f"{when} {name}" for name in ("create", "write", "sync", "sync_path", "replace", "remove") for when in "<>"
+    f"{when} {name}"
+    for name in ("create", "write", "begin_sync", "sync", "sync_path", "replace", "remove")
+    for when in "<>"
 ]
 
 
@@ -91,7 +97,7 @@ def run(directory, ledger, seed, fatal, ready):
         return method
 
     Told = type("Told", (Files,), {name: told(name) for name in
-                ("create", "write", "sync", "sync_path", "replace", "remove")})
+                ("create", "write", "begin_sync", "sync", "sync_path", "replace", "remove")})
     store = DiskStore(directory, reactor=reactor, min_free=0, max_size=0, steps=step, files=Told())
     store.open_directory()
     store.start()
@@ -202,6 +208,52 @@ def test_kills_at_random(killer: Killer, rounds: int) -> None:
     assert killer.state
 
 
+# Refused by the disk.
+
+
+@pytest.mark.parametrize("call", ["create", "write", "begin_sync", "sync", "replace"])
+@pytest.mark.parametrize("which", [1, 2, 3])
+def test_one_body_of_a_batch_that_the_disk_refuses(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str, which: int
+) -> None:
+    """The others become entries, and nothing of it stays; advice that the disk will not take refuses nothing."""
+    bodies, calls = [b"some", b"thing", b"some"], itertools.count(1)
+    store = opened(tmp_path)
+    commits = [Commit(store._new_path(), entry(f"npm/{n}", body), body) for n, body in enumerate(bodies)]
+    usual = getattr(Files, call)
+
+    def refusing(*args: object) -> object:
+        if next(calls) == which:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return usual(*args)
+
+    monkeypatch.setattr(Files, call, refusing)
+    failed = writer_of(store).commit(commits).failed
+    good = [n for n in range(3) if n != which - 1 or call == "begin_sync"]
+    assert [n for n, error in enumerate(failed) if error is None] == good
+    assert see_that_all_is_whole(tmp_path, store) == {f"npm/{n}": sha(bodies[n]) for n in good}
+    let_go(store)
+
+
+def test_a_batch_of_more_bodies_than_files_can_be_open(tmp_path: Path) -> None:
+    """They are written in smaller parts."""
+
+    class Few(Files):
+        def create(self, path: Path) -> int:
+            if len(os.listdir("/dev/fd")) >= most:
+                raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+            return super().create(path)
+
+    store = opened(tmp_path, files=Few())
+    bodies = [bytes([n]) * 1000 for n in range(9)]
+    commits = [Commit(store._new_path(), entry(f"npm/{n}", body), body) for n, body in enumerate(bodies)]
+    for free, failed in ((4, 0), (0, 9)):
+        most = len(os.listdir("/dev/fd")) + free
+        assert sum(error is not None for error in writer_of(store).commit(commits).failed) == failed
+    assert see_that_all_is_whole(tmp_path, store) == {f"npm/{n}": sha(body) for n, body in enumerate(bodies)}
+    let_go(store)
+
+
 # Power lost.
 
 
@@ -306,14 +358,18 @@ def test_a_log_cut_at_every_frame(tmp_path: Path, steps: int) -> None:
     assert before == 1
 
 
-def test_a_derived_body_in_the_place_of_one_that_lasts(tmp_path: Path) -> None:
+@pytest.mark.parametrize("together", [False, True])
+def test_a_derived_body_in_the_place_of_one_that_lasts(tmp_path: Path, together: bool) -> None:
     """It has the same bytes and is written over it: a power cut then must not take those away."""
     disk = Forgetful(tmp_path / "cache")
     store = opened(tmp_path / "cache", files=disk)
     body = b"both" * 1000
-    for kind in (Kind.DOCUMENT, Kind.DERIVED):
-        made = entry(f"npm/{kind.value}", body, kind=kind)
-        writer_of(store).commit([Commit(store._new_path(), made, body)])
+    commits = [
+        Commit(store._new_path(), entry(f"npm/{kind.value}", body, kind=kind), body)
+        for kind in (Kind.DOCUMENT, Kind.DERIVED)
+    ]
+    for batch in [commits] if together else [[one] for one in commits]:
+        assert writer_of(store).commit(batch).failed == [None] * len(batch)
     for seed in range(20):
         disk.cut(tmp_path / str(seed), random.Random(seed))
         assert blob(tmp_path / str(seed), body).read_bytes() == body

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 import zlib
@@ -17,13 +18,17 @@ from regcache.errors import (
     NotFound,
     Offline,
     RegCacheError,
+    TooBusy,
     UpstreamError,
     UpstreamTimeout,
     Withdrawn,
 )
 from regcache.flow.documents import Documents
 from regcache.flow.reply import How, Reply, cache_status
+from regcache.flow.representations import Representations
 from regcache.http.policy import Rules
+from regcache.registries import make
+from regcache.routes import RegistryOptions
 from regcache.testing import Kit, Page, body_of, make_cache
 
 INDEX = "http://registry.test/index"
@@ -293,6 +298,60 @@ def test_an_index_that_comes_while_a_body_does(kit: Kit) -> None:
     assert reply_of(index).how is How.MISS
     kit.upstream.pages[FILE] = file
     kit.upstream.hangs = False
+    kit.upstream.release(FILE)
+    with pytest.raises(DigestMismatch):
+        body_of(reply_of(waiting))
+    assert "fake/files/a.bin" not in kit.store.entries
+
+
+def test_what_is_found_to_hold_while_a_body_comes() -> None:
+    """Of two documents that name a file, the one counts that the registry has vouched for last by the end of it."""
+    there = "http://registry.test/"
+    kit = make_cache(make(RegistryOptions(name="npm", type="npm", url=there)))
+    tarball = f"{there}p/-/p-1.0.0.tgz"
+
+    def packument(body: bytes) -> bytes:
+        integrity = "sha512-" + base64.b64encode(hashlib.sha512(body).digest()).decode()
+        version = {"name": "p", "version": "1.0.0", "dist": {"tarball": tarball, "integrity": integrity}}
+        return json.dumps({"name": "p", "dist-tags": {"latest": "1.0.0"}, "versions": {"1.0.0": version}}).encode()
+
+    kit.upstream.pages[f"{there}p"] = Page(body=packument(BODY), headers={"etag": '"1"'})
+    kit.get("/p")
+    kit.advance(601)
+    kit.upstream.pages[f"{there}p"] = Page(body=packument(BODY[::-1]), headers={"etag": '"2"'})
+    kit.get("/p", accept="application/vnd.npm.install-v1+json")
+    kit.advance(1)
+    kit.upstream.pages[tarball] = Page(body=BODY[::-1])
+    kit.upstream.hangs = True
+    waiting = kit.ask("/p/-/p-1.0.0.tgz")
+    kit.upstream.pages[f"{there}p"] = Page(status=304)
+    index = kit.ask("/p")
+    kit.upstream.release(f"{there}p")
+    assert reply_of(index).how is How.REVALIDATED
+    kit.upstream.hangs = False
+    kit.upstream.release(tarball)
+    with pytest.raises(DigestMismatch):
+        body_of(reply_of(waiting))
+
+
+def test_an_index_that_cannot_be_read_while_a_body_comes(kit: Kit, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may be readable again by the end of the body, and then it counts."""
+    kit.get("/index")
+    facts, busy = Representations.facts, True
+
+    async def reading(*args: Any) -> Any:
+        if busy:
+            raise TooBusy("Too many open files.")
+        return await facts(*args)
+
+    monkeypatch.setattr(Representations, "facts", reading)
+    kit.upstream.pages[FILE] = Page(body=BODY[::-1])
+    kit.upstream.hangs = True
+    waiting = kit.ask("/files/a.bin")
+    # It is asked again before the file and beside it.
+    for _ in range(2):
+        kit.upstream.release(INDEX)
+    busy = kit.upstream.hangs = False
     kit.upstream.release(FILE)
     with pytest.raises(DigestMismatch):
         body_of(reply_of(waiting))

@@ -6,7 +6,7 @@ from urllib.parse import quote as url_quote
 from urllib.parse import unquote
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from regcache.errors import BadRequest
@@ -107,12 +107,15 @@ def test_refused(raw: str) -> None:
 
 
 @given(st.lists(SEGMENT, min_size=1, max_size=5))
+@example(["/a", "b"])
 def test_come_back(parts: list[str]) -> None:
     """Segments that are encoded and put together come apart as they were."""
     assert segments("/" + "/".join(map(quote, parts)), keep_slash=True) == tuple(parts)
 
 
 @given(SEGMENT)
+@example("/a")
+@example("/a+b/c")
 def test_one_spelling(text: str) -> None:
     """Encoding yields one spelling, of plain ASCII, that cannot break out of its place in a URL."""
     spelled = quote(text)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
-from regcache.errors import CannotStore, CutShort, DigestMismatch, RegCacheError, UpstreamError
+from regcache.errors import CannotStore, CutShort, DigestMismatch, RegCacheError, Unneeded, UpstreamError
 from regcache.flow.hashing import Hashing
 from regcache.flow.transfer import HOLD_BACK, Transfer
 from regcache.flow.upstream import Answer
@@ -276,6 +276,36 @@ def test_a_reader_that_stalls_does_not_hold_the_others() -> None:
     assert len(got) == sent
     with pytest.raises(CutShort):
         read_on(stalled, bytearray())
+
+
+@pytest.mark.parametrize("stored", [True, False])
+def test_what_nobody_reads_and_cannot_be_stored_is_given_up(stored: bool) -> None:
+    """Nobody would ever make room for more of it: its connection would be held for good."""
+    scene = Scene(disk=Disk(refuse_after=1000) if stored else None, flow=Flow(length=8 << 20))
+    reader = scene.transfer.open()
+    if stored:
+        scene.begin()
+    reader.close()
+    if not stored:
+        scene.begin()
+    while not scene.flow.paused:
+        scene.transfer.received(b"x" * 65536)
+    scene.clock.advance(10)
+    assert isinstance(scene.transfer.error, Unneeded)
+    assert scene.flow.stopped
+    assert scene.transfer.done.known
+    assert scene.clock.getDelayedCalls() == []
+
+
+def test_what_has_failed_while_it_passed_through_has_no_end() -> None:
+    """Whoever was still behind gets the failure, not an end before the mark."""
+    scene = Scene(disk=None, verdict=DigestMismatch("no")).begin()
+    reader = scene.transfer.open()
+    scene.transfer.received(b"x" * 100_000)
+    assert reader.read(0, 10) == b"x" * 10
+    scene.transfer.ended(None, certain=True)
+    with pytest.raises(DigestMismatch):
+        reader.read(10, 10)
 
 
 def test_an_only_reader_may_take_its_time() -> None:

@@ -110,6 +110,7 @@ class Context:
     :ivar limits: what may go on at the same time.
     :ivar foreign: how many links were seen that lead to hosts that may not be asked, by host.
     :ivar unwritten: documents that have come and are on their way to the store, by key.
+    :ivar noted: how often the record of an entry was replaced.
     """
 
     store: IStore
@@ -129,6 +130,7 @@ class Context:
     foreign: Counter[str] = field(factory=Counter, init=False)
     withdrawals: Withdrawals = field(init=False)
     unwritten: dict[str, Stored] = field(factory=dict, init=False)
+    noted: int = field(default=0, init=False)
 
     def __attrs_post_init__(self) -> None:
         self.breaker = Breaker(self.clock.seconds)
@@ -158,6 +160,7 @@ class Context:
 
     def note(self, entry: Stored) -> None:
         """Replace the record of an entry, wherever it is; nothing if its body was replaced meanwhile."""
+        self.noted += 1
         before = self.unwritten.get(entry.key)
         if before is not None and before.digest == entry.digest:
             self.unwritten[entry.key] = entry

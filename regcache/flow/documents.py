@@ -302,9 +302,9 @@ class Documents:
         return _as(other, route)
 
     @property
-    def kept(self) -> int:
-        """How many have come by now that say something new: what they said stands as long as it is the same."""
-        return self._fetching.kept
+    def age(self) -> int:
+        """What they say, and which of several is the newest, stands as long as this is the same."""
+        return self._fetching.kept + self._context.noted
 
     def stored_soon(self) -> list[Deferred[None]]:
         """One for each document that is being stored: fires when it is done."""

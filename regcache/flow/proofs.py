@@ -5,7 +5,7 @@ What is known about an artifact, how to find out, and whether a body agrees with
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from attrs import evolve
 
@@ -32,17 +32,22 @@ class Proofs:
 
     def __init__(self, documents: Documents) -> None:
         self._documents = documents
+        # How often one could not be read.
+        self._unread = 0
 
     @property
     def age(self) -> int:
-        """What the stored documents say of anything is the same as long as this is."""
-        return self._documents.kept
+        """
+        What the stored documents say of anything is the same as long as this is.
+
+        It is another after one that could not be read: next time it may be.
+        """
+        return self._documents.age + self._unread
 
     async def stored(self, registry: IRegistry, route: Artifact) -> Fact | None:
         """What the stored documents say, the newest of them first, without asking anybody."""
         for document, stored in await self._documents.stored(registry, route.documents):
-            # One that cannot be read says nothing; it is fetched again when it is asked for.
-            with contextlib.suppress(RegCacheError):
+            with self._perhaps():
                 fact = _named(await self._documents.facts(registry, document, stored), route)
                 if fact is not None:
                     return await self._completed(registry, route, fact)
@@ -52,9 +57,17 @@ class Proofs:
         """A fact with the digests of the document that it points to, if that is stored."""
         pointed = () if fact.digests or fact.proof is None else (fact.proof,)
         for document, stored in await self._documents.stored(registry, pointed) if pointed else ():
-            with contextlib.suppress(RegCacheError):
+            with self._perhaps():
                 fact = _joined(fact, _named(await self._documents.facts(registry, document, stored), route))
         return fact
+
+    @contextlib.contextmanager
+    def _perhaps(self) -> Iterator[None]:
+        """One that cannot be read says nothing now; if it is damaged, it is fetched again when it is asked for."""
+        try:
+            yield
+        except RegCacheError:
+            self._unread += 1
 
     async def _followed(self, registry: IRegistry, route: Artifact, fact: Fact | None) -> Fact | None:
         """A fact with the digests of the document that it points to, which is asked for; without, if it is not had."""

@@ -164,6 +164,9 @@ class Transfer:
             length = min(length, self.mark - offset)
             if self._partial is not None and offset < self._partial.written:
                 return self._partial.read(offset, min(length, self._partial.written - offset))
+            if self.error is not None:
+                # What passed through is forgotten, which is not its end.
+                raise self.error
             # One that was left behind has missed what is forgotten.
             return self._window.read(-1 if reader.lost else offset, length)
         if self.complete:
@@ -333,11 +336,17 @@ class Transfer:
         self._go_on()
 
     def _drop_stalled(self) -> None:
-        """The window has been full for a while: whoever took nothing meanwhile is left behind, if others wait."""
+        """
+        The window has been full for a while: whoever took nothing meanwhile is left behind, if others wait; where
+        nobody reads, none of it is wanted.
+        """
         self._timer = None
         if not self._window.full or self.complete:
             return
         there = [reader for reader in self.readers if not reader.lost]
+        if not there:
+            self.fail(Unneeded("Nobody was left to read it."))
+            return
         stalled = [reader for reader in there if reader.position < self.mark and reader.position == reader.before]
         if len(stalled) < len(there):
             for reader in stalled:

@@ -14,7 +14,7 @@ __all__ = ["led_back", "quote", "segments"]
 
 _BAD_CHARACTER = re.compile(r"[\x00-\x1f\x7f\\]")
 #: A segment that stands for itself, encoded and decoded.
-_PLAIN = re.compile(r"[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*")
+_PLAIN_SEGMENT = re.compile(r"[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*")
 _BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
 #: A path that stands for itself, as most do: nothing in it is encoded, and what begins with a dot is looked at closely.
 _PLAIN_PATH = re.compile(r"(?:/(?!\.)[A-Za-z0-9!$&'()*+,.:;=@_~-]+)+/?")
@@ -33,7 +33,7 @@ def segments(raw_path: str, keep_slash: bool = False) -> tuple[str, ...]:
     if _BAD_ESCAPE.search(raw_path) or not raw_path.startswith("/"):
         raise BadRequest("The path is not well formed.")
     pieces = raw_path[1:].split("/")
-    return tuple([piece if _PLAIN.fullmatch(piece) else _segment(piece, keep_slash) for piece in pieces])
+    return tuple([piece if _PLAIN_SEGMENT.fullmatch(piece) else _segment(piece, keep_slash) for piece in pieces])
 
 
 def _segment(piece: str, keep_slash: bool) -> str:
@@ -53,7 +53,7 @@ def _segment(piece: str, keep_slash: bool) -> str:
 
 def quote(segment: str) -> str:
     """One segment, percent-encoded; ``+`` as well, which some servers read as a space."""
-    if _PLAIN.fullmatch(segment):
+    if _PLAIN_SEGMENT.fullmatch(segment):
         return segment
     return _quoted(segment) if len(segment) <= LONGEST_AGAIN else _quoted.__wrapped__(segment)
 

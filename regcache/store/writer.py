@@ -5,6 +5,7 @@ What happens in the writer thread: names on disk and rows in the index, in the o
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import os
 from collections.abc import Callable
@@ -35,6 +36,8 @@ _MOST_RESTORED, _MOST_HASHED = 64, 32 << 20
 _PIECE = 1 << 20
 #: Files of bodies that are written together.
 _MOST_OPEN = 64
+#: What opening fails with while too many are open.
+_TOO_MANY_OPEN = frozenset({errno.EMFILE, errno.ENFILE})
 #: The algorithms of the digests that registries state, beside that which names bodies.
 _FURTHER = ("sha512", "sha1")
 
@@ -75,6 +78,12 @@ def _lasts(commit: Commit) -> bool:
     return commit.entry.kind is not Kind.DERIVED
 
 
+def _close(fd: int) -> None:
+    # What had to be on disk has been synced; what is not there, its digest tells.
+    with contextlib.suppress(OSError):
+        os.close(fd)
+
+
 class Writer:
     """
     All methods are called in the writer thread, one at a time; ``index`` totals may be read anywhere.
@@ -111,8 +120,9 @@ class Writer:
         :raises regcache.errors.CannotStore: if none can be.
         """
         failed: list[CannotStore | None] = []
-        for at in range(0, len(commits), _MOST_OPEN):
-            failed += self._place_all(commits[at : at + _MOST_OPEN])
+        lasting = {commit.entry.digest for commit in commits if _lasts(commit)}
+        while len(failed) < len(commits):
+            failed += self._place_all(commits[len(failed) : len(failed) + _MOST_OPEN], lasting)
         placed = [commit for commit, error in zip(commits, failed, strict=True) if error is None]
         try:
             for name in {commit.entry.digest[:2] for commit in placed if _lasts(commit)}:
@@ -139,41 +149,54 @@ class Writer:
         """Bytes on the disk, the row included: without that, there could be any number of entries without a body."""
         return -(-(entry.size + row_bytes(entry)) // self._block) * self._block
 
-    def _place_all(self, commits: list[Commit]) -> list[CannotStore | None]:
-        """Write the bodies that are not written yet, all together, and give each file its name."""
+    def _place_all(self, commits: list[Commit], lasting: set[str]) -> list[CannotStore | None]:
+        """
+        Write the bodies that are not written yet, all together, and give each file its name.
+
+        :param lasting: the digests of those that have to outlive a power cut.
+        :returns: why each could not be; of the first of them alone, where no more files can be open at once.
+        """
         failed: list[CannotStore | None] = []
+        written: list[int | CannotStore | None] = []
         with contextlib.ExitStack() as files:
-            written = [self._write(commit, files) for commit in commits]
+            for commit in commits:
+                try:
+                    written.append(self._write(commit, files, lasting))
+                except OSError as error:
+                    if error.errno in _TOO_MANY_OPEN and written:
+                        break
+                    written.append(self._given_up(commit, error))
             for fd in written:
                 if isinstance(fd, int):
-                    self._files.begin_sync(fd)
-            for commit, fd in zip(commits, written, strict=True):
+                    # Whether it can be written, the sync will tell.
+                    with contextlib.suppress(OSError):
+                        self._files.begin_sync(fd)
+            for commit, fd in zip(commits, written, strict=False):
                 failed.append(fd if isinstance(fd, CannotStore) else self._place(commit, fd))
         return failed
 
-    def _write(self, commit: Commit, files: contextlib.ExitStack) -> int | CannotStore | None:
+    def _write(self, commit: Commit, files: contextlib.ExitStack, lasting: set[str]) -> int | None:
         """
         Write a body.
 
         :param files: closes its file.
-        :returns: the descriptor, if it is to be synced; why it could not be written.
+        :param lasting: as in :meth:`_place_all`.
+        :returns: the descriptor, if it is to be synced.
+        :raises OSError: if it cannot be written.
         """
-        body = commit.body
+        body, digest = commit.body, commit.entry.digest
         if body is None:
             return None
         # Every call to the system costs the reactor's thread its turn: no buffered file here.
-        try:
-            fd = self._files.create(commit.path)
-            files.callback(os.close, fd)
-            self._steps("created")
-            at = 0
-            while at < len(body):
-                at += self._files.write(fd, memoryview(body)[at:], at)
-            self._steps("written")
-        except OSError as error:
-            return self._given_up(commit, error)
+        fd = self._files.create(commit.path)
+        files.callback(_close, fd)
+        self._steps("created")
+        at = 0
+        while at < len(body):
+            at += self._files.write(fd, memoryview(body)[at:], at)
+        self._steps("written")
         # One that takes the place of a body that lasts has to last as well.
-        return fd if _lasts(commit) or blob_path(self._blobs, commit.entry.digest).exists() else None
+        return fd if digest in lasting or blob_path(self._blobs, digest).exists() else None
 
     def _place(self, commit: Commit, fd: int | None) -> CannotStore | None:
         """
