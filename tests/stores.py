@@ -16,7 +16,8 @@ from regcache.http.messages import Headers, Kind, Stored
 from regcache.store.blobs import blob_path
 from regcache.store.disk import DiskStore
 from regcache.store.index import Index, connect
-from regcache.store.writer import Commit, Writer
+from regcache.store.placing import Commit
+from regcache.store.writer import Writer
 
 __all__ = ["blob", "entry", "indexed", "let_go", "logged", "opened", "put", "rows", "writer_of"]
 

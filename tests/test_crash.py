@@ -23,7 +23,7 @@ from attrs import define, field
 from regcache.http.messages import Kind
 from regcache.store.disk import DiskStore
 from regcache.store.files import Files
-from regcache.store.writer import Commit
+from regcache.store.placing import Commit
 from tests.powerloss import Forgetful, frames
 from tests.stores import blob, entry, let_go, opened, rows, writer_of
 

@@ -18,8 +18,8 @@ from regcache.http.messages import Kind
 from regcache.store import holding
 from regcache.store.disk import DiskStore
 from regcache.store.files import Files
+from regcache.store.placing import Commit
 from regcache.store.space import Bounds, Space
-from regcache.store.writer import Commit
 from tests.stores import blob, entry, let_go, logged, opened, put, rows, writer_of
 
 PAGE = 4096

@@ -18,8 +18,8 @@ from regcache.store import directory, disk
 from regcache.store.blobs import Partial
 from regcache.store.files import Files
 from regcache.store.index import FORMAT, connect
+from regcache.store.placing import Commit
 from regcache.store.space import Bounds, Space
-from regcache.store.writer import Commit
 from tests.stores import entry, indexed, let_go, logged, opened, put, rows, writer_of
 
 

@@ -12,7 +12,8 @@ from twisted.internet.task import Clock
 from regcache.errors import CannotStore
 from regcache.http.messages import Kind, Stored
 from regcache.store.gather import Gathering
-from regcache.store.writer import Commit, Outcome
+from regcache.store.placing import Commit
+from regcache.store.writer import Outcome
 
 
 @define

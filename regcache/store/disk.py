@@ -32,11 +32,12 @@ from regcache.store.files import Files
 from regcache.store.gather import Gathering
 from regcache.store.holding import RETRY_EVERY, Condition, Holding
 from regcache.store.index import COLUMNS, FAILURES, Index, read_entry
+from regcache.store.placing import Commit
 from regcache.store.records import Records
 from regcache.store.scrub import Reading, Scrubber
 from regcache.store.space import Bounds, Space
 from regcache.store.upkeep import Upkeep
-from regcache.store.writer import Commit, Writer
+from regcache.store.writer import Writer
 
 __all__ = ["DiskStore"]
 

@@ -10,7 +10,8 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 from regcache.errors import CannotStore
 from regcache.http.messages import Stored
-from regcache.store.writer import Commit, Outcome
+from regcache.store.placing import Commit
+from regcache.store.writer import Outcome
 
 __all__ = ["Gathering"]
 

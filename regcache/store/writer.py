@@ -5,7 +5,6 @@ What happens in the writer thread: names on disk and rows in the index, in the o
 from __future__ import annotations
 
 import contextlib
-import errno
 import hashlib
 import os
 from collections.abc import Callable
@@ -14,7 +13,7 @@ from pathlib import Path
 from attrs import frozen
 
 from regcache.errors import CannotStore
-from regcache.http.messages import Digest, Kind, Stored
+from regcache.http.messages import Digest, Stored
 from regcache.logs import Log
 from regcache.store.backup import back_up
 from regcache.store.blobs import blob_path
@@ -22,11 +21,12 @@ from regcache.store.evict import plan
 from regcache.store.files import Files
 from regcache.store.index import FAILURES, Index, is_damage, row_bytes
 from regcache.store.journal import Journal
+from regcache.store.placing import Commit, Placing
 from regcache.store.rebuild import CANDIDATES, has_candidates
 from regcache.store.scrub import Reading
 from regcache.store.space import Bounds
 
-__all__ = ["Commit", "IndexDamaged", "Outcome", "Writer"]
+__all__ = ["IndexDamaged", "Outcome", "Writer"]
 
 _log = Log()
 #: Seconds for which a body that no entry names stays, to be adopted.
@@ -34,30 +34,12 @@ _ORPHAN_AGE = 7 * 86400.0
 #: Of the rows of a damaged index, how many are looked at in one go, and up to how many bytes of their bodies.
 _MOST_RESTORED, _MOST_HASHED = 64, 32 << 20
 _PIECE = 1 << 20
-#: Files of bodies that are written together.
-_MOST_OPEN = 64
-#: What opening fails with while too many are open.
-_TOO_MANY_OPEN = frozenset({errno.EMFILE, errno.ENFILE})
 #: The algorithms of the digests that registries state, beside that which names bodies.
 _FURTHER = ("sha512", "sha1")
 
 
 class IndexDamaged(CannotStore):
     """The index is damaged."""
-
-
-@frozen
-class Commit:
-    """
-    A finished body and its entry.
-
-    :ivar path: the file that holds it, or is to hold it.
-    :ivar body: what is to be written there; None if it is there, and synced.
-    """
-
-    path: Path
-    entry: Stored
-    body: bytes | None = None
 
 
 @frozen
@@ -71,17 +53,6 @@ class Outcome:
 
     failed: list[CannotStore | None]
     dropped: list[str]
-
-
-def _lasts(commit: Commit) -> bool:
-    """Whether the body has to outlive a power cut: a derived one is as easily made again."""
-    return commit.entry.kind is not Kind.DERIVED
-
-
-def _close(fd: int) -> None:
-    # What had to be on disk has been synced; what is not there, its digest tells.
-    with contextlib.suppress(OSError):
-        os.close(fd)
 
 
 class Writer:
@@ -111,6 +82,7 @@ class Writer:
         self._journal = Journal(index.connection, directory / "index.sqlite3-wal")
         self._now = now
         self._steps = steps
+        self._placing = Placing(self._blobs, files, steps)
         self._block = os.statvfs(directory).f_frsize
 
     def commit(self, commits: list[Commit]) -> Outcome:
@@ -119,13 +91,10 @@ class Writer:
 
         :raises regcache.errors.CannotStore: if none can be.
         """
-        failed: list[CannotStore | None] = []
-        lasting = {commit.entry.digest for commit in commits if _lasts(commit)}
-        while len(failed) < len(commits):
-            failed += self._place_all(commits[len(failed) : len(failed) + _MOST_OPEN], lasting)
+        failed = self._placing.place(commits)
         placed = [commit for commit, error in zip(commits, failed, strict=True) if error is None]
         try:
-            for name in {commit.entry.digest[:2] for commit in placed if _lasts(commit)}:
+            for name in {commit.entry.digest[:2] for commit in placed if commit.lasts}:
                 self._files.sync_path(self._blobs / name)
         except OSError as error:
             self._unlink({commit.entry.digest for commit in placed})
@@ -148,82 +117,6 @@ class Writer:
     def _allocated(self, entry: Stored) -> int:
         """Bytes on the disk, the row included: without that, there could be any number of entries without a body."""
         return -(-(entry.size + row_bytes(entry)) // self._block) * self._block
-
-    def _place_all(self, commits: list[Commit], lasting: set[str]) -> list[CannotStore | None]:
-        """
-        Write the bodies that are not written yet, all together, and give each file its name.
-
-        :param lasting: the digests of those that have to outlive a power cut.
-        :returns: why each could not be; of the first of them alone, where no more files can be open at once.
-        """
-        failed: list[CannotStore | None] = []
-        written: list[int | CannotStore | None] = []
-        with contextlib.ExitStack() as files:
-            for commit in commits:
-                try:
-                    written.append(self._write(commit, files, lasting))
-                except OSError as error:
-                    if error.errno in _TOO_MANY_OPEN and written:
-                        break
-                    written.append(self._given_up(commit, error))
-            for fd in written:
-                if isinstance(fd, int):
-                    # Whether it can be written, the sync will tell.
-                    with contextlib.suppress(OSError):
-                        self._files.begin_sync(fd)
-            for commit, fd in zip(commits, written, strict=False):
-                failed.append(fd if isinstance(fd, CannotStore) else self._place(commit, fd))
-        return failed
-
-    def _write(self, commit: Commit, files: contextlib.ExitStack, lasting: set[str]) -> int | None:
-        """
-        Write a body.
-
-        :param files: closes its file.
-        :param lasting: as in :meth:`_place_all`.
-        :returns: the descriptor, if it is to be synced.
-        :raises OSError: if it cannot be written.
-        """
-        body, digest = commit.body, commit.entry.digest
-        if body is None:
-            return None
-        # Every call to the system costs the reactor's thread its turn: no buffered file here.
-        fd = self._files.create(commit.path)
-        files.callback(_close, fd)
-        self._steps("created")
-        at = 0
-        while at < len(body):
-            at += self._files.write(fd, memoryview(body)[at:], at)
-        self._steps("written")
-        # One that takes the place of a body that lasts has to last as well.
-        return fd if digest in lasting or blob_path(self._blobs, digest).exists() else None
-
-    def _place(self, commit: Commit, fd: int | None) -> CannotStore | None:
-        """
-        Give the file its name; nobody is told of it yet.
-
-        :param fd: of the file, if it has to be on disk before.
-        """
-        target = blob_path(self._blobs, commit.entry.digest)
-        try:
-            if fd is not None:
-                self._files.sync(fd)
-                self._steps("synced")
-            # In place of one that is there already: what was just written and checked is surely whole.
-            if commit.path != target:
-                self._files.replace(commit.path, target)
-            elif not target.exists():
-                return CannotStore("The body that stood there is gone.")
-        except OSError as error:
-            return self._given_up(commit, error)
-        self._steps("renamed")
-        return None
-
-    def _given_up(self, commit: Commit, error: OSError) -> CannotStore:
-        with contextlib.suppress(OSError):
-            if commit.path != blob_path(self._blobs, commit.entry.digest):
-                self._files.remove(commit.path)
-        return CannotStore(f"{error.strerror}: {commit.path.parent}")
 
     def _transact(self, work: Callable[[], object]) -> None:
         self._journal.see_that_there_is_room()
