@@ -16,6 +16,7 @@ __all__ = [
     "BadDocument",
     "BadRequest",
     "BlobDamaged",
+    "CannotRead",
     "CannotStore",
     "ConfigError",
     "ConnectFailed",
@@ -251,6 +252,13 @@ class Crowded(TooBusy, UpstreamError):
     """The cache asks the registry as much as it may at once; try again shortly."""
 
     # Whoever has a stored copy is served that.
+    status = 503
+
+
+class CannotRead(TooBusy, UpstreamError):
+    """The cache cannot read a document just now; try again shortly."""
+
+    # As above.
     status = 503
 
 

@@ -110,6 +110,20 @@ class Processes(TestCase):
             await asked[0]
         assert len(decode_facts((await asked[1]).facts)) == 2
 
+    async def test_a_process_that_dies_when_there_can_be_no_other(self) -> None:
+        """Whoever waits is told to come again; there is another as soon as there can be."""
+        await self.deriver.derive(job(page(1) + b" " * SMALL))
+        os.kill(self.pid(), signal.SIGSTOP)
+        asked = [self.deriver.derive(job(page(number) + b" " * SMALL)) for number in (1, 2)]
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr(self.deriver._usual, "_start", refused)
+            os.kill(self.pid(), signal.SIGKILL)
+            for each in asked:
+                with pytest.raises(TooBusy):
+                    await each
+        assert self.deriver._usual.waiting_bytes == 0
+        await self.deriver.derive(job(page(1) + b" " * SMALL))
+
     async def test_what_waits_is_bounded(self) -> None:
         """Beyond that the cache is busy."""
         with pytest.MonkeyPatch.context() as patched:

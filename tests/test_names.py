@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from twisted.internet.defer import fail
 
 from regcache.config import load
-from regcache.errors import BadRequest, NotFound, PayloadTooLarge, UpstreamError
+from regcache.errors import BadRequest, CannotRead, NotFound, PayloadTooLarge, TooBusy, UpstreamError
 from regcache.http.messages import Headers, RequestHead
 from regcache.ownership import matches
 from regcache.registries import factory, make
@@ -247,6 +248,15 @@ def test_an_audit_that_unpacks_to_too_much() -> None:
     )
     with pytest.raises(PayloadTooLarge):
         public("npm").get_head(head)
+
+
+def test_an_audit_that_cannot_be_read_now(monkeypatch: pytest.MonkeyPatch) -> None:
+    """That is no fault of the client's, who is told to come again."""
+    kit = public("npm")
+    monkeypatch.setattr(kit.cache.context.deriver, "derive", lambda _: fail(CannotRead("")))
+    with pytest.raises(TooBusy):
+        kit.get_head(RequestHead(method="POST", path="/-/npm/v1/security/advisories/bulk", body=b"{}"))
+    assert kit.upstream.asked == []
 
 
 def test_an_audit_is_read_where_it_delays_nobody() -> None:

@@ -11,6 +11,7 @@ from twisted.internet.defer import Deferred, DeferredList
 
 from regcache.errors import (
     BadRequest,
+    CannotRead,
     MethodNotAllowed,
     NotStarted,
     Offline,
@@ -275,6 +276,8 @@ class Cache:
             made: Derived = await context.deriver.derive(job)
         except TooLarge:
             raise PayloadTooLarge(f"It is read, and may have {_MOST_REWRITTEN} bytes, unpacked.") from None
+        except CannotRead:
+            raise
         except UpstreamError as error:
             raise BadRequest(error.detail) from None
         return made.plain

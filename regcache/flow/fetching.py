@@ -14,6 +14,7 @@ from twisted.python.failure import Failure
 from regcache.errors import (
     BadDocument,
     BlobDamaged,
+    CannotRead,
     CannotStore,
     DigestMismatch,
     NotFound,
@@ -204,6 +205,9 @@ class Fetching:
         )
         try:
             return await self._context.deriver.derive(job)
+        except CannotRead:
+            # That is no fault of the registry's.
+            raise
         except RegCacheError:
             self._context.breaker.erred(origin_of(route.url), key_of(registry, route))
             raise

@@ -18,9 +18,9 @@ from twisted.internet.interfaces import IDelayedCall
 from twisted.internet.protocol import ProcessProtocol
 from twisted.python.failure import Failure
 
-from regcache.errors import BadDocument, RegCacheError, TooBusy, UpstreamError
+from regcache.errors import BadDocument, CannotRead, RegCacheError, UpstreamError
 from regcache.flow.derive import GIVEN_FD, LENGTH, MADE_FD, SMALL, VAST, Derived, InlineDeriver, Job, pack
-from regcache.flow.large import Scratch
+from regcache.flow.large import NOT_NOW, Scratch
 from regcache.flow.waiting import spawn
 from regcache.logs import Log
 
@@ -70,22 +70,36 @@ class _Helper(ProcessProtocol):
             result.errback(UpstreamError("The service is stopping."))
             return
         if not self._running:
-            self._running = True
-            self._received.clear()
-            path = os.pathsep.join(entry for entry in sys.path if entry)
-            # What the service is told in secret is no business of who reads what registries send.
-            environment = {name: value for name, value in os.environ.items() if _PLAIN.fullmatch(name)}
-            environment["PYTHONPATH"] = path
-            # -P: what lies in the current directory is not to be imported.
-            command = [sys.executable, "-P", "-m", "regcache.flow.derive", str(self._nice)]
-            files = {0: "w", 1: "r", 2: 2, **self.files}
-            self._reactor.spawnProcess(self, sys.executable, command, env=environment, childFDs=files)
+            try:
+                self._start()
+            except OSError as error:
+                # It is tried again at the next job.
+                self._running = False
+                result.errback(CannotRead(f"No helper process can be started: {error.strerror}."))
+                return
         self._jobs.append(_Sent(data, result, size, again))
         self.waiting_bytes += size
         if len(self._jobs) == 1:
             self._watch()
         self.transport.write(len(data).to_bytes(LENGTH, "big"))  # type: ignore[union-attr]
         self.transport.write(data)  # type: ignore[union-attr]
+
+    def _start(self) -> None:
+        """
+        Start the process.
+
+        :raises OSError: if there can be none.
+        """
+        self._received.clear()
+        path = os.pathsep.join(entry for entry in sys.path if entry)
+        # What the service is told in secret is no business of who reads what registries send.
+        environment = {name: value for name, value in os.environ.items() if _PLAIN.fullmatch(name)}
+        environment["PYTHONPATH"] = path
+        # -P: what lies in the current directory is not to be imported.
+        command = [sys.executable, "-P", "-m", "regcache.flow.derive", str(self._nice)]
+        files = {0: "w", 1: "r", 2: 2, **self.files}
+        self._running = True
+        self._reactor.spawnProcess(self, sys.executable, command, env=environment, childFDs=files)
 
     def stop(self) -> None:
         """End the process; jobs under way fail."""
@@ -178,7 +192,7 @@ class _Aside:
         """
         Have it done.
 
-        :raises regcache.errors.UpstreamError: as the helper does.
+        :raises regcache.errors.UpstreamError: as the helper does; CannotRead as well if there can be no file just now.
         """
         body, result = job.source.body, Deferred[Derived]()
         self.waiting_bytes += len(body)
@@ -229,14 +243,20 @@ class _Aside:
 
 
 def _scratches() -> list[Scratch]:
-    """Two of them, or none if there can be none."""
+    """
+    Two of them, or none if there can be none.
+
+    :raises regcache.errors.CannotRead: if there can be some, but not now.
+    """
     made: list[Scratch] = []
     try:
         made.append(Scratch())
         made.append(Scratch())
-    except OSError:
+    except OSError as error:
         for file in made:
             file.close()
+        if error.errno in NOT_NOW:
+            raise CannotRead(f"No file for it can be opened: {error.strerror}.") from None
         return []
     return made
 
@@ -258,7 +278,7 @@ class ProcessDeriver:
         self._inline = InlineDeriver()
 
     def derive(self, job: Job) -> Deferred[Derived]:
-        """As :class:`Deriver` says; fails with TooBusy while too much waits."""
+        """As :class:`Deriver` says; fails with CannotRead while too much waits, or descriptors or memory lack."""
         if self._stopped:
             return fail(UpstreamError("The service is stopping."))
         size = len(job.source.body)
@@ -266,7 +286,7 @@ class ProcessDeriver:
             return self._inline.derive(job)
         way = self._aside if size > VAST else self._usual
         if way.waiting_bytes > _MOST_WAITING:
-            return fail(TooBusy("Too many documents wait to be read."))
+            return fail(CannotRead("Too many documents wait for that."))
         if way is self._aside:
             return spawn(self._aside.derive(job)).wait()
         result: Deferred[Derived] = Deferred()

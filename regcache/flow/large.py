@@ -8,15 +8,18 @@ they go through files that have no name, in memory where the system has such.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import tempfile
 from collections.abc import Iterable, Sequence
 
-__all__ = ["LARGE", "Scratch", "joined", "sha256_of"]
+__all__ = ["LARGE", "NOT_NOW", "Scratch", "joined", "sha256_of"]
 
 #: Bytes from which on a body is large: fewer are copied in less time than it takes to ask a thread.
 LARGE = 1 << 20
+#: What says that there can be no file or process just now, and nothing of whether there can be any.
+NOT_NOW = frozenset({errno.EAGAIN, errno.EMFILE, errno.ENFILE, errno.ENOMEM})
 
 
 def joined(pieces: list[bytes]) -> bytes:
@@ -113,8 +116,9 @@ def _unnamed() -> int:
     if hasattr(os, "memfd_create"):
         try:
             return os.memfd_create("regcache")
-        except OSError:
+        except OSError as error:
             # A hardened service may not.
-            pass
+            if error.errno in NOT_NOW:
+                raise
     with tempfile.TemporaryFile(prefix="regcache-", buffering=0) as file:
         return os.dup(file.fileno())
