@@ -21,12 +21,17 @@ def warnings(config: Config, environ: Mapping[str, str], said: Collection[str]) 
     :param said: the names of the options that were given.
     """
     found = []
-    wide = [one.endpoint for one in config.listen if not _is_local(one.endpoint)]
+    wide = [one.endpoint for one in config.listen if not _is_local(one.place)]
     if wide and "allow" not in said and config.allow == LOOPBACK:
         found.append(f"{', '.join(wide)} is reachable from elsewhere, but only loopback is allowed: see --allow.")
-    sockets_alone = config.listen and all(one.endpoint.startswith("unix:") for one in config.listen)
+    sockets_alone = config.listen and all(one.place.startswith("unix:") for one in config.listen)
     if not config.allow and not sockets_alone:
         found.append("--allow is empty: nobody may use the cache over TCP.")
+    balanced = [one.endpoint for one in config.listen if one.balanced and not one.place.startswith("unix:")]
+    if balanced and not config.trust_proxy:
+        found.append(
+            f"{', '.join(balanced)} takes connections of trusted proxies alone, and none is: see --trust-proxy."
+        )
     unclear = config.proxies.exempt.unclear if config.proxies else ()
     found += [f"NO_PROXY: {part!r} is no host, .domain, *.domain or network, and means nothing." for part in unclear]
     if config.scrub is not None and config.scrub < _SCRUBBED_SELDOM:

@@ -53,7 +53,19 @@ class Listen:
     endpoint: str
     registry: str = ""
 
+    @property
+    def balanced(self) -> bool:
+        """Whether a load balancer says on each connection whose it is (the PROXY protocol)."""
+        return self.endpoint.startswith(_BALANCED)
 
+    @property
+    def place(self) -> str:
+        """The endpoint without what says that."""
+        return self.endpoint.removeprefix(_BALANCED)
+
+
+#: Before an endpoint, as Twisted has it.
+_BALANCED = "haproxy:"
 _BY_NAME = {option.name: option for option in OPTIONS}
 #: The readers to which ``yes`` or ``5`` are as good as any text: in a file, only text may stand for them.
 _ANY_TEXT = (values.directory, values.file, values.target)

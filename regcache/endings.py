@@ -54,8 +54,8 @@ def endings(config: Config, served: Iterable[str]) -> list[Ending]:
 
 def _listening(config: Config) -> Iterator[Ending]:
     for one in config.listen:
-        for file in tls_files(one.endpoint)[:1]:
-            yield Ending(f"listen ssl:{one.endpoint.split(':')[1]}", _certificates_end(file))
+        for file in tls_files(one.place)[:1]:
+            yield Ending(f"listen ssl:{one.place.split(':')[1]}", _certificates_end(file))
 
 
 def _certificates_end(file: str) -> float | None:

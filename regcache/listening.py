@@ -11,6 +11,7 @@ from twisted.application.service import Service
 from twisted.internet import endpoints
 from twisted.internet.defer import DeferredList, inlineCallbacks, maybeDeferred
 
+from regcache.balanced import Balanced
 from regcache.config import Listen
 from regcache.errors import ConfigError
 from regcache.gate import Gate
@@ -70,10 +71,13 @@ class Ports(Service):
         outcome: list[Any] = []
         check_endpoint(one.endpoint)
         reactor = self._reactor
-        if tls_files(one.endpoint):
-            reactor = self._secured[one.endpoint] = Secured(reactor, one.endpoint)
+        if tls_files(one.place):
+            reactor = self._secured[one.place] = Secured(reactor, one.place)
+        factory: Any = site
+        if one.balanced:
+            factory = Balanced(site, lambda host: self._house.access.is_trusted(host))
         try:
-            endpoints.serverFromString(reactor, completed(one.endpoint)).listen(site).addBoth(outcome.append)
+            endpoints.serverFromString(reactor, completed(one.place)).listen(factory).addBoth(outcome.append)
         except (ValueError, OSError) as error:
             return error
         result = outcome[0] if outcome else None
@@ -138,7 +142,7 @@ class Ports(Service):
             # An address that stands for all of them leads nowhere.
             name = socket.gethostname() if host.host in ("0.0.0.0", "::", "") else host.host
             name = f"[{name}]" if ":" in name else name
-            scheme = "https" if one.endpoint.startswith("ssl:") else "http"
+            scheme = "https" if one.place.startswith("ssl:") else "http"
             for registry in [one.registry] if one.registry else list(house.registries):
                 path = "" if one.registry else f"{registry}/"
                 yield one, registry, house.access.base(f"{scheme}://{name}:{host.port}", "", path)

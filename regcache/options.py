@@ -94,7 +94,7 @@ def check_endpoint(endpoint: str) -> None:
 
     :raises regcache.errors.ConfigError: if it cannot.
     """
-    place = tcp_address(endpoint)
+    place = tcp_address(Listen(endpoint).place)
     if place is not None and place[2] > _LAST_PORT:
         raise ConfigError(f"--listen {endpoint}: there is no port above {_LAST_PORT}.")
     try:

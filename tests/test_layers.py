@@ -44,6 +44,7 @@ LEVELS = {
     "regcache.access": 4,
     "regcache.accesslog": 4,
     "regcache.auth": 4,
+    "regcache.balanced": 4,
     "regcache.descriptors": 4,
     "regcache.example": 5,
     "regcache.endings": 4,

@@ -51,7 +51,7 @@ def _patient(config: Config) -> Patient:
         config=config,
         environ=os.environ,
         origins={name: origins_of(one) for name, one in made.items()},
-        endpoints=tuple(one.endpoint for one in config.listen) or (DEFAULT_ENDPOINT,),
+        endpoints=tuple(one.place for one in config.listen) or (DEFAULT_ENDPOINT,),
         # The service takes all that it may have.
         descriptors=1 << 20 if hard == resource.RLIM_INFINITY else hard,
         sockets={path: "the path of its admin socket is too long."} if too_long(path) else {},
