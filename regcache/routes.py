@@ -171,6 +171,7 @@ class Artifact:
     :ivar key: names it within the registry; the same for every spelling of its address. Where the address chooses among
         places of the upstream, that follows behind :data:`COPY`: what came from one proves nothing of another.
     :ivar url: where it is upstream as far as its address tells; the facts of its index may know better.
+    :ivar fixed: whether it is there or nowhere: its index tells what it is, and not where.
     :ivar accept: the Accept field to ask for it with.
     :ivar content_type: what to serve it as; empty for what the upstream says.
     :ivar mutable: whether the upstream may change it under the same name. What may not change is never
@@ -206,11 +207,16 @@ class Artifact:
     digest_fields: tuple[tuple[str, str], ...] = ()
     packages: tuple[str, ...] = ()
     sound_by: str = ""
+    fixed: bool = False
 
     @property
     def named(self) -> str:
         """What facts name it by."""
         return self.key.partition(COPY)[0]
+
+    def is_there(self, fact: Fact) -> bool:
+        """Whether what its index says of it means that it is upstream at all, under this address."""
+        return not self.fixed or fact.url == self.url
 
     @property
     def documents(self) -> tuple[Document, ...]:

@@ -566,6 +566,23 @@ def test_a_stored_leaf_of_the_catalog_proves() -> None:
     assert kit.store.entries["nuget/package/fx.lib/1.0.0"].verified
 
 
+@pytest.mark.parametrize("known", [False, True])
+@pytest.mark.parametrize("place", ["/v3-flatcontainers/", "/V3-FlatContainer/", "/", "/x/v3-flatcontainer/"])
+def test_a_place_where_the_source_has_no_packages(place: str, known: bool) -> None:
+    """It is asked for, and 404, whatever is known or stored of the package that it names; asked once, also by HEAD."""
+    kit = make_cache(source_of())
+    kit.upstream.pages = pages(Layout())
+    if known:
+        for document in (Layout().home(RELEASES[1]), Layout().entry(RELEASES[1])):
+            kit.get("/" + document.removeprefix(UPSTREAM))
+        kit.get(f"/v3-flatcontainer/{RELEASES[1].file}")
+    for method in ("HEAD", "GET", "GET"):
+        with pytest.raises(NotFound):
+            kit.get(place + RELEASES[1].file, method)
+    assert kit.upstream.urls().count(f"{UPSTREAM}{place[1:]}{RELEASES[1].file}") == 2
+    assert kit.upstream.urls().count(f"{UPSTREAM}v3-flatcontainer/{RELEASES[1].file}") == known
+
+
 def test_searches() -> None:
     """A search is kept for a minute, however its query is written; the rest of a source is no search."""
     found = document("/query", "skip=0&q=a%20b&prerelease=")

@@ -52,7 +52,7 @@ async def adopted(context: Context, registry: IRegistry, route: Artifact, fact: 
 
     So is what a damaged index had lost, and what another registry of this cache has brought.
     """
-    if route.mutable or route.sound_by:
+    if route.mutable or route.sound_by or (fact is not None and not route.is_there(fact)):
         return None
     for digest in published(route, fact):
         hashing = Hashing({"sha256", digest.algorithm, *registry.algorithms})

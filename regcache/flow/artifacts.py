@@ -30,6 +30,7 @@ from regcache.flow.fetching import key_of
 from regcache.flow.filling import Fill, Filling
 from regcache.flow.hashing import Hashing
 from regcache.flow.lifetimes import age_told, cache_control_of, rules_for, vouched_at
+from regcache.flow.proofs import place_of
 from regcache.flow.reply import How, Reply, Standing, Unknown
 from regcache.flow.transfer import Transfer
 from regcache.flow.upstream import Ask, origin_of
@@ -270,7 +271,8 @@ class Artifacts:
         missing = context.missing.get(key)
         if missing is not None and context.clock.seconds() < missing.until:
             # An index that has come since may name it.
-            if await self._filling.proofs.stored(registry, route) is None:
+            fact = await self._filling.proofs.stored(registry, route)
+            if fact is None or not route.is_there(fact):
                 raise NotFound(missing.text or f"The registry answered {missing.status} for {route.url}.")
             context.missing.drop(key)
         if request.method == "HEAD":
@@ -305,11 +307,11 @@ class Artifacts:
                 how=How.MISS,
             )
         fact = await self._filling.proofs.stored(registry, route)
-        if fact is not None and fact.size is not None:
+        if fact is not None and fact.size is not None and route.is_there(fact):
             return Reply(
                 status=200, headers=self._headers(registry, route, Headers(), False), stop=fact.size, how=How.MISS
             )
-        url = fact.url if fact is not None and registry.allows(fact.url) else route.url
+        url = place_of(registry, route, fact)
         fields = context.request_fields.replacing({"accept": route.accept})
         name = registry.options.name
         ask = Ask(method="HEAD", url=url, headers=fields, allows=registry.allows, registry=name, artifact=True)
@@ -373,7 +375,7 @@ class Artifacts:
         A range by a request of its own, passed through and not stored; None if the upstream does not give it.
         """
         fact = await self._filling.proofs.stored(registry, route)
-        url = fact.url if fact is not None and registry.allows(fact.url) else route.url
+        url = place_of(registry, route, fact)
         ask = Ask(
             url=url,
             headers=self._context.request_fields.replacing({"range": f"bytes={part.start}-{part.stop - 1}"}),

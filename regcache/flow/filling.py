@@ -29,7 +29,7 @@ from regcache.flow.documents import Documents
 from regcache.flow.fetching import key_of
 from regcache.flow.hashing import Hashing, rehashed
 from regcache.flow.lifetimes import storable
-from regcache.flow.proofs import Proofs, accept, uncomputed, verify
+from regcache.flow.proofs import Proofs, accept, place_of, uncomputed, verify
 from regcache.flow.transfer import Transfer
 from regcache.flow.upstream import Answer, Ask
 from regcache.flow.waiting import Outcome, spawn
@@ -191,7 +191,7 @@ class _Work:
 
     async def _ask(self, fact: Fact | None, stored: Stored | None) -> Answer | Unchanged:
         registry, route, context = self._registry, self._route, self._context
-        url = fact.url if fact is not None and registry.allows(fact.url) else route.url
+        url = place_of(registry, route, fact)
         fields, name = Headers.of({"accept": route.accept}), registry.options.name
         ask = Ask(url=url, headers=fields, allows=registry.allows, registry=name, artifact=True)
         key, deadline = self._transfer.key, context.rules.cold_timeout
@@ -199,7 +199,7 @@ class _Work:
             return await question(context, registry, key, ask, stored, deadline)
         except (NotFound, UpstreamStatus) as error:
             # What lies beside an artifact tells nothing of where it is.
-            told = await self._told(error) if route.proof or route.indexes else None
+            told = await self._told(error) if (route.proof or route.indexes) and not route.fixed else None
             if told is None or told.url == url or not registry.allows(told.url):
                 raise
             context.missing.drop(key)

@@ -24,7 +24,7 @@ from regcache.http.messages import Digest, Headers, Stored
 from regcache.interfaces import IRegistry
 from regcache.routes import Artifact, Document, Fact
 
-__all__ = ["Proofs", "accept", "published", "uncomputed", "verify"]
+__all__ = ["Proofs", "accept", "place_of", "published", "uncomputed", "verify"]
 
 
 class Proofs:
@@ -140,6 +140,12 @@ def _joined(fact: Fact, further: Fact | None) -> Fact:
     if further is None:
         return fact
     return evolve(fact, digests=further.digests, size=fact.size if further.size is None else further.size)
+
+
+def place_of(registry: IRegistry, route: Artifact, fact: Fact | None) -> str:
+    """Where an artifact is upstream, as far as it is known."""
+    told = "" if fact is None or route.fixed else fact.url
+    return told if told and registry.allows(told) else route.url
 
 
 def published(route: Artifact, fact: Fact | None) -> list[Digest]:

@@ -157,6 +157,8 @@ class NuGet(Confined):
             indexes=(self._json([*registrations, name, INDEX]),),
             proof=self._json([*registrations, name, f"{number}.json"]),
             packages=(name,),
+            # Below the registrations there are no packages: such an address stands for one that does not tell.
+            fixed=container[2:] != registrations,
         )
 
     def _file(self, parts: list[str]) -> Artifact:
