@@ -13,7 +13,7 @@ from twisted.web.http import HTTPChannel
 from regcache.access import Peer, spelled
 from regcache.express import Prepared
 from regcache.flow.sending import Sender, abort_client
-from regcache.flow.sockets import ClientSocket
+from regcache.flow.sockets import PlainSocket
 from regcache.heads import Head
 from regcache.house import House
 from regcache.kept import Kept
@@ -38,12 +38,12 @@ class Client:
 
     channel: HTTPChannel
     address: str
-    socket: ClientSocket | None
+    socket: PlainSocket | None
 
     @classmethod
     def of(cls, channel: HTTPChannel) -> Client:
         """That of a connection."""
-        return cls(channel, spelled(getattr(channel.getPeer(), "host", None) or ""), ClientSocket.of(channel))
+        return cls(channel, spelled(getattr(channel.getPeer(), "host", None) or ""), PlainSocket.of(channel))
 
     def write(self, head: bytes, body: bytes | Kept) -> int:
         """
@@ -70,7 +70,7 @@ class Client:
         return size
 
     @staticmethod
-    def _put(socket: ClientSocket, head: bytes, body: bytes | Kept) -> int:
+    def _put(socket: PlainSocket, head: bytes, body: bytes | Kept) -> int:
         """Without a turn through the reactor, and without a copy of a body that is not small."""
         if isinstance(body, Kept):
             return body.put(socket, head)

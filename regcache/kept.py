@@ -9,7 +9,7 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 from regcache.errors import RegCacheError
 from regcache.flow.sending import read_at_once
-from regcache.flow.sockets import ClientSocket
+from regcache.flow.sockets import PlainSocket
 from regcache.interfaces import IBody, IStoredBody
 
 __all__ = ["Kept", "OpenFiles"]
@@ -67,7 +67,7 @@ class Kept:
         self._files.opened(self)
         return True
 
-    def put(self, socket: ClientSocket, head: bytes) -> int:
+    def put(self, socket: PlainSocket, head: bytes) -> int:
         """Write a head and what the socket takes of the body behind it: how many bytes of both."""
         return socket.put_before(head, self._body, self._start, self._length)
 

@@ -18,7 +18,7 @@ from twisted.python.failure import Failure
 from twisted.web.http import HTTPChannel
 from twisted.web.http_headers import Headers as WireHeaders
 
-from regcache.flow.sockets import ClientSocket
+from regcache.flow.sockets import PlainSocket
 from regcache.http.messages import Headers
 
 __all__ = ["LeanRequest", "Occupant", "is_all", "may_open"]
@@ -171,7 +171,7 @@ class LeanRequest(Occupant):
 
     def _put(self, head: bytes, data: bytes) -> None:
         """Write it at once where nothing is to go before it; the rest waits in the transport."""
-        socket = ClientSocket.of(self.channel)
+        socket = PlainSocket.of(self.channel)
         taken = socket.put(head, data) if socket is not None and socket.is_clear else 0
         if taken < len(head):
             self.transport.write(head[taken:])

@@ -28,7 +28,7 @@ from regcache.errors import (
 from regcache.express import Place, Prepared
 from regcache.flow.reply import How, Reply, timed
 from regcache.flow.sending import Sender, abort_client, at_once
-from regcache.flow.sockets import ClientSocket
+from regcache.flow.sockets import PlainSocket
 from regcache.heads import told_id
 from regcache.house import House
 from regcache.http.messages import Headers, RequestHead
@@ -297,7 +297,7 @@ class _Exchange:
             return reply
         if not express.wants(place, asked, reply.length):
             return reply
-        body = b"" if bare else express.taken(reply, uncopied=ClientSocket.of(request.channel) is not None)
+        body = b"" if bare else express.taken(reply, uncopied=PlainSocket.of(request.channel) is not None)
         if body is None:
             return reply
         start = b"HTTP/1.1 %d %s" % (request.code, request.code_message)

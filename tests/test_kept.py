@@ -20,7 +20,7 @@ from regcache.errors import BlobDamaged
 from regcache.express import Express, Place, Prepared
 from regcache.flow.context import Bounded
 from regcache.flow.reply import Reply, Standing
-from regcache.flow.sockets import ClientSocket
+from regcache.flow.sockets import PlainSocket
 from regcache.http.messages import Headers
 from regcache.hurry import Client
 from regcache.interfaces import IBody
@@ -108,7 +108,7 @@ def client_of(to: socket.socket) -> tuple[Client, Transport]:
     """Who asks at that end."""
     transport = Transport(to)
     channel: Any = type("Channel", (), {"transport": transport})()
-    return Client(channel, "127.0.0.1", ClientSocket(transport)), transport
+    return Client(channel, "127.0.0.1", PlainSocket(transport)), transport
 
 
 def read(client: socket.socket, size: int) -> bytes:

@@ -28,7 +28,7 @@ from zope.interface import implementer
 
 from regcache.errors import BadRequest, ConnectFailed, CutShort, ForbiddenOrigin, UpstreamError
 from regcache.flow.feeding import Feeding, size_of
-from regcache.flow.sockets import ClientSocket
+from regcache.flow.sockets import PlainSocket
 from regcache.http.messages import Headers
 from regcache.http.origins import LONGEST_AGAIN, Origin
 from regcache.interfaces import IReceiver, IResponse
@@ -378,7 +378,7 @@ class Connection(Protocol):
 
     def _write(self, request: bytes) -> None:
         """At once where that can be: by its transport it takes a turn of the reactor's, and two calls to the system."""
-        socket = ClientSocket.over(self.transport)
+        socket = PlainSocket.over(self.transport)
         sent = socket.put(request) if socket is not None and socket.is_clear else 0
         if sent < len(request):
             self.transport.write(request[sent:])

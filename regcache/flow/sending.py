@@ -11,7 +11,7 @@ from zope.interface import implementer
 
 from regcache.errors import RegCacheError
 from regcache.flow.reply import Reply
-from regcache.flow.sockets import ClientSocket
+from regcache.flow.sockets import PlainSocket
 from regcache.interfaces import IBody, ISendable
 from regcache.logs import Log
 
@@ -88,7 +88,7 @@ class Sender:
         self._others: IDelayedCall | None = None
         self._timer: IDelayedCall | None = None
         self._behind_since = 0.0
-        self._socket: ClientSocket | None = None
+        self._socket: PlainSocket | None = None
 
     def start(self) -> None:
         """The head is said: send it and the body."""
@@ -98,7 +98,7 @@ class Sender:
             self._request.write(b"")
         self._pump()
 
-    def _way_past(self) -> ClientSocket | None:
+    def _way_past(self) -> PlainSocket | None:
         """The client's socket, if a file can go there just as it is: neither in chunks nor coded."""
         if isinstance(self._body, bytes) or not ISendable.providedBy(self._body):
             return None
@@ -108,7 +108,7 @@ class Sender:
             # With its head it is one write.
             return None
         coded = getattr(self._request, "_encoder", None) is not None
-        return None if coded or self._stop is None else ClientSocket.of(self._request.channel)
+        return None if coded or self._stop is None else PlainSocket.of(self._request.channel)
 
     def pauseProducing(self) -> None:
         self._paused = True
@@ -162,7 +162,7 @@ class Sender:
         self._others = None
         self._pump()
 
-    def _push(self, socket: ClientSocket) -> None:
+    def _push(self, socket: PlainSocket) -> None:
         """Some of a body, from its file to the socket; then it is the others' turn."""
         assert self._stop is not None
         body: Any = self._body

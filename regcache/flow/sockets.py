@@ -1,4 +1,4 @@
-"""The socket of a client or of a registry, for what goes to it past the buffer of its transport."""
+"""The socket of a connection, to a client or to a registry, for what goes there past the buffer of its transport."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from twisted.web.http import HTTPChannel
 
 from regcache.errors import RegCacheError
 
-__all__ = ["ClientSocket"]
+__all__ = ["PlainSocket"]
 
 #: More follows at once: what is written is held back to go out with it. Where that cannot be said it goes by itself.
 _MORE = getattr(socket, "MSG_MORE", 0)
 
 
-class ClientSocket:
+class PlainSocket:
     """
-    A transport of which the socket takes just what the client reads: plain TCP or UNIX, not TLS.
+    That of a transport whose other side reads just what the socket takes: plain TCP or UNIX, not TLS.
 
     Twisted offers no way to write past its buffer. What is used here of its transports is in each version since 12.
     """
@@ -27,13 +27,13 @@ class ClientSocket:
         self._transport = transport
 
     @classmethod
-    def of(cls, channel: object) -> ClientSocket | None:
-        """That of a connection, if it has one."""
+    def of(cls, channel: object) -> PlainSocket | None:
+        """That of a client's connection, if it has one."""
         return cls.over(channel.transport) if isinstance(channel, HTTPChannel) else None
 
     @classmethod
-    def over(cls, transport: object) -> ClientSocket | None:
-        """That under a transport, if it has one of that kind."""
+    def over(cls, transport: object) -> PlainSocket | None:
+        """That under a transport, whoever is on its other side, if it has one of that kind."""
         plain = isinstance(transport, FileDescriptor) and not getattr(transport, "TLS", False)
         return cls(transport) if plain else None
 
