@@ -150,7 +150,7 @@ class Options(usage.Options):
 
     def opt_listen(self, endpoint: str) -> None:
         """A Twisted endpoint, or NAME@ENDPOINT for one registry at the root of its own port. May be repeated;
-        any replaces the default. Default: tcp:8650 on 127.0.0.1 and, where present, ::1."""
+        any replaces the default. Default: tcp:8650 on 127.0.0.1 and, where present, ::1."""  # noqa: D209, D213  (it is the help)
         listed = self.said.setdefault("listen", [])
         assert isinstance(listed, list)
         listed.append(endpoint)

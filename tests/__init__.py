@@ -1,0 +1,1 @@
+"""What holds regcache to its word."""

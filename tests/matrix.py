@@ -1,5 +1,7 @@
 """
-The table of which clients were seen to get through which part of their way, written from the journeys themselves:
+The table of which clients were seen to get through which part of their way.
+
+It is written from the journeys themselves:
 
     REGCACHE_MATRIX=docs/registries/matrix.md pytest -m journey
 """

@@ -84,6 +84,7 @@ def ready(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
 
 
 def request(path: bytes, fields: bytes = b"", method: bytes = b"GET") -> bytes:
+    """One, as it comes."""
     return method + b" " + path + b" HTTP/1.1\r\n" + HOST + fields + b"\r\n"
 
 

@@ -71,6 +71,7 @@ def reply_of(waiting: Deferred[Reply]) -> Reply:
 
 @pytest.fixture
 def kit() -> Kit:
+    """A cache before a registry with something in it."""
     made = make_cache()
     publish(made)
     return made

@@ -76,6 +76,7 @@ class Transport:
 
 @pytest.fixture
 def disk(tmp_path: Path) -> Disk:
+    """One with a body on it."""
     path = tmp_path / "body"
     path.write_bytes(BODY)
     return Disk(path)
