@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import configparser
 import re
 from pathlib import Path
 
@@ -50,3 +51,16 @@ def test_it_says_how_to_report() -> None:
     section = TEXT.partition("## How to report")[2].partition("\n## ")[0]
     assert "private" in section
     assert re.search(r"\d+ days", section)
+
+
+def test_it_names_no_address_but_the_projects_own() -> None:
+    """What the metadata name as the project's address or its authors' is there, and nothing else is."""
+    setup = configparser.ConfigParser()
+    setup.read(ROOT / "setup.cfg", "utf-8")
+    keys = ("url", "project_urls", "author_email", "maintainer_email")
+    address = re.compile(r"https?://[^\s)>`,]+|[\w.+-]+@[\w-]+\.[\w.-]+")
+    ours = {one for key in keys for one in address.findall(setup["metadata"].get(key, ""))}
+    section = TEXT.partition("## How to report")[2].partition("\n## ")[0]
+    named = set(address.findall(section))
+    assert named <= ours
+    assert bool(named) is bool(ours)
