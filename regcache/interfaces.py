@@ -162,7 +162,7 @@ class IReceiver(Interface):
     """Who takes a body from an upstream; both methods are called on the reactor thread."""
 
     def received(data: bytes) -> None:
-        """Some bytes came."""
+        """Some bytes came, which follow those before; none come once it has ended."""
 
     def ended(error: UpstreamError | None, certain: bool) -> None:
         """
@@ -206,13 +206,12 @@ class IUpstream(Interface):
         """
         Ask. Fires when the head of the response is there; every status is a response.
 
-        :param body: of the request; a file is read in pieces, from its beginning, as the other side takes them.
-
-        :param interim: told the heads that come before it (1xx). Who is told them gets what HTTP says that comes: more
-            bytes than were announced are dropped, and are no error then.
-
         Fails with ConnectFailed, or with CutShort if what comes back is not a whole HTTP head. Cancelling it abandons
         the request; it fails with CancelledError then. There is no time limit.
+
+        :param body: of the request; a file is read in pieces, from its beginning, as the other side takes them.
+        :param interim: told the heads that come before it (1xx). Who is told them gets what HTTP says that comes: more
+            bytes than were announced are dropped, and are no error then.
         """
 
 

@@ -95,7 +95,12 @@ OPTIONS = (
     ),
     Option("idle-timeout", values.positive_duration, "30s", "The longest pause within a registry's answer (ms, s, m)."),
     Option("allow", values.networks, "127.0.0.0/8,::1", "The networks that may use the cache, separated by commas."),
-    Option("trust-proxy", values.networks, "", "The reverse proxies whose X-Forwarded-For, -Host and -Proto count."),
+    Option(
+        "trust-proxy",
+        values.networks,
+        "",
+        "The reverse proxies whose X-Forwarded-For, -Host, -Proto and PROXY protocol count.",
+    ),
     Option(
         "hosts",
         values.host_names,
