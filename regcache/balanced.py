@@ -152,7 +152,7 @@ class _Passed(ProtocolWrapper):
         return found
 
 
-class Balanced(WrappingFactory[_Passed]):
+class Balanced(WrappingFactory):
     """
     What listens on a port for balancers alone.
 
