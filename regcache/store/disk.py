@@ -26,6 +26,7 @@ from regcache.errors import BlobDamaged, CannotStore, TooBusy
 from regcache.http.messages import Digest, Stored
 from regcache.interfaces import IBody, IPartial, IStore
 from regcache.logs import Log
+from regcache.revision import Revision
 from regcache.store.blobs import File, FileBody, Partial, blob_name, ended, given_up, standing
 from regcache.store.directory import Directory
 from regcache.store.files import Files
@@ -104,7 +105,8 @@ class DiskStore:
         self._space = Space(self.bounds, lambda: self.usage()[0], self._make_room)
         self._evicting = False
         self._files = ThreadPool(0, 4, "regcache-files")
-        self._records = Records()
+        self.revision = Revision()
+        self._records = Records(self.revision)
         self._names = (f"{os.getpid()}-{number}" for number in itertools.count())
         self._uses: dict[str, tuple[float, int]] = {}
         self._noting = False
@@ -142,7 +144,8 @@ class DiskStore:
 
     def _changed(self) -> None:
         """The index is another one: what was known of it is not."""
-        self._records = Records()
+        self._records = Records(self.revision)
+        self.revision.another()
         self._upkeep.begin_anew()
 
     def next_body(self, last: str) -> Deferred[Reading | None]:
@@ -166,6 +169,7 @@ class DiskStore:
         if not self._running:
             return succeed(None)
         self._running = False
+        self.revision.another()
         self._upkeep.stop()
         while self._uses:
             self._note_uses().addErrback(self._failed)
