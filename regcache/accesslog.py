@@ -7,7 +7,6 @@ import itertools
 import os
 import stat
 import sys
-from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -145,7 +144,7 @@ class AccessLog:
         target: Target,
         in_thread: Callable[..., Deferred[Any]] = maybeDeferred,
     ) -> None:
-        self.counts: Counter[How] = Counter()
+        self.counts = dict.fromkeys(How, 0)
         self.lost = 0
         self._clock = clock
         self._in_thread = in_thread

@@ -193,7 +193,7 @@ class House:
             "version": __version__,
             "bytes": size,
             "entries": entries,
-            "requests": {how.value: number for how, number in self.log.counts.items()},
+            "requests": {how.value: number for how, number in self.log.counts.items() if number},
             "offline": self.config.offline,
             "upstreams": {name: upstream(registry) for name, registry in served.items()},
             # Nobody knows any more whose pages have them.

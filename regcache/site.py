@@ -81,25 +81,30 @@ class _Channel(HTTPChannel):
     One connection: says what is wrong with a request that is not to be read, and can be asked to end in order.
 
     :ivar refused: whether that was said; what still comes is dropped then.
+    :ivar asked: where the request that is read now came in, and what it asks, if that is all there is to know of it.
     """
+
+    # What every request looks at: found sooner here than among all that Twisted keeps of a connection.
+    __slots__ = ("_begun", "_client", "_heard", "_place", "asked", "refused")
 
     totalHeadersSize = _MOST_HEADERS
     site: CacheSite
-    refused = False
-    #: Where the request that is read now came in, and what it asks, if that is all there is to know of it.
-    asked: tuple[Place, bytes] | None = None
-    #: When one last came for which the answer was ready, by the monotonic clock.
-    _heard = 0.0
     #: Our own side, which Twisted would ask the system for at every request.
     _host: IAddress | None = None
     _secure: bool | None = None
-    _place: Place | None = None
-    #: Who asks, if it is known where.
-    _client: Client | None = None
     #: Whose it was as it was counted.
     _counted = ""
     _dropped = 0
-    _begun = False
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.refused = False
+        self.asked: tuple[Place, bytes] | None = None
+        # When a request last came for which the answer was ready, by the monotonic clock.
+        self._heard, self._begun = 0.0, False
+        # Who asks, and where that comes in, once something has come.
+        self._client: Client | None = None
+        self._place: Place | None = None
 
     @property
     def _address(self) -> str:

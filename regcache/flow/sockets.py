@@ -72,11 +72,11 @@ class ClientSocket:
 
         :param body: an :class:`regcache.interfaces.ISendable`; where it fails, whoever sends the rest finds out.
         """
-        taken, sent = 0, 0
-        if not self.is_clear:
+        taken, sent, transport = 0, 0, self._transport
+        if transport.dataBuffer or transport._tempDataBuffer:
             return 0
         try:
-            to = self._transport.socket
+            to = transport.socket
             taken = to.send(head, _MORE)
             if taken == len(head):
                 sent = body.send(to.fileno(), offset, length)
