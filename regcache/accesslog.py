@@ -7,7 +7,6 @@ import itertools
 import os
 import stat
 import sys
-from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -145,11 +144,11 @@ class AccessLog:
         target: Target,
         in_thread: Callable[..., Deferred[Any]] = maybeDeferred,
     ) -> None:
-        self.counts: Counter[How] = Counter()
+        self.counts = dict.fromkeys(How, 0)
         self.lost = 0
         self._clock = clock
-        self._target = target
         self._in_thread = in_thread
+        self.change(target)
         self._lines: list[str] = []
         self._size = 0
         self._missing = 0
@@ -168,13 +167,13 @@ class AccessLog:
     def change(self, target: Target) -> None:
         """Write there from now on; what has gathered goes there as well, what is being written still where it was."""
         self._target = target
+        form = None if target.where == "off" else FORMATS[target.form]
+        self._forms = {how: form if target.hits or how is not How.HIT else None for how in How}
 
     def counted(self, how: How) -> Form | None:
         """A request was answered; the form in which a line of it is wanted, if one is."""
         self.counts[how] += 1
-        target = self._target
-        wanted = target.where != "off" and (how is not How.HIT or target.hits)
-        return FORMATS[target.form] if wanted else None
+        return self._forms[how]
 
     def note(self, line: str) -> None:
         """Have a line written, in the form that is wanted."""

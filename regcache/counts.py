@@ -60,6 +60,13 @@ class Answers:
     seconds: Histogram = field(factory=Histogram)
     sent: int = 0
 
+    def add(self, seconds: float, sent: int) -> None:
+        """One more is over."""
+        times = self.seconds
+        times.counts[bisect_left(times.bounds, seconds)] += 1
+        times.total += seconds
+        self.sent += sent
+
 
 @define
 class Asked:
@@ -122,17 +129,16 @@ class Counts:
     def __attrs_post_init__(self) -> None:
         self.upstreams = {origin: Asked() for origin in (*self.origins, OTHER)}
 
-    def answered(self, registry: str, outcome: str, seconds: float, sent: int) -> None:
+    def answers_of(self, registry: str, outcome: str) -> Answers:
         """
-        A request is over.
+        Where the requests of a registry are counted that end in one way.
 
         :param registry: one that is served; all else would make numbers without bound.
         """
         found = self.answers.get((registry, outcome))
         if found is None:
             found = self.answers[registry, outcome] = Answers()
-        found.seconds.observe(seconds)
-        found.sent += sent
+        return found
 
     def follow(self, origins: Iterable[str]) -> None:
         """Tell these upstreams apart from now on, and forget those that are not configured any more."""

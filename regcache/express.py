@@ -9,21 +9,24 @@ stored, the time and the configuration. Whatever of these changes sends the next
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 from typing import NamedTuple
 
 from attrs import define, evolve, field
 from twisted.web.http_headers import Headers as WireHeaders
 
+from regcache.counts import Answers
 from regcache.flow.context import Bounded
 from regcache.flow.reply import Reply, Standing, cache_status, timed
 from regcache.flow.sending import at_once
-from regcache.heads import Heads, is_unread
+from regcache.heads import Head, Heads, is_unread
 from regcache.http.fields import format_date
 from regcache.kept import Kept, OpenFiles
 from regcache.lean import is_all, may_open
 from regcache.lines import Answered, Form
+from regcache.revision import Revision
 
-__all__ = ["Express", "Place", "Prepared", "timed_fields"]
+__all__ = ["Express", "Place", "Prepared", "Ready", "place_of", "timed_fields"]
 
 _END = b"\r\n\r\n"
 _NAME = b"x-request-id"
@@ -31,6 +34,8 @@ _NAME = b"x-request-id"
 _MOST_READ = 1 << 17
 #: Requests that are known to have come once.
 _MOST_ASKED = 16_384
+#: Answers that are known to hold for a moment.
+_MOST_FOUND = 2048
 #: Bytes that an answer takes beside its body.
 _OVERHEAD = 2048
 
@@ -50,6 +55,12 @@ class Place(NamedTuple):
     proxy: str
 
 
+@lru_cache(1024)
+def place_of(registry: str, local: str, secure: bool, proxy: str) -> Place:
+    """That place, the same object for all of its connections."""
+    return Place(registry, local, secure, proxy)
+
+
 def timed_fields(reply: Reply, now: float) -> dict[bytes, bytes]:
     """The fields of an answer that count on with the time."""
     fields = {b"Cache-Status": cache_status(reply).encode()}
@@ -67,7 +78,8 @@ class Prepared:
 
     :ivar reply: as the cache gave it, without its body.
     :ivar client: whom the log names; empty for the peer of the connection.
-    :ivar registry: whose it is, for the numbers.
+    :ivar answers: where it is counted.
+    :ivar registry: whose it is, for the log.
     :ivar start: the status line.
     :ivar package: what it is of, for the log.
     :ivar fields: all fields as they were sent, but the name of the request, which is each one's own.
@@ -76,6 +88,7 @@ class Prepared:
     reply: Reply
     standing: Standing
     client: str
+    answers: Answers
     registry: str
     method: str
     target: str
@@ -83,21 +96,27 @@ class Prepared:
     start: bytes
     fields: tuple[tuple[bytes, bytes], ...]
     body: bytes | Kept
+    size: int = field(init=False)
     _head: bytes = field(default=b"", init=False)
     _from: float = field(default=0.0, init=False)
     _until: float = field(default=0.0, init=False)
     _logged: tuple[str, ...] = field(default=(), init=False)
     _form: Form | None = field(default=None, init=False)
 
+    def __attrs_post_init__(self) -> None:
+        self.size = len(self.body)
+
     @classmethod
-    def of(cls, reply: Reply, fields: WireHeaders, start: bytes, body: bytes | Kept, **about: str) -> Prepared | None:
+    def of(
+        cls, reply: Reply, fields: WireHeaders, start: bytes, body: bytes | Kept, answers: Answers, **about: str
+    ) -> Prepared | None:
         """What the slow way has just said; None if it does not hold, or not for all who ask alike."""
         if reply.standing is None or any(map(is_unread, reply.standing.selected_by)):
             return None
         said = tuple((name, value) for name, values in fields.getAllRawHeaders() for value in values)
         said = tuple(pair for pair in said if pair[0].lower() != _NAME)
         bare = evolve(reply, body=b"", start=0, stop=0)
-        return cls(bare, reply.standing, start=start, fields=said, body=body, **about)
+        return cls(bare, reply.standing, start=start, fields=said, body=body, answers=answers, **about)
 
     @property
     def weight(self) -> int:
@@ -119,15 +138,18 @@ class Prepared:
         if isinstance(self.body, Kept):
             self.body.close()
 
-    def head(self, now: float, request_id: str) -> bytes:
-        """The whole head, as the slow way would write it at that time for a request of that name."""
+    def head(self, now: float) -> tuple[bytes, float]:
+        """
+        The head, as the slow way would write it at that time, up to the name of the request that ends it; and until
+        when it is that.
+        """
         if not self._from <= now < self._until:
             reply, self._until = timed(self.reply, now)
             self._from, counted = now, timed_fields(reply, now)
             self.standing.given()
             lines = [name + b": " + counted.get(name, value) for name, value in self.fields]
             self._head = b"\r\n".join((self.start, *lines, b"X-Request-Id: "))
-        return self._head + request_id.encode() + _END
+        return self._head, self._until
 
     def logged(self, form: Form) -> tuple[str, ...]:
         """The parts of a line of the access log that tell of it."""
@@ -145,6 +167,45 @@ class Prepared:
         return self._logged
 
 
+@define(eq=False)
+class Ready:
+    """
+    A prepared answer to one head of a request: found to hold, which it does for a moment, while nothing changes.
+
+    :ivar place: where such a request came in.
+    :ivar head: that of the request.
+    :ivar said: that of the answer, up to the name of the request.
+    :ivar since: from when on it holds, by the wall clock, ``until`` when.
+    :ivar revision: the number of what is stored, with any other of which it may not hold.
+    :ivar kept: its body, where that is a file.
+    """
+
+    place: Place
+    head: Head
+    prepared: Prepared
+    said: bytes
+    since: float
+    until: float
+    revision: int
+    kept: Kept | None = field(init=False)
+    _form: Form | None = field(default=None, init=False)
+    _parts: tuple[str, ...] = field(default=(), init=False)
+
+    def __attrs_post_init__(self) -> None:
+        body = self.prepared.body
+        self.kept = body if isinstance(body, Kept) else None
+
+    def line(self, form: Form, client: str, now: float, sent: int, request_id: str, seconds: float) -> str:
+        """The line of the access log that tells of one such request."""
+        prepared = self.prepared
+        parts = self._parts
+        if self._form is not form or sent != prepared.size:
+            parts = form.alike(prepared.logged(form), self.head.logged(form), int(now), sent)
+            if sent == prepared.size:
+                self._form, self._parts = form, parts
+        return form.line(parts, now, prepared.client or client, request_id, seconds)
+
+
 class Express:
     """
     The answers that are ready, as many as fit.
@@ -152,26 +213,62 @@ class Express:
     :param most: bytes; 0 for none at all.
     :param stands: whether an answer still holds.
     :param files: those that may be kept open.
+    :param revision: of all on which it depends whether one stands, but the time.
     :ivar heads: those of the requests that come.
     """
 
-    def __init__(self, most: int, stands: Callable[[Standing, float], bool], files: OpenFiles) -> None:
+    def __init__(
+        self, most: int, stands: Callable[[Standing, float], bool], files: OpenFiles, revision: Revision
+    ) -> None:
         self.on = most > 0
-        self.heads = Heads()
+        self.heads = Heads(self._unknown)
         self._most = most
-        self._stands, self._files = stands, files
-        self._ready: Bounded[tuple[Place, bytes], Prepared] = Bounded(most, Prepared.close)
+        self._stands, self._files, self._revision = stands, files, revision
+        self._ready: Bounded[tuple[Place, bytes], Prepared] = Bounded(most, self._gone)
+        # Of those that are ready for heads that are known, the ones that were asked for lately.
+        self._found: dict[bytes, Ready] = {}
         # By their hashes: a wrong one costs no more than a place.
         self._asked: Bounded[int, bool] = Bounded(_MOST_ASKED)
 
-    def find(self, place: Place, asked: bytes, now: float) -> Prepared | None:
+    def again(self, place: Place, data: bytes, now: float) -> Ready | None:
+        """What to answer to a head that came a moment ago, if that was found and nothing has changed since."""
+        found = self._found.get(data)
+        if (
+            found is not None
+            and found.place is place
+            and found.since <= now < found.until
+            and found.revision == self._revision.number
+            and (found.kept is None or found.kept.is_at_hand(now))
+        ):
+            return found
+        return None
+
+    def find(self, place: Place, head: Head, now: float) -> Ready | None:
         """What to answer, if that is ready and still holds."""
-        key = (place, asked)
+        key = (place, head.asked)
         found = self._ready.get(key)
-        if found is not None and not (self._stands(found.standing, now) and found.is_at_hand(now)):
+        if found is None:
+            return None
+        revision = self._revision.number
+        if not (self._stands(found.standing, now) and found.is_at_hand(now)):
             self._ready.drop(key)
             return None
-        return found
+        self.heads.keep(head)
+        said, until = found.head(now)
+        ready = Ready(place, head, found, said, now, until, revision)
+        if head.known:
+            if len(self._found) >= _MOST_FOUND:
+                self._found.clear()
+            self._found[head.raw] = ready
+        return ready
+
+    def _gone(self, prepared: Prepared) -> None:
+        self._found.clear()
+        prepared.close()
+
+    def _unknown(self, head: Head) -> None:
+        head.known = False
+        self._found.pop(head.raw, None)
 
     def taken(self, reply: Reply, *, uncopied: bool) -> bytes | Kept | None:
         """
@@ -212,4 +309,5 @@ class Express:
     def close(self) -> None:
         """No answer is ready any more, and no file open."""
         self._ready.clear()
+        self._found.clear()
         self._files.close()

@@ -7,6 +7,7 @@ Clients send the same bytes over and over, so that what is made of them is remem
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from functools import lru_cache
 
 from attrs import define, field
@@ -42,12 +43,12 @@ class Head:
 
     :ivar raw: its bytes.
     :ivar asked: these, less what no answer depends on.
-    :ivar kept: whether they are known when they come again, or never will.
+    :ivar known: whether they are when they come again.
     """
 
     raw: bytes
     asked: bytes
-    kept: bool = field(default=False, init=False)
+    known: bool = field(default=False, init=False)
     _logged: str = field(default="", init=False)
     _form: Form | None = field(default=None, init=False)
 
@@ -66,10 +67,14 @@ class Head:
 
 
 class Heads:
-    """The heads that were answered from memory lately, as many as fit into 4 MiB."""
+    """
+    The heads that were answered from memory lately, as many as fit into 4 MiB.
 
-    def __init__(self) -> None:
-        self._known: Bounded[bytes, Head] = Bounded(_MOST_KNOWN)
+    :param gone: told each that is not known any more.
+    """
+
+    def __init__(self, gone: Callable[[Head], object] = bool) -> None:
+        self._known: Bounded[bytes, Head] = Bounded(_MOST_KNOWN, gone)
 
     def read(self, data: bytes) -> Head | None:
         """What came on a connection, if it is one whole head that asks to read; else None."""
@@ -83,9 +88,9 @@ class Heads:
         return Head(data, _UNREAD.sub(b"", data))
 
     def keep(self, head: Head) -> None:
-        """Know it when it comes again."""
-        head.kept = True
-        if _ONCE.search(head.raw) is None:
+        """Know it when it comes again, if it may."""
+        if not head.known and _ONCE.search(head.raw) is None:
+            head.known = True
             self._known.put(head.raw, head, 2 * len(head.raw) + _OVERHEAD)
 
 

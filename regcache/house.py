@@ -17,6 +17,7 @@ from regcache.access import Access, Peer
 from regcache.accesslog import AccessLog
 from regcache.auth import Door
 from regcache.config import Config
+from regcache.counts import Answers
 from regcache.express import Express
 from regcache.flow.cache import Cache
 from regcache.flow.reply import How, Reply
@@ -90,7 +91,8 @@ class House:
 
     def _express(self) -> Express:
         context = self.cache.context
-        return Express(self.config.memory_cache, context.stands, OpenFiles(context.limits.files, self.clock))
+        files = OpenFiles(context.limits.files, self.clock)
+        return Express(self.config.memory_cache, context.stands, files, context.store.revision)
 
     def prepare_anew(self) -> None:
         """Give no answer any more that was ready: it was made by another configuration."""
@@ -129,15 +131,23 @@ class House:
         if self._empty is not None and not self._exchanges:
             self._empty.succeed(None)
 
-    def answered(self, reply: Reply, registry: str, sent: int, seconds: float) -> Form | None:
+    def answers(self, reply: Reply, registry: str) -> Answers:
+        """
+        Where requests are counted that are answered so.
+
+        :param registry: whose they are; empty for none.
+        """
+        outcome = "error" if reply.status >= 500 else _OUTCOMES[reply.how]
+        return self.cache.context.upstream.counts.answers_of(registry or OWN, outcome)
+
+    def answered(self, reply: Reply, answers: Answers, sent: int, seconds: float) -> Form | None:
         """
         Count a request that was answered.
 
-        :param registry: whose it was; empty for none.
+        :param answers: as :meth:`answers` says.
         :returns: the form in which its line is to be noted in the access log; None if none is wanted.
         """
-        outcome = "error" if reply.status >= 500 else _OUTCOMES[reply.how]
-        self.cache.context.upstream.counts.answered(registry or OWN, outcome, seconds, sent)
+        answers.add(seconds, sent)
         return self.log.counted(reply.how)
 
     def drained(self) -> Deferred[None]:
@@ -183,7 +193,7 @@ class House:
             "version": __version__,
             "bytes": size,
             "entries": entries,
-            "requests": {how.value: number for how, number in self.log.counts.items()},
+            "requests": {how.value: number for how, number in self.log.counts.items() if number},
             "offline": self.config.offline,
             "upstreams": {name: upstream(registry) for name, registry in served.items()},
             # Nobody knows any more whose pages have them.

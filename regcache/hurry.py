@@ -11,16 +11,16 @@ from twisted.python.failure import Failure
 from twisted.web.http import HTTPChannel
 
 from regcache.access import Peer, spelled
-from regcache.express import Prepared
+from regcache.express import Prepared, Ready
 from regcache.flow.sending import Sender, abort_client
 from regcache.flow.sockets import PlainSocket
-from regcache.heads import Head
 from regcache.house import House
 from regcache.kept import Kept
 from regcache.lean import Occupant
 
 __all__ = ["Client", "give"]
 
+_END = b"\r\n\r\n"
 #: Bytes that may wait in the transport of a client, where it takes no more for now.
 _MOST_WAITING = 1 << 17
 #: A body of fewer bytes is copied behind its head: one piece takes the kernel less than two.
@@ -51,11 +51,19 @@ class Client:
 
         :returns: how many bytes of the body need not be cared for any more.
         """
-        taken, size = 0, len(body)
-        if self.socket is not None and self.socket.is_clear:
-            taken = self._put(self.socket, head, body)
-        if taken == len(head) + size:
-            return size
+        socket, size = self.socket, len(body)
+        if socket is None:
+            taken = 0
+        elif isinstance(body, Kept):
+            taken = body.put(socket, head)
+        else:
+            # Without a turn through the reactor, and without a copy of a body that is not small.
+            taken = socket.put(head + body) if size < _SMALL else socket.put(head, body)
+        return size if taken == len(head) + size else self._write_rest(head, body, taken)
+
+    def _write_rest(self, head: bytes, body: bytes | Kept, taken: int) -> int:
+        """The same where so many bytes of both are taken; by the transport, if that is not too much."""
+        size = len(body)
         transport: Any = self.channel.transport
         if taken < len(head):
             transport.write(head[taken:])
@@ -69,50 +77,30 @@ class Client:
             transport.write(rest)
         return size
 
-    @staticmethod
-    def _put(socket: PlainSocket, head: bytes, body: bytes | Kept) -> int:
-        """Without a turn through the reactor, and without a copy of a body that is not small."""
-        if isinstance(body, Kept):
-            return body.put(socket, head)
-        return socket.put(head + body) if len(body) < _SMALL else socket.put(head, body)
 
-
-def give(
-    house: House, client: Client, prepared: Prepared, asked: Head, now: float, began: float, request_id: str
-) -> None:
+def give(house: House, client: Client, ready: Ready, now: float, began: float, request_id: str) -> None:
     """
     Answer the request that has just come on a connection on which nothing else is under way.
 
-    :param asked: its head.
     :param now: the time by the wall clock.
     :param began: the time by the monotonic clock.
     :param request_id: what it is called.
     """
+    prepared = ready.prepared
     house.cache.context.store.used(prepared.standing.used, now)
-    written = client.write(prepared.head(now, request_id), prepared.body)
-    if written < len(prepared.body):
-        note = partial(_note, house, client, prepared, asked, now, began, request_id)
+    written = client.write(ready.said + request_id.encode() + _END, prepared.body)
+    if written < prepared.size:
+        note = partial(_note, house, client, ready, now, began, request_id)
         _Rest(house, client, prepared, written, note).start()
     else:
-        _note(house, client, prepared, asked, now, began, request_id, written)
+        _note(house, client, ready, now, began, request_id, written)
 
 
-def _note(
-    house: House,
-    client: Client,
-    prepared: Prepared,
-    asked: Head,
-    now: float,
-    began: float,
-    request_id: str,
-    sent: int,
-) -> None:
-    seconds = house.clock.seconds() - began
-    form = house.answered(prepared.reply, prepared.registry, sent, seconds)
+def _note(house: House, client: Client, ready: Ready, now: float, began: float, request_id: str, sent: int) -> None:
+    prepared, seconds = ready.prepared, house.clock.seconds() - began
+    form = house.answered(prepared.reply, prepared.answers, sent, seconds)
     if form is not None:
-        who = prepared.client or client.address
-        line = form.line(prepared.logged(form), asked.logged(form), now, who, sent, request_id, seconds)
-        house.log.note(line)
+        house.log.note(ready.line(form, client.address, now, sent, request_id, seconds))
 
 
 class _Rest(Occupant):

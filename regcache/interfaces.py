@@ -260,6 +260,8 @@ class IStore(Interface):
     that and after its stop, nothing is found and creating raises CannotStore.
     """
 
+    revision = Attribute("A Revision: while it is the same, peek says the same of what it was asked for before.")
+
     def peek(key: str) -> Stored | None:
         """The entry if it is known on this machine: the synchronous half of a look-up."""
 

@@ -172,7 +172,7 @@ class LeanRequest(Occupant):
     def _put(self, head: bytes, data: bytes) -> None:
         """Write it at once where nothing is to go before it; the rest waits in the transport."""
         socket = PlainSocket.of(self.channel)
-        taken = socket.put(head, data) if socket is not None and socket.is_clear else 0
+        taken = 0 if socket is None else socket.put(head, data)
         if taken < len(head):
             self.transport.write(head[taken:])
         gone = max(taken - len(head), 0)

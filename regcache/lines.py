@@ -26,6 +26,8 @@ __all__ = ["FORMATS", "Answered", "Form", "Line", "line_of", "packages_of"]
 
 #: Not as the locale has them.
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+#: Seconds that are none in a line, which has thousandths.
+_UNSEEN = 0.0005
 #: Characters of a word of a line that is remembered.
 _LONGEST_AGAIN = 256
 
@@ -83,8 +85,9 @@ class Form(ABC):
 
     def __call__(self, line: Line) -> str:
         """The whole line."""
-        parts = self.answer(line), self.told(line.referer, line.agent)
-        return self.line(*parts, line.when, line.client, line.sent, line.request_id, line.seconds)
+        told = self.told(line.referer, line.agent)
+        parts = self.alike(self.answer(line), told, int(line.when), line.sent)
+        return self.line(parts, line.when, line.client, line.request_id, line.seconds)
 
     @abstractmethod
     def answer(self, answered: Answered) -> tuple[str, ...]:
@@ -95,9 +98,16 @@ class Form(ABC):
         """The part of a line that the client has said of itself."""
 
     @abstractmethod
-    def line(
-        self, answer: tuple[str, ...], told: str, when: float, client: str, sent: int, request_id: str, seconds: float
-    ) -> str:
+    def alike(self, answer: tuple[str, ...], told: str, second: int, sent: int) -> tuple[str, ...]:
+        """
+        The parts that all lines of one second have in common that tell of such answers to such clients.
+
+        :param answer: the parts that tell of the answer.
+        :param told: the part that the client has said of itself.
+        """
+
+    @abstractmethod
+    def line(self, alike: tuple[str, ...], when: float, client: str, request_id: str, seconds: float) -> str:
         """The line of which these are the parts; what else there is in it is as in :class:`Line`."""
 
 
@@ -120,14 +130,16 @@ class _Combined(Form):
     def told(self, referer: str, agent: str) -> str:
         return f"{_word(referer)} {_word(agent)}"
 
-    def line(
-        self, answer: tuple[str, ...], told: str, when: float, client: str, sent: int, request_id: str, seconds: float
-    ) -> str:
+    def alike(self, answer: tuple[str, ...], told: str, second: int, sent: int) -> tuple[str, ...]:
         user, asked, about = answer
-        return (
-            f"{client or 'unix'} - {user} [{_stamp(int(when))}] {asked} {sent} {told}"
-            f' "{request_id or "-"}" {about} "{seconds:.3f}"'
-        )
+        return f' - {user} [{_stamp(second)}] {asked} {sent} {told} "', f'" {about} "'
+
+    def line(self, alike: tuple[str, ...], when: float, client: str, request_id: str, seconds: float) -> str:
+        del when
+        first, last = alike
+        # Most take no time that would be seen.
+        took = "0.000" if 0 <= seconds < _UNSEEN else f"{seconds:.3f}"
+        return f'{client or "unix"}{first}{request_id or "-"}{last}{took}"'
 
 
 class _Json(Form):
@@ -154,16 +166,18 @@ class _Json(Form):
     def told(self, referer: str, agent: str) -> str:
         return _pairs(referer=referer, user_agent=agent)
 
-    def line(
-        self, answer: tuple[str, ...], told: str, when: float, client: str, sent: int, request_id: str, seconds: float
-    ) -> str:
+    def alike(self, answer: tuple[str, ...], told: str, second: int, sent: int) -> tuple[str, ...]:
         asked, about = answer
-        second, thousandth = divmod(int(when * 1000), 1000)
-        name = f'"{request_id}"' if request_id else "null"
         return (
-            f'{{"time": "{_second(second)}.{thousandth:03}Z", "request_id": {name}, {_client(client)}, {asked}, '
-            f'"bytes": {sent}, {told}, {about}, "seconds": {round(seconds, 3)!r}}}'
+            f'{{"time": "{_second(second)}.',
+            f', {asked}, "bytes": {sent}, {told}, {about}, "seconds": ',
         )
+
+    def line(self, alike: tuple[str, ...], when: float, client: str, request_id: str, seconds: float) -> str:
+        first, last = alike
+        name = f'"{request_id}"' if request_id else "null"
+        took = "0.0" if 0 <= seconds < _UNSEEN else repr(round(seconds, 3))
+        return f'{first}{int(when * 1000) % 1000:03}Z", "request_id": {name}, {_client(client)}{last}{took}}}'
 
 
 #: The forms of a line, by the names of the option.

@@ -25,6 +25,7 @@ from regcache.errors import (
 )
 from regcache.express import Place
 from regcache.gate import Gate, refusal
+from regcache.heads import Head
 from regcache.hurry import Client, give
 from regcache.lean import LeanRequest
 from regcache.limits import Limits
@@ -80,25 +81,30 @@ class _Channel(HTTPChannel):
     One connection: says what is wrong with a request that is not to be read, and can be asked to end in order.
 
     :ivar refused: whether that was said; what still comes is dropped then.
+    :ivar asked: where the request that is read now came in, and what it asks, if that is all there is to know of it.
     """
+
+    # What every request looks at: found sooner here than among all that Twisted keeps of a connection.
+    __slots__ = ("_begun", "_client", "_heard", "_place", "asked", "refused")
 
     totalHeadersSize = _MOST_HEADERS
     site: CacheSite
-    refused = False
-    #: Where the request that is read now came in, and what it asks, if that is all there is to know of it.
-    asked: tuple[Place, bytes] | None = None
-    #: When one last came for which the answer was ready, by the monotonic clock.
-    _heard = 0.0
     #: Our own side, which Twisted would ask the system for at every request.
     _host: IAddress | None = None
     _secure: bool | None = None
-    _place: Place | None = None
-    #: Who asks, if it is known where.
-    _client: Client | None = None
     #: Whose it was as it was counted.
     _counted = ""
     _dropped = 0
-    _begun = False
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.refused = False
+        self.asked: tuple[Place, bytes] | None = None
+        # When a request last came for which the answer was ready, by the monotonic clock.
+        self._heard, self._begun = 0.0, False
+        # Who asks, and where that comes in, once something has come.
+        self._client: Client | None = None
+        self._place: Place | None = None
 
     @property
     def _address(self) -> str:
@@ -127,38 +133,44 @@ class _Channel(HTTPChannel):
         super().connectionLost(reason)  # type: ignore[no-untyped-call]
 
     def dataReceived(self, data: bytes) -> None:
-        if not self.refused:
-            self.asked = None
-            if self._client is None:
-                self._client, self._place = Client.of(self), self.site.resource.place(self)
-            if self._place is None or not self._rests or not self._answered(self._place, self._client, data):
-                super().dataReceived(data)  # type: ignore[no-untyped-call]
+        if self.refused:
+            self._drop(data)
             return
+        self.asked = None
+        if self._client is None:
+            self._client, self._place = Client.of(self), self.site.resource.place(self)
+        # Whether something is under way, something of a request is here, or the connection is to end.
+        busy = self.requests or self._buffer or self._waitingForTransport or not self.persistent
+        if busy or self._place is None or not self._answered(self._place, self._client, data):
+            super().dataReceived(data)  # type: ignore[no-untyped-call]
+
+    def _drop(self, data: bytes) -> None:
         self._dropped += len(data)
         if self._dropped > _MOST_DROPPED:
             self.forceAbortClient()  # type: ignore[no-untyped-call]
-
-    @property
-    def _rests(self) -> bool:
-        """Whether nothing is under way, and nothing of a request is here."""
-        return not (self.requests or self._buffer or self._waitingForTransport) and bool(self.persistent)
 
     def _answered(self, place: Place, client: Client, data: bytes) -> bool:
         """Whether the answer was ready and is given, or will be; ``data`` is the whole of what came."""
         house = self.site.resource.house
         express = house.express
-        head = express.heads.read(data) if express.on and house.running() else None
-        if head is None:
+        if not (express.on and house.running()):
             return False
         now = house.now()
-        prepared = express.find(place, head.asked, now)
-        if prepared is not None:
-            if not head.kept:
-                express.heads.keep(head)
-            self._begun, self._heard = False, self.site.reactor.seconds()
-            request_id = (place.proxy and head.named) or house.request_id()
-            give(house, client, prepared, head, now, self._heard, request_id)
-            return True
+        ready = express.again(place, data, now)
+        if ready is None:
+            head = express.heads.read(data)
+            if head is None:
+                return False
+            ready = express.find(place, head, now)
+            if ready is None:
+                return self._read(place, head, data)
+        self._begun, self._heard = False, house.clock.seconds()
+        request_id = (place.proxy and ready.head.named) or house.request_id()
+        give(house, client, ready, now, self._heard, request_id)
+        return True
+
+    def _read(self, place: Place, head: Head, data: bytes) -> bool:
+        """Whether the request is plain, and answered the slow way."""
         self.asked = place, head.asked
         request = LeanRequest.of(self, data)
         if request is None:

@@ -25,7 +25,7 @@ from regcache.errors import (
     TargetTooLong,
     UpstreamError,
 )
-from regcache.express import Place, Prepared
+from regcache.express import Place, Prepared, place_of
 from regcache.flow.reply import How, Reply, timed
 from regcache.flow.sending import Sender, abort_client, at_once
 from regcache.flow.sockets import PlainSocket
@@ -55,34 +55,30 @@ class RegCacheResource(Resource):
     It answers 503 until its service has started. Access and host checks apply wherever it is mounted.
 
     :param registry: the one registry to serve at this very path; empty for all, each below its name.
+    :ivar house: what it shares with others.
     """
 
     isLeaf = True
 
     def __init__(self, house: House, registry: str = "") -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self._house = house
+        self.house = house
         self._registry = registry
 
     def judge(self, request: Request) -> RegCacheError | None:
         """Why whoever sends this may not; None if they may. Known before the body of the request is read."""
-        access, headers = self._house.access, headers_of(request)
+        access, headers = self.house.access, headers_of(request)
         try:
             peer = access.peer(getattr(request.getClientAddress(), "host", None) or "", headers)
             access.page(headers, access.host(headers, peer, request.isSecure(), local_of(request)), shows=False)
-            self._house.door.judge(headers)
+            self.house.door.judge(headers)
         except RegCacheError as error:
             return error
         return None
 
-    @property
-    def house(self) -> House:
-        """What it shares with others."""
-        return self._house
-
     def place(self, channel: HTTPChannel) -> Place | None:
         """Where requests on a connection come in, if they may be answered the fast way; known once one has come."""
-        access = self._house.access
+        access = self.house.access
         host = getattr(channel.getPeer(), "host", None) or ""
         trusted = access.is_trusted(host)
         try:
@@ -91,11 +87,11 @@ class RegCacheResource(Resource):
         except RegCacheError:
             return None
         secure = bool(channel.isSecure())
-        return Place(self._registry, local_of(channel), secure, host if trusted else "")
+        return place_of(self._registry, local_of(channel), secure, host if trusted else "")
 
     def render(self, request: Request | LeanRequest) -> int:
         """Answer, sooner or later."""
-        exchange = _Exchange(self._house, request, self._registry)
+        exchange = _Exchange(self.house, request, self._registry)
         request.notifyFinish().addErrback(exchange.client_left)
         exchange.start()
         return NOT_DONE_YET
@@ -306,8 +302,9 @@ class _Exchange:
             request.responseHeaders,
             start,
             body,
+            self._house.answers(reply, self._name),
             client=self.peer.address if place.proxy else "",
-            registry="" if self._registry is None else self._registry.options.name,
+            registry=self._name,
             method=request.method.decode("latin-1"),
             target=request.uri.decode("latin-1"),
             package=self._package(reply),
@@ -319,11 +316,15 @@ class _Exchange:
         reply.close()
         return evolve(reply, body=body, start=0, stop=None)
 
+    @property
+    def _name(self) -> str:
+        """Whose the request is; empty for no registry's."""
+        return "" if self._registry is None else self._registry.options.name
+
     def _note(self, reply: Reply, sent: int, seconds: float) -> None:
-        name = "" if self._registry is None else self._registry.options.name
-        form = self._house.answered(reply, name, sent, seconds)
+        form = self._house.answered(reply, self._house.answers(reply, self._name), sent, seconds)
         if form is not None:
-            about = {"client": self.peer.address, "user": self._who, "request_id": self._id, "registry": name}
+            about = {"client": self.peer.address, "user": self._who, "request_id": self._id, "registry": self._name}
             now = self._house.now()
             line = line_of(self._request, reply, now, sent, seconds, package=self._package(reply), **about)
             self._house.log.note(form(line))

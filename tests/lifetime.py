@@ -58,6 +58,7 @@ FILLER = "x" * 9000
 SMALL_CAPS = {
     "auth._MOST_COUNTED": 30,
     "express._MOST_ASKED": 20,
+    "express._MOST_FOUND": 20,
     "flow.artifacts._MOST_SERVED": 20,
     "flow.breaker._MOST_KEYS": 30,
     "flow.breaker._MOST_ORIGINS": 20,

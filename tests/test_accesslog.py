@@ -61,6 +61,13 @@ def test_a_combined_line() -> None:
     assert bare.endswith(' "-" "-" "-" "-" "-" "miss" "-" "0.500"')
 
 
+@pytest.mark.parametrize("seconds", [0.0, 1e-9, 0.00049999999, 0.0005, 0.00050000001, 0.0015, 12.3456, -0.001])
+def test_how_long_it_took(seconds: float) -> None:
+    """In thousandths of a second, as they are rounded elsewhere."""
+    assert combined(line(seconds=seconds)).endswith(f' "{seconds:.3f}"')
+    assert as_json(line(seconds=seconds)).endswith(f": {round(seconds, 3)!r}}}")
+
+
 def test_a_json_line() -> None:
     """One object, whose keys are always there; what is not known is null."""
     full = json.loads(as_json(line(registry="npm", package="left", cache_status="regcache; fwd=uri-miss")))

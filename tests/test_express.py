@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import re
 import socket
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,7 @@ from regcache.http.policy import Rules, UseStored, decide, settled_until
 from regcache.kept import OpenFiles
 from regcache.lean import LeanRequest, _read
 from regcache.registries import make
+from regcache.revision import Revision
 from regcache.testing import Page
 from regcache.values import networks
 from tests.origin import Origin
@@ -76,7 +78,7 @@ def ready(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
     give = hurry.give
 
     def noting(*args: Any) -> None:
-        found.append(args[2].target.encode())
+        found.append(args[2].prepared.target.encode())
         give(*args)
 
     monkeypatch.setattr(site, "give", noting)
@@ -155,6 +157,116 @@ def test_what_is_stored_anew_is_sent(ready: list[bytes]) -> None:
     store.drop(key)
     assert b"X-Cache: MISS" in said(wire, request(*NPM))
     assert ready == [NPM[0]]
+
+
+def test_what_was_found_to_hold_is_not_looked_at_twice(ready: list[bytes], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Within a second, while nothing changes; then it is."""
+    wire = prepared(ready)
+    looked, find = list[float](), Express.find
+
+    def noting(*args: Any) -> Any:
+        looked.append(args[-1])
+        return find(*args)
+
+    monkeypatch.setattr(Express, "find", noting)
+    wire.kit.wall = math.floor(wire.kit.wall) + 1.25
+    said(wire, request(*NPM), request(*NPM))
+    wire.kit.wall += 0.5
+    said(wire, request(*NPM))
+    wire.kit.wall += 0.5
+    said(wire, request(*NPM))
+    assert looked == [wire.kit.wall - 1, wire.kit.wall]
+    assert ready == [NPM[0]] * 4
+
+
+def _store(wire: Wire) -> Any:
+    return wire.house.cache.context.store
+
+
+def _unwritten(wire: Wire, entry: Stored) -> None:
+    wire.house.cache.context.on_its_way(evolve(entry))
+
+
+def _written(wire: Wire, entry: Stored) -> None:
+    context = wire.house.cache.context
+    context.on_its_way(evolve(entry))
+    for _ in range(3):
+        said(wire, request(*NPM))
+    assert [*wire.house.express._found] == [request(*NPM)]
+    context.arrived(entry.key)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda wire, entry: wire.house.cache.context.store.update(evolve(entry)),
+        lambda wire, entry: wire.house.cache.context.store.put(evolve(entry), _store(wire).blobs[entry.digest]),
+        lambda wire, entry: wire.house.cache.context.store.drop(entry.key),
+        lambda wire, entry: wire.house.cache.context.note(evolve(entry)),
+        _unwritten,
+        _written,
+        lambda wire, entry: setattr(wire.kit, "wall", entry.validated_at - 1),
+        lambda wire, _: setattr(wire.house, "running", lambda: False),
+        lambda wire, _: wire.house.prepare_anew(),
+        lambda wire, _: wire.house.express._ready.clear(),
+    ],
+)
+def test_what_was_found_to_hold_a_moment_ago_may_not(
+    ready: list[bytes], change: Callable[[Wire, Stored], object]
+) -> None:
+    """Whatever changes is seen by the next request."""
+    wire = prepared(ready)
+    (entry,) = (entry for entry in _store(wire).entries.values() if entry.kind is Kind.DOCUMENT)
+    # Where its age is the next second's at once, it holds for no moment.
+    wire.kit.wall += 0.25
+    said(wire, request(*NPM))
+    assert [*wire.house.express._found] == [request(*NPM)]
+    change(wire, entry)
+    ready.clear()
+    said(wire, request(*NPM))
+    assert ready == []
+
+
+def test_no_more_is_known_of_a_moment_ago_than_there_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was pushed out of one of the memories is not kept by another, nor given any more."""
+    monkeypatch.setattr("regcache.heads._MOST_KNOWN", 8000)
+    wire = Wire(Config(memory_cache=30_000))
+    express = wire.house.express
+    wire.kit.wall += 0.25
+    for number in range(40):
+        for _ in range(3):
+            said(wire, request(NPM[0], b"User-Agent: %d\r\n" % number))
+            said(wire, request(NPM[0], b"X: %d\r\n" % number))
+        assert {*express._found} <= {*express.heads._known._items}
+        assert {id(one.prepared) for one in express._found.values()} <= {
+            id(prepared) for prepared, _ in express._ready._items.values()
+        }
+        assert express._found
+    monkeypatch.setattr("regcache.express._MOST_FOUND", 3)
+    for number in range(40):
+        said(wire, request(NPM[0], b"User-Agent: %d\r\n" % number))
+        assert 0 < len(express._found) <= 3
+
+
+def test_each_place_has_answers_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same head means another thing where another registry is served, or another client comes from."""
+    given, give = list[tuple[Place, Place]](), hurry.give
+
+    def noting(house: Any, client: Any, ready: Any, *more: Any) -> None:
+        given.append((client.channel._place, ready.place))
+        give(house, client, ready, *more)
+
+    monkeypatch.setattr(site, "give", noting)
+    wire = Wire(Config(trust_proxy=networks("10.0.0.0/8"), allow=networks("10.0.0.0/8")))
+    said(wire, request(*NPM), address="10.0.0.0")
+    wire.kit.wall += 0.25
+    for _ in range(4):
+        for number in range(3):
+            assert said(wire, request(*NPM), address=f"10.0.0.{number}").startswith(b"HTTP/1.1 200")
+    assert len(given) == 9
+    assert all(place is found for place, found in given)
+    assert [*wire.house.express._found] == [request(*NPM)]
+    assert len(wire.house.express._ready._items) == 3
 
 
 def test_the_registry_is_asked_when_it_is_time(ready: list[bytes]) -> None:
@@ -271,7 +383,7 @@ class Broken(Unknown):
 
 def test_a_body_that_cannot_be_read_is_not_kept() -> None:
     """Whoever sends it finds that out."""
-    express = Express(10_000, lambda _standing, _now: True, OpenFiles(4, Clock()))
+    express = Express(10_000, lambda _standing, _now: True, OpenFiles(4, Clock()), Revision())
     assert express.taken(Reply(status=200, headers=Headers(), body=Broken(), stop=3), uncopied=True) is None
 
 
@@ -300,7 +412,7 @@ def test_what_is_asked_once_pushes_nothing_out() -> None:
 def test_of_what_was_asked_once_only_so_much_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
     """What came long ago counts as new."""
     monkeypatch.setattr("regcache.express._MOST_ASKED", 3)
-    express = Express(10, lambda _standing, _now: True, OpenFiles(4, Clock()))
+    express = Express(10, lambda _standing, _now: True, OpenFiles(4, Clock()), Revision())
     place = Place("", "localhost:80", False, "")
     for number in range(7):
         assert not express.wants(place, b"%d" % number, 6)

@@ -16,15 +16,18 @@ from attrs import define, field
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.task import Clock
 
+from regcache.counts import Answers
 from regcache.errors import BlobDamaged
 from regcache.express import Express, Place, Prepared
 from regcache.flow.context import Bounded
 from regcache.flow.reply import Reply, Standing
 from regcache.flow.sockets import PlainSocket
+from regcache.heads import Head
 from regcache.http.messages import Headers
 from regcache.hurry import Client
 from regcache.interfaces import IBody
 from regcache.kept import Kept, OpenFiles
+from regcache.revision import Revision
 from regcache.store.blobs import File, FileBody
 from tests.lifetime import Life, at_once
 from tests.origin import Origin
@@ -268,7 +271,7 @@ def test_an_answer_that_goes_closes_its_file(disk: Disk) -> None:
     """Whatever makes it go: it does not stand any more, another takes its place, there is no memory, or all end."""
     stands = [True]
     files = OpenFiles(30, Clock())
-    express = Express(40_000, lambda *_: stands[0], files)
+    express = Express(40_000, lambda *_: stands[0], files, Revision())
     place = Place("", "127.0.0.1:80", False, "")
 
     def remember(asked: bytes, most: int = 1) -> None:
@@ -281,15 +284,17 @@ def test_an_answer_that_goes_closes_its_file(disk: Disk) -> None:
             assert isinstance(taken, Kept)
             body.close()
             about = dict.fromkeys(("client", "registry", "method", "target", "package"), "")
-            express.remember(place, named, Prepared(reply, standing, start=b"", fields=(), body=taken, **about))
-            assert express.find(place, named, 0) is not None
+            made = Prepared(reply, standing, start=b"", fields=(), body=taken, answers=Answers(), **about)
+            express.remember(place, named, made)
+            assert express.find(place, Head(named, named), 0) is not None
 
     ask = b"GET /? HTTP/1.1\r\n\r\n"
     remember(ask)
     remember(ask)
     assert disk.open_now == 1
     stands[0] = False
-    assert express.find(place, ask.replace(b"?", b"0"), 0) is None
+    first = ask.replace(b"?", b"0")
+    assert express.find(place, Head(first, first), 0) is None
     assert disk.open_now == 0
     stands[0] = True
     # A file takes no memory: more of them fit than their bytes would.

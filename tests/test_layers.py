@@ -23,6 +23,7 @@ LEVELS = {
     "regcache.errors": 0,
     "regcache.limits": 0,
     "regcache.logs": 0,
+    "regcache.revision": 0,
     "regcache.values": 0,
     "regcache.words": 0,
     "regcache.http.messages": 0,  # the words that all the others speak in

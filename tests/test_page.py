@@ -530,7 +530,7 @@ def test_live_figures_are_those_of_the_page(wire: Wire, tmp_path: Path) -> None:
     counts = wire.house.cache.context.upstream.counts
     for outcome, number in (("hit", 6), ("revalidated", 1), ("stale", 1), ("miss", 2), ("bypass", 5), ("error", 3)):
         for _ in range(number):
-            counts.answered("npm", outcome, 0.01, 1024)
+            counts.answers_of("npm", outcome).add(0.01, 1024)
     answer = asked(wire, "/-/page/figures.json")
     figures = json.loads(answer.body)
     assert dict(answer.headers)["cache-control"] == "no-store"

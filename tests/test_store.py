@@ -67,7 +67,9 @@ class Contract:
 
     store: IStore
     assertEqual: Any
+    assertFalse: Any
     assertIsNone: Any
+    assertTrue: Any
     assertRaises: Any
 
     async def test_what_is_committed_is_found(self) -> None:
@@ -139,6 +141,31 @@ class Contract:
         await keep(self.store, BODY, entry_for(BODY))
         self.store.update(entry_for(BODY, validated_at=2000.0, withdrawn=404))
         self.assertEqual(self.store.peek("npm/a"), entry_for(BODY, validated_at=2000.0, withdrawn=404))
+
+    async def test_its_revision_tells_of_changes(self) -> None:
+        """Of an entry that is another, or none, whether it was looked for or not; looking changes nothing."""
+        store, known = self.store, [self.store.revision.number]
+
+        def changed() -> bool:
+            known.append(store.revision.number)
+            return bool(known[-1] != known[-2])
+
+        self.assertIsNone(store.peek("npm/a"))
+        changed()
+        await keep(store, BODY, entry_for(BODY))
+        self.assertTrue(changed())
+        self.assertEqual(store.peek("npm/a"), entry_for(BODY))
+        self.assertEqual(await store.find("npm/a"), entry_for(BODY))
+        store.used("npm/a", 1000.0)
+        self.assertFalse(changed())
+        store.update(entry_for(BODY))
+        self.assertTrue(changed())
+        await keep(store, b"new", entry_for(b"new"))
+        self.assertTrue(changed())
+        await store.put(entry_for(b"more"), b"more")
+        self.assertTrue(changed())
+        await store.drop("npm/a")
+        self.assertTrue(changed())
 
     async def test_children_are_found_by_their_parent(self) -> None:
         """All of one, none of another."""

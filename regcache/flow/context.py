@@ -146,8 +146,22 @@ class Context:
         """The entry of that key, on its way to the store included."""
         return self.unwritten.get(key) or await self.store.find(key)
 
+    def on_its_way(self, entry: Stored) -> None:
+        """It has come, and is found from now on, though it has to be written yet."""
+        self.unwritten[entry.key] = entry
+        self.store.revision.another()
+
+    def arrived(self, key: str) -> None:
+        """It is in the store now, or will not be."""
+        del self.unwritten[key]
+        self.store.revision.another()
+
     def stands(self, standing: Standing, now: float) -> bool:
-        """Whether a reply still holds at that time by the wall clock."""
+        """
+        Whether a reply still holds at that time by the wall clock.
+
+        It does until then, and longer until anything else is due, as long as the store's revision is the same.
+        """
         if now >= standing.until:
             return False
         for key, entry in standing.entries:
@@ -163,6 +177,6 @@ class Context:
         self.noted += 1
         before = self.unwritten.get(entry.key)
         if before is not None and before.digest == entry.digest:
-            self.unwritten[entry.key] = entry
+            self.on_its_way(entry)
         elif before is None:
             self.store.update(entry)

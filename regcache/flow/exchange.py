@@ -379,7 +379,7 @@ class Connection(Protocol):
     def _write(self, request: bytes) -> None:
         """At once where that can be: by its transport it takes a turn of the reactor's, and two calls to the system."""
         socket = PlainSocket.over(self.transport)
-        sent = socket.put(request) if socket is not None and socket.is_clear else 0
+        sent = 0 if socket is None else socket.put(request)
         if sent < len(request):
             self.transport.write(request[sent:])
 

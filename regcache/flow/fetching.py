@@ -239,7 +239,7 @@ class Fetching:
         facts = self._representations.learn(registry, entry, source, derived.facts)
         self._spawn(self._compare(registry.options.prefix, route.family, facts), key)
         if storable(registry, taken.headers):
-            self._context.unwritten[key] = entry
+            self._context.on_its_way(entry)
             self._spawn(self._store(registry, entry, source, derived), key)
         else:
             # Whoever has asked for it gets it from memory.
@@ -283,7 +283,7 @@ class Fetching:
         finally:
             latest = self._context.unwritten.get(entry.key)
             if latest is not None and latest.digest == entry.digest:
-                del self._context.unwritten[entry.key]
+                self._context.arrived(entry.key)
                 if latest is not entry:
                     store.update(latest)
             self._representations.written(registry, entry)

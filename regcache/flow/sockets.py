@@ -23,6 +23,8 @@ class PlainSocket:
     Twisted offers no way to write past its buffer. What is used here of its transports is in each version since 12.
     """
 
+    __slots__ = ("_transport",)
+
     def __init__(self, transport: Any) -> None:
         self._transport = transport
 
@@ -49,9 +51,16 @@ class PlainSocket:
         return found
 
     def put(self, *pieces: bytes) -> int:
-        """Write at once what the socket takes: how many bytes. A broken one takes none; its transport finds out."""
+        """
+        Write at once what the socket takes: how many bytes.
+
+        It is none while something waits in the buffer, nor where the socket is broken; its transport finds that out.
+        """
+        transport = self._transport
+        if transport.dataBuffer or transport._tempDataBuffer:
+            return 0
         try:
-            to = self._transport.socket
+            to = transport.socket
             sent: int = to.send(pieces[0]) if len(pieces) == 1 else to.sendmsg(pieces)
         except OSError:
             return 0
@@ -63,9 +72,11 @@ class PlainSocket:
 
         :param body: an :class:`regcache.interfaces.ISendable`; where it fails, whoever sends the rest finds out.
         """
-        taken, sent = 0, 0
+        taken, sent, transport = 0, 0, self._transport
+        if transport.dataBuffer or transport._tempDataBuffer:
+            return 0
         try:
-            to = self._transport.socket
+            to = transport.socket
             taken = to.send(head, _MORE)
             if taken == len(head):
                 sent = body.send(to.fileno(), offset, length)

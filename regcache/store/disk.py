@@ -16,6 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from attrs import define
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.threads import deferToThreadPool
 from twisted.python.threadpool import ThreadPool
@@ -26,6 +27,7 @@ from regcache.errors import BlobDamaged, CannotStore, TooBusy
 from regcache.http.messages import Digest, Stored
 from regcache.interfaces import IBody, IPartial, IStore
 from regcache.logs import Log
+from regcache.revision import Revision
 from regcache.store.blobs import File, FileBody, Partial, blob_name, ended, given_up, standing
 from regcache.store.directory import Directory
 from regcache.store.files import Files
@@ -56,6 +58,14 @@ _NOT_NOW = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EINTR, err
 
 def _nothing(_data: bytes) -> None:
     """Nobody wants to see what is written."""
+
+
+@define
+class _Use:
+    """That an entry was served: when last, and how often."""
+
+    last: float
+    times: int = 1
 
 
 @implementer(IStore)
@@ -104,9 +114,10 @@ class DiskStore:
         self._space = Space(self.bounds, lambda: self.usage()[0], self._make_room)
         self._evicting = False
         self._files = ThreadPool(0, 4, "regcache-files")
-        self._records = Records()
+        self.revision = Revision()
+        self._records = Records(self.revision)
         self._names = (f"{os.getpid()}-{number}" for number in itertools.count())
-        self._uses: dict[str, tuple[float, int]] = {}
+        self._uses: dict[str, _Use] = {}
         self._noting = False
         self._commits = Gathering(reactor, lambda batch: self._write(Writer.commit, batch), self._committed)
         self._running = False
@@ -142,7 +153,8 @@ class DiskStore:
 
     def _changed(self) -> None:
         """The index is another one: what was known of it is not."""
-        self._records = Records()
+        self._records = Records(self.revision)
+        self.revision.another()
         self._upkeep.begin_anew()
 
     def next_body(self, last: str) -> Deferred[Reading | None]:
@@ -166,6 +178,7 @@ class DiskStore:
         if not self._running:
             return succeed(None)
         self._running = False
+        self.revision.another()
         self._upkeep.stop()
         while self._uses:
             self._note_uses().addErrback(self._failed)
@@ -343,13 +356,15 @@ class DiskStore:
             _log.error("The index could not be written: {why}", why=why)
 
     def used(self, key: str, now: float) -> None:
-        before = self._uses.get(key)
-        if before is None and len(self._uses) >= _MOST_UNNOTED:
-            # The disk is behind. What is used often is noted the next time.
-            return
-        self._uses[key] = (now, 1 if before is None else before[1] + 1)
-        if len(self._uses) >= _MOST_USES and not self._noting:
-            self._flush_uses()
+        use = self._uses.get(key)
+        if use is not None:
+            use.last = now
+            use.times += 1
+        elif len(self._uses) < _MOST_UNNOTED:
+            # Else the disk is behind. What is used often is noted the next time.
+            self._uses[key] = _Use(now)
+            if len(self._uses) >= _MOST_USES and not self._noting:
+                self._flush_uses()
 
     def _flush_uses(self) -> None:
         """Have some uses noted, one batch after the other, so that no more wait for the writer than it can take."""
@@ -364,7 +379,8 @@ class DiskStore:
 
     def _note_uses(self) -> Deferred[None]:
         some = list(itertools.islice(self._uses, _MOST_USES))
-        return self._write(Writer.touch, [(key, *self._uses.pop(key)) for key in some])
+        uses = [(key, self._uses.pop(key)) for key in some]
+        return self._write(Writer.touch, [(key, use.last, use.times) for key, use in uses])
 
     def usage(self) -> tuple[int, int]:
         writer = self._hold.writer

@@ -7,6 +7,7 @@ from collections import OrderedDict
 from attrs import frozen
 
 from regcache.http.messages import Stored
+from regcache.revision import Revision
 
 __all__ = ["Known", "Records"]
 
@@ -21,9 +22,14 @@ class Known:
 
 
 class Records:
-    """A bounded memory of look-ups; the least recently used are forgotten."""
+    """
+    A bounded memory of look-ups; the least recently used are forgotten.
 
-    def __init__(self) -> None:
+    :param revision: another one once anything that was said of a key may not be said again.
+    """
+
+    def __init__(self, revision: Revision) -> None:
+        self._revision = revision
         self._items: OrderedDict[str, Known] = OrderedDict()
 
     def get(self, key: str) -> Known | None:
@@ -35,11 +41,17 @@ class Records:
 
     def put(self, key: str, entry: Stored | None) -> None:
         """Know this of a key."""
+        before = self._items.get(key)
+        if before is not None and before.entry is not entry:
+            self._revision.another()
         self._items[key] = Known(entry)
         self._items.move_to_end(key)
         if len(self._items) > _MOST:
+            # Nobody would hear of it if that became another.
+            self._revision.another()
             self._items.popitem(last=False)
 
     def drop(self, key: str) -> None:
         """Forget a key."""
-        self._items.pop(key, None)
+        if self._items.pop(key, None) is not None:
+            self._revision.another()

@@ -13,6 +13,7 @@ from zope.interface import implementer
 from regcache.errors import BlobDamaged, CannotStore
 from regcache.http.messages import Digest, Stored
 from regcache.interfaces import IBody, IPartial, IStore
+from regcache.revision import Revision
 
 __all__ = ["MemoryStore"]
 
@@ -79,6 +80,7 @@ class MemoryStore:
         self.refuses = False
         self.holds = False
         self._held: list[tuple[Stored, bytes, Deferred[None]]] = []
+        self.revision = Revision()
 
     def release(self) -> None:
         """What was held can be found now, and what comes from now on at once."""
@@ -103,6 +105,7 @@ class MemoryStore:
         body = self.blobs.get(entry.digest)
         if body is None or len(body) != entry.size:
             self.entries.pop(entry.key, None)
+            self.revision.another()
             raise BlobDamaged(f"{entry.key}: its body is missing or has another size.")
         return _MemoryBody(body)
 
@@ -141,14 +144,17 @@ class MemoryStore:
             return waiter
         self.blobs[entry.digest] = body
         self.entries[entry.key] = entry
+        self.revision.another()
         return succeed(None)
 
     def update(self, entry: Stored) -> None:
         if entry.key in self.entries:
             self.entries[entry.key] = entry
+            self.revision.another()
 
     def drop(self, key: str) -> Deferred[None]:
         gone = self.entries.pop(key, None)
+        self.revision.another()
         if gone is not None and all(entry.digest != gone.digest for entry in self.entries.values()):
             self.blobs.pop(gone.digest, None)
         return succeed(None)
