@@ -285,6 +285,9 @@ class IStore(Interface):
         :raises regcache.errors.TooBusy: if it cannot be opened now.
         """
 
+    def read(entry: Stored) -> bytes | None:
+        """The whole body of an entry, if it is small and can be read at once: for whoever wants no more of it."""
+
     def create(observe: Callable[[bytes], object] = ..., expected: int | None = None, most: int = 0) -> IPartial:
         """
         A new body to write.

@@ -159,6 +159,9 @@ class _Channel(HTTPChannel):
             request_id = (place.proxy and head.named) or house.request_id()
             give(house, client, prepared, head, now, self._heard, request_id)
             return True
+        if self.site.resource.offhand.give(client, place, head, now):
+            self._begun, self._heard = False, self.site.reactor.seconds()
+            return True
         self.asked = place, head.asked
         request = LeanRequest.of(self, data)
         if request is None:

@@ -26,12 +26,12 @@ from regcache.errors import BlobDamaged, CannotStore, TooBusy
 from regcache.http.messages import Digest, Stored
 from regcache.interfaces import IBody, IPartial, IStore
 from regcache.logs import Log
-from regcache.store.blobs import File, FileBody, Partial, blob_name, ended, given_up, standing
+from regcache.store.blobs import File, FileBody, Partial, blob_name, ended, given_up, read_whole, standing
 from regcache.store.directory import Directory
 from regcache.store.files import Files
 from regcache.store.gather import Gathering
 from regcache.store.holding import RETRY_EVERY, Condition, Holding
-from regcache.store.index import COLUMNS, FAILURES, Index, read_entry
+from regcache.store.index import BY_KEY, COLUMNS, FAILURES, Index, marks, read_entry
 from regcache.store.placing import Commit
 from regcache.store.records import Records
 from regcache.store.scrub import Reading, Scrubber
@@ -49,7 +49,8 @@ _SPACE_EVERY = 5.0
 #: Bytes up to which a body stays in memory until the writer takes it, and of all that wait for the writer.
 _MOST_HELD = 1 << 17
 _MOST_WAITING = 16 << 20
-_SELECT = f"SELECT {COLUMNS} FROM entries WHERE key IN ("
+#: Bytes of a body that is read at once: larger ones leave through the kernel.
+_MOST_READ = 24 << 10
 #: What keeps a file from being opened and says nothing about it.
 _NOT_NOW = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EINTR, errno.EAGAIN})
 
@@ -90,6 +91,7 @@ class DiskStore:
         self._counts = counts or Counts()
         self._path = Path(directory).absolute()
         self._blobs = self._path / "blobs"
+        self._bodies = str(self._blobs)
         self._disk = Files() if files is None else files
         self._reactor, self._steps = reactor, steps
 
@@ -190,10 +192,11 @@ class DiskStore:
         return self._look_up([key]).get(key) if known is None else known.entry
 
     def find(self, key: str, beside: Sequence[str] = ()) -> Deferred[Stored | None]:
-        if self._running and self._records.get(key) is None:
-            unknown = [one for one in beside if self._records.get(one) is None]
-            return succeed(self._look_up([key, *unknown]).get(key))
-        return succeed(self.peek(key))
+        known = self._records.get(key)
+        if known is not None and known.entry is not None:
+            return succeed(known.entry if self._running else None)
+        unknown = [one for one in (key, *beside) if self._records.get(one) is None]
+        return succeed(self._look_up(unknown).get(key) if self._running and unknown else None)
 
     def find_all(self, keys: Sequence[str]) -> Deferred[dict[str, Stored]]:
         known = {key: self._records.get(key) for key in keys}
@@ -208,7 +211,8 @@ class DiskStore:
         if reader is None:
             return {}
         try:
-            rows = reader.execute(_SELECT + ", ".join("?" * len(keys)) + ")", keys).fetchall()
+            said = BY_KEY if len(keys) == 1 else f"SELECT {COLUMNS} FROM entries WHERE key IN {marks(1, len(keys))}"
+            rows = reader.execute(said, keys).fetchall()
             found = {entry.key: entry for entry in map(read_entry, rows)}
         except FAILURES as error:
             self._hold.damaged(error)
@@ -236,6 +240,9 @@ class DiskStore:
             self._counts.damaged += 1
             raise BlobDamaged(f"{entry.key}: it does not have the size it was stored with.")
         return FileBody(File(fd), entry.size, self._in_thread, partial(self.open, entry))
+
+    def read(self, entry: Stored) -> bytes | None:
+        return None if entry.size > _MOST_READ else read_whole(blob_name(self._bodies, entry.digest), entry.size)
 
     # Writing.
 

@@ -106,6 +106,10 @@ class MemoryStore:
             raise BlobDamaged(f"{entry.key}: its body is missing or has another size.")
         return _MemoryBody(body)
 
+    def read(self, entry: Stored) -> bytes | None:
+        body = self.blobs.get(entry.digest)
+        return body if body is not None and len(body) == entry.size else None
+
     def create(
         self,
         observe: Callable[[bytes], object] = bool,
