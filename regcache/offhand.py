@@ -144,6 +144,9 @@ class Offhand:
         fields = WireHeaders()
         for name, value in said:
             fields.addRawHeader(name, value)
+        for _, entry in () if reply.standing is None else reply.standing.entries:
+            if entry is not None:
+                self._house.cache.context.store.keep(entry)
         prepared = Prepared.of(reply, fields, _OK, body, package=",".join(reply.packages or ()), **about)
         if prepared is not None:
             self._house.express.remember(place, head.asked, prepared)

@@ -8,7 +8,8 @@ from http import HTTPStatus
 from twisted.web.http_headers import Headers as WireHeaders
 
 from regcache.express import timed_fields
-from regcache.flow.reply import Reply
+from regcache.flow.reply import Reply, cache_status
+from regcache.http.fields import format_date
 from regcache.http.messages import Headers
 from regcache.http.storing import end_to_end
 
@@ -85,10 +86,10 @@ def stamped(reply: Reply, token: str, now: float, *, alone: bool, own: bool) -> 
 
 def _stamped_again(reply: Reply, token: str, now: float, length: int | None) -> list[tuple[bytes, bytes]]:
     """The same for what is given over and over: its fields are those of this cache alone, each once."""
-    counted = timed_fields(reply, now)
-    fields = [(_wire_name(name), _clean(value)) for name, value in reply.headers]
+    fields = [(_wire_name(name), _clean(value)) for name, value in reply.headers.items]
     fields.append((b"X-Cache", reply.how.value.encode()))
-    fields += [pair for pair in counted.items() if pair[0] != b"Age"]
+    fields.append((b"Cache-Status", cache_status(reply).encode()))
+    fields.append((b"Date", format_date(now).encode()))
     fields += _ALWAYS
     fields.append((b"Via", b"1.1 " + token.encode()))
     if length is not None:

@@ -114,12 +114,22 @@ class Artifacts:
 
         :returns: None for all else, and for what cannot be read at once.
         """
-        context, key = self._context, key_of(registry, route)
-        stored = context.store.peek(key)
-        if stored is None or stored.kind is not Kind.ARTIFACT:
+        store = self._context.store
+        stored = store.glance(key_of(registry, route))
+        if stored is None:
             return None
+        reply = self._if_fresh(registry, route, request, stored)
+        if reply is None:
+            store.keep(stored)
+        return reply
+
+    def _if_fresh(self, registry: IRegistry, route: Artifact, request: RequestHead, stored: Stored) -> Reply | None:
+        """The small stored copy, if it is the answer."""
+        if stored.kind is not Kind.ARTIFACT:
+            return None
+        context = self._context
         rules, mutable = self._rules(registry, route, request, stored)
-        decision, probing = weigh(context, stored, rules, key, route.url, mutable=mutable)
+        decision, probing = weigh(context, stored, rules, stored.key, route.url, mutable=mutable)
         if probing or not isinstance(decision, UseStored) or decision.stale or decision.refresh:
             return None
         body = context.store.read(stored)

@@ -31,7 +31,7 @@ from regcache.store.directory import Directory
 from regcache.store.files import Files
 from regcache.store.gather import Gathering
 from regcache.store.holding import RETRY_EVERY, Condition, Holding
-from regcache.store.index import BY_KEY, COLUMNS, FAILURES, Index, marks, read_entry
+from regcache.store.index import FAILURES, Index, read_entry
 from regcache.store.placing import Commit
 from regcache.store.records import Records
 from regcache.store.scrub import Reading, Scrubber
@@ -207,19 +207,39 @@ class DiskStore:
         return succeed(found)
 
     def _look_up(self, keys: Sequence[str]) -> dict[str, Stored]:
-        reader = self._hold.reader
-        if reader is None:
+        entries = self._read(keys)
+        if entries is None:
             return {}
-        try:
-            said = BY_KEY if len(keys) == 1 else f"SELECT {COLUMNS} FROM entries WHERE key IN {marks(1, len(keys))}"
-            rows = reader.execute(said, keys).fetchall()
-            found = {entry.key: entry for entry in map(read_entry, rows)}
-        except FAILURES as error:
-            self._hold.damaged(error)
-            return {}
+        found = {entry.key: entry for entry in entries}
         for key in keys:
             self._records.put(key, found.get(key))
         return found
+
+    def glance(self, key: str) -> Stored | None:
+        if not self._running:
+            return None
+        known = self._records.get(key)
+        if known is not None:
+            return known.entry
+        entries = self._read((key,))
+        if not entries:
+            if entries is not None:
+                self._records.put(key, None)
+            return None
+        return entries[0]
+
+    def keep(self, entry: Stored) -> None:
+        if self._running and self._records.get(entry.key) is None:
+            self._records.put(entry.key, entry)
+
+    def _read(self, keys: Sequence[str]) -> list[Stored] | None:
+        """The entries of these keys; None if the index cannot be read."""
+        try:
+            rows = self._hold.rows(keys)
+            return None if rows is None else [read_entry(row) for row in rows]
+        except FAILURES as error:
+            self._hold.damaged(error)
+            return None
 
     def children(self, parent: str) -> Deferred[list[Stored]]:
         return self._hold.children(parent)

@@ -15,7 +15,6 @@ from regcache.http.messages import Digest, Headers, Kind, Stored
 from regcache.store.journal import KEPT, PATIENCE
 
 __all__ = [
-    "BY_KEY",
     "COLUMNS",
     "FAILURES",
     "FORMAT",
@@ -30,6 +29,7 @@ __all__ = [
     "marks",
     "read_entry",
     "row_bytes",
+    "rows",
 ]
 
 #: The version of the store's layout. An older program leaves a newer store alone.
@@ -54,8 +54,7 @@ COLUMNS = (
     "key, registry, kind, parent, source, url, headers, digest, size, digests, verified, stored_at, validated_at,"
     " withdrawn"
 )
-#: Finds an entry.
-BY_KEY = f"SELECT {COLUMNS} FROM entries WHERE key = ?"
+_BY_KEY = f"SELECT {COLUMNS} FROM entries WHERE key = ?"
 Row = tuple[Any, ...]
 #: What a row takes beside its texts: digests above all, times and numbers.
 _ROW_BYTES = 400
@@ -160,6 +159,13 @@ def children(connection: sqlite3.Connection, parent: str) -> list[Stored]:
     """The entries with that parent."""
     rows = connection.execute(f"SELECT {COLUMNS} FROM entries WHERE parent = ?", (parent,))
     return [read_entry(row) for row in rows]
+
+
+def rows(connection: sqlite3.Connection, keys: Sequence[str]) -> list[Row]:
+    """The rows of the entries with these keys."""
+    if len(keys) == 1:
+        return connection.execute(_BY_KEY, keys).fetchall()
+    return connection.execute(f"SELECT {COLUMNS} FROM entries WHERE key IN {marks(1, len(keys))}", keys).fetchall()
 
 
 def read_entry(row: Row) -> Stored:

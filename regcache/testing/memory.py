@@ -89,6 +89,12 @@ class MemoryStore:
     def peek(self, key: str) -> Stored | None:
         return self.entries.get(key)
 
+    def glance(self, key: str) -> Stored | None:
+        return self.peek(key)
+
+    def keep(self, entry: Stored) -> None:
+        """Nothing: all is known of what is stored."""
+
     def find(self, key: str, beside: Sequence[str] = ()) -> Deferred[Stored | None]:
         del beside
         return succeed(self.peek(key))
