@@ -8,11 +8,10 @@ stored, the time and the configuration. Whatever of these changes sends the next
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 from attrs import define, evolve, field
-from twisted.web.http_headers import Headers as WireHeaders
 
 from regcache.flow.context import Bounded
 from regcache.flow.reply import Reply, Standing, cache_status, timed
@@ -90,11 +89,22 @@ class Prepared:
     _form: Form | None = field(default=None, init=False)
 
     @classmethod
-    def of(cls, reply: Reply, fields: WireHeaders, start: bytes, body: bytes | Kept, **about: str) -> Prepared | None:
-        """What the slow way has just said; None if it does not hold, or not for all who ask alike."""
+    def of(
+        cls,
+        reply: Reply,
+        fields: Iterable[tuple[bytes, Sequence[bytes]]],
+        start: bytes,
+        body: bytes | Kept,
+        **about: str,
+    ) -> Prepared | None:
+        """
+        What has just been said; None if it does not hold, or not for all who ask alike.
+
+        :param fields: each with its values.
+        """
         if reply.standing is None or any(map(is_unread, reply.standing.selected_by)):
             return None
-        said = tuple((name, value) for name, values in fields.getAllRawHeaders() for value in values)
+        said = tuple((name, value) for name, values in fields for value in values)
         said = tuple(pair for pair in said if pair[0].lower() != _NAME)
         bare = evolve(reply, body=b"", start=0, stop=0)
         return cls(bare, reply.standing, start=start, fields=said, body=body, **about)

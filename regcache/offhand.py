@@ -14,7 +14,6 @@ from collections.abc import Iterable
 
 from attrs import frozen
 from twisted.web.http import HTTPChannel
-from twisted.web.http_headers import Headers as WireHeaders
 
 from regcache.errors import RegCacheError
 from regcache.express import Place, Prepared
@@ -141,12 +140,10 @@ class Offhand:
         self, place: Place, head: Head, reply: Reply, said: Iterable[tuple[bytes, bytes]], body: bytes, **about: str
     ) -> None:
         """Have the answer ready for the next such request."""
-        fields = WireHeaders()
-        for name, value in said:
-            fields.addRawHeader(name, value)
         for _, entry in () if reply.standing is None else reply.standing.entries:
             if entry is not None:
                 self._house.cache.context.store.keep(entry)
+        fields = [(name, (value,)) for name, value in said]
         prepared = Prepared.of(reply, fields, _OK, body, package=",".join(reply.packages or ()), **about)
         if prepared is not None:
             self._house.express.remember(place, head.asked, prepared)

@@ -302,7 +302,7 @@ class _Exchange:
         start = b"HTTP/1.1 %d %s" % (request.code, request.code_message)
         prepared = Prepared.of(
             reply,
-            request.responseHeaders,
+            request.responseHeaders.getAllRawHeaders(),
             start,
             body,
             client=self.peer.address if place.proxy else "",
