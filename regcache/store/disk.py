@@ -42,8 +42,9 @@ from regcache.store.writer import Writer
 __all__ = ["DiskStore"]
 
 _log = Log()
-#: Entries whose use is noted together, and those whose use is to be noted, at most.
-_MOST_USES, _MOST_UNNOTED = 1000, 20_000
+#: Entries whose use is noted together; those that are noted before their time, since they are many; and those whose use
+#: is to be noted, at most.
+_MOST_USES, _MANY_USES, _MOST_UNNOTED = 1000, 10_000, 20_000
 _USES_EVERY = 10.0
 _SPACE_EVERY = 5.0
 #: Bytes up to which a body stays in memory until the writer takes it, and of all that wait for the writer.
@@ -169,8 +170,7 @@ class DiskStore:
             return succeed(None)
         self._running = False
         self._upkeep.stop()
-        while self._uses:
-            self._note_uses().addErrback(self._failed)
+        self._note_all()
         scrubbed = succeed(None) if self._scrubber is None else self._scrubber.stop()
         drained = scrubbed.addCallback(lambda _: self._commits.drain())
         return drained.addCallback(lambda _: self._hold.close()).addBoth(self._stopped)
@@ -294,6 +294,7 @@ class DiskStore:
         """Evict beside what goes on, once at a time."""
         if not self._evicting and self._running:
             self._evicting = True
+            self._note_all()
             making = self._write(Writer.evict, size).addBoth(self._rested)
             making.addCallbacks(self._made_room, self._failed)
 
@@ -375,7 +376,7 @@ class DiskStore:
             # The disk is behind. What is used often is noted the next time.
             return
         self._uses[key] = (now, 1 if before is None else before[1] + 1)
-        if len(self._uses) >= _MOST_USES and not self._noting:
+        if len(self._uses) >= _MANY_USES and not self._noting:
             self._flush_uses()
 
     def _flush_uses(self) -> None:
@@ -388,6 +389,11 @@ class DiskStore:
         self._noting = False
         if len(self._uses) >= _MOST_USES:
             self._flush_uses()
+
+    def _note_all(self) -> None:
+        """Before whatever depends on what was used last."""
+        while self._uses:
+            self._note_uses().addErrback(self._failed)
 
     def _note_uses(self) -> Deferred[None]:
         some = list(itertools.islice(self._uses, _MOST_USES))
