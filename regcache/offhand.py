@@ -133,7 +133,8 @@ class Offhand:
         try:
             asked = RequestHead(method="GET", path=below, query=query, headers=asker.fields, base=base)
             return name, house.cache.at_hand(registry, asked)
-        except RegCacheError:
+        except Exception:
+            # Also of a bug the Resource tells, by an answer and in the log.
             return name, None
 
     def _remember(

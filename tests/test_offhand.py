@@ -181,6 +181,15 @@ def test_no_secret_is_kept(answered: list[bytes]) -> None:
     assert len(answered) == 3
 
 
+def test_a_bug_is_told_as_ever(answered: list[bytes], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever asks gets an answer that says so."""
+    wire = stored(FORGETFUL)
+    answered.clear()
+    monkeypatch.setattr(wire.registries["generic"], "route", lambda _request: 1 // 0)
+    assert b"HTTP/1.1 500" in said(wire, request(*ARTIFACT))
+    assert answered == []
+
+
 def test_a_damaged_body_is_fetched_again(answered: list[bytes]) -> None:
     """Nothing is sent of a file that has not the size of its entry."""
     wire = stored(FORGETFUL)
