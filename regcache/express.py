@@ -206,8 +206,10 @@ class Express:
 
         :param size: bytes of its body.
         """
-        if self._ready.room - size >= self._most // 2:
-            return True
+        return self._ready.room - size >= self._most // 2 or self.asked_before(place, asked)
+
+    def asked_before(self, place: Place, asked: bytes) -> bool:
+        """Whether that was asked for not long ago; it was from now on."""
         key = hash((place, asked))
         if self._asked.get(key):
             return True

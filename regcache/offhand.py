@@ -111,7 +111,8 @@ class Offhand:
         client.write(b"\r\n".join((_OK, *lines, b"X-Request-Id: " + request_id.encode(), b"", b"")), body)
         house.cache.context.store.used(reply.standing.used, now)
         reply.standing.given()
-        if house.express.wants(place, head.asked, len(body)):
+        # It takes longer to remember than to find: what is asked for once is not worth it, whatever room there is.
+        if house.express.asked_before(place, head.asked):
             about = {"client": asker.client, "registry": name, "method": "GET", "target": target}
             self._remember(place, head, reply, fields, body, **about)
         seconds = house.clock.seconds() - began

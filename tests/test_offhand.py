@@ -118,6 +118,18 @@ def test_what_is_answered_offhand(answered: list[bytes]) -> None:
     assert answered == []
 
 
+def test_what_is_asked_for_again_is_ready_then(answered: list[bytes]) -> None:
+    """The first two times it is answered offhand, from then on from memory, with the same words."""
+    wire = stored(Config())
+    express = wire.house.express
+    asked = request(ARTIFACT[0], ARTIFACT[1] + b"Accept-Language: de\r\n")
+    answered.clear()
+    found = [(said(wire, asked), len(answered), len(express._ready._items)) for _ in range(4)]
+    assert len({text for text, _, _ in found}) == 1
+    assert [number for _, number, _ in found] == [1, 2, 2, 2]
+    assert [ready - found[0][2] for _, _, ready in found] == [0, 1, 1, 1]
+
+
 def lines(config: Config, path: Path) -> str:
     """What the access log says of a hit, but for its name and its time."""
     wire = stored(config)
