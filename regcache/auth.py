@@ -202,6 +202,10 @@ class Door:
         if all(is_closed(one, self._path) for one in self._registries) and self._path:
             self._told(headers)
 
+    def is_closed(self, options: RegistryOptions) -> bool:
+        """Whether clients of a registry have to say who they are."""
+        return is_closed(options, self._path)
+
     async def admit(self, headers: Headers, peer: Peer, options: RegistryOptions | None) -> str:
         """
         The name of a client; empty where none is asked for.

@@ -8,12 +8,11 @@ stored, the time and the configuration. Whatever of these changes sends the next
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
 from attrs import define, evolve, field
-from twisted.web.http_headers import Headers as WireHeaders
 
 from regcache.counts import Answers
 from regcache.flow.context import Bounded
@@ -108,12 +107,22 @@ class Prepared:
 
     @classmethod
     def of(
-        cls, reply: Reply, fields: WireHeaders, start: bytes, body: bytes | Kept, answers: Answers, **about: str
+        cls,
+        reply: Reply,
+        fields: Iterable[tuple[bytes, Sequence[bytes]]],
+        start: bytes,
+        body: bytes | Kept,
+        answers: Answers,
+        **about: str,
     ) -> Prepared | None:
-        """What the slow way has just said; None if it does not hold, or not for all who ask alike."""
+        """
+        What has just been said; None if it does not hold, or not for all who ask alike.
+
+        :param fields: each with its values.
+        """
         if reply.standing is None or any(map(is_unread, reply.standing.selected_by)):
             return None
-        said = tuple((name, value) for name, values in fields.getAllRawHeaders() for value in values)
+        said = tuple((name, value) for name, values in fields for value in values)
         said = tuple(pair for pair in said if pair[0].lower() != _NAME)
         bare = evolve(reply, body=b"", start=0, stop=0)
         return cls(bare, reply.standing, start=start, fields=said, body=body, answers=answers, **about)
@@ -293,8 +302,10 @@ class Express:
 
         :param size: bytes of its body.
         """
-        if self._ready.room - size >= self._most // 2:
-            return True
+        return self._ready.room - size >= self._most // 2 or self.asked_before(place, asked)
+
+    def asked_before(self, place: Place, asked: bytes) -> bool:
+        """Whether that was asked for not long ago; it was from now on."""
         key = hash((place, asked))
         if self._asked.get(key):
             return True

@@ -15,13 +15,14 @@ from twisted.web.http import HTTPChannel
 
 from regcache.flow.context import Bounded
 from regcache.http.messages import Headers
+from regcache.lean import may_open
 from regcache.lines import Form
 
-__all__ = ["Head", "Heads", "is_unread", "told_id"]
+__all__ = ["Head", "Heads", "comes_again", "is_unread", "told_id"]
 
 _END = b"\r\n\r\n"
 _MOST_HEAD = 8192
-_MOST_KNOWN = 4 << 20
+_MOST_KNOWN, _MOST_FIELDS = 4 << 20, 1 << 20
 #: Bytes that a head takes beside its own.
 _OVERHEAD = 512
 #: What tells who asks and with which tool, and changes from one run of it to the next. Nothing here looks at any.
@@ -68,30 +69,51 @@ class Head:
 
 class Heads:
     """
-    The heads that were answered from memory lately, as many as fit into 4 MiB.
+    The heads that were answered from memory lately, as many as fit into 4 MiB; and what of them is alike in many.
 
     :param gone: told each that is not known any more.
     """
 
     def __init__(self, gone: Callable[[Head], object] = bool) -> None:
         self._known: Bounded[bytes, Head] = Bounded(_MOST_KNOWN, gone)
+        self._fields: Bounded[bytes, bytes] = Bounded(_MOST_FIELDS)
 
     def read(self, data: bytes) -> Head | None:
         """What came on a connection, if it is one whole head that asks to read; else None."""
         known = self._known.get(data)
         if known is not None:
             return known
-        if len(data) > _MOST_HEAD or data[:4] not in (b"GET ", b"HEAD") or data.find(_END) != len(data) - 4:
+        if len(data) > _MOST_HEAD or data[:4] not in (b"GET ", b"HEAD"):
             return None
-        if data.count(b"\r\n") - 2 > HTTPChannel.maxHeaders:
-            return None
-        return Head(data, _UNREAD.sub(b"", data))
+        end = data.find(b"\r\n")
+        asked = self._fields_asked(data[end:])
+        return None if asked is None else Head(data, data[:end] + asked)
+
+    def _fields_asked(self, fields: bytes) -> bytes | None:
+        """
+        What an answer depends on of what follows the first line of a head; None if that is not all of a head.
+
+        It is the same in all that a client asks for.
+        """
+        asked = self._fields.get(fields)
+        if asked is None:
+            if fields.find(_END) != len(fields) - 4 or fields.count(b"\r\n") - 2 > HTTPChannel.maxHeaders:
+                return None
+            asked = _UNREAD.sub(b"", fields)
+            if comes_again(fields) and not may_open(fields):
+                self._fields.put(fields, asked, 2 * len(fields) + _OVERHEAD)
+        return asked
 
     def keep(self, head: Head) -> None:
         """Know it when it comes again, if it may."""
-        if not head.known and _ONCE.search(head.raw) is None:
+        if not head.known and comes_again(head.raw):
             head.known = True
             self._known.put(head.raw, head, 2 * len(head.raw) + _OVERHEAD)
+
+
+def comes_again(head: bytes) -> bool:
+    """Whether a head may come again, and is not another in each request; its first line may be missing, not its end."""
+    return _ONCE.search(head) is None
 
 
 def is_unread(name: str) -> bool:

@@ -18,6 +18,7 @@ from regcache.accesslog import AccessLog
 from regcache.auth import Door
 from regcache.config import Config
 from regcache.counts import Answers
+from regcache.errors import TooBusy
 from regcache.express import Express
 from regcache.flow.cache import Cache
 from regcache.flow.reply import How, Reply
@@ -118,6 +119,17 @@ class House:
         self._admitted += 1
         exchange.admitted = True
         admit(self.cache.context.limits, self._admitted, self._by_address[address], address)
+
+    def has_room(self, address: str) -> bool:
+        """Whether one more request of that client could be answered now."""
+        if not self._admitted:
+            return True
+        limits = self.cache.context.limits
+        try:
+            admit(limits, self._admitted + 1, self._by_address.get(address, 0) + 1, address)
+        except TooBusy:
+            return False
+        return True
 
     def left(self, exchange: UnderWay) -> None:
         """A request is over."""

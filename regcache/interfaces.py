@@ -265,6 +265,12 @@ class IStore(Interface):
     def peek(key: str) -> Stored | None:
         """The entry if it is known on this machine: the synchronous half of a look-up."""
 
+    def glance(key: str) -> Stored | None:
+        """As peek, for whoever may never ask again: nothing else is forgotten for it."""
+
+    def keep(entry: Stored) -> None:
+        """What a glance has found a moment ago is asked for again: it is what peek says from now on."""
+
     def find(key: str, beside: Sequence[str] = ()) -> Deferred[Stored | None]:
         """
         The entry wherever it may be; today what peek says. The awaitable half of a look-up.
@@ -285,6 +291,9 @@ class IStore(Interface):
         :raises regcache.errors.BlobDamaged: if the blob is missing or has another size; the entry is gone then.
         :raises regcache.errors.TooBusy: if it cannot be opened now.
         """
+
+    def read(entry: Stored) -> bytes | None:
+        """The whole body of an entry, if it is small and can be read at once: for whoever wants no more of it."""
 
     def create(observe: Callable[[bytes], object] = ..., expected: int | None = None, most: int = 0) -> IPartial:
         """

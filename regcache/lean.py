@@ -21,7 +21,7 @@ from twisted.web.http_headers import Headers as WireHeaders
 from regcache.flow.sockets import PlainSocket
 from regcache.http.messages import Headers
 
-__all__ = ["LeanRequest", "Occupant", "is_all", "may_open"]
+__all__ = ["LeanRequest", "Occupant", "fields_of", "is_all", "may_open"]
 
 #: Such a head means the same to all who read it (RFC 9112 sections 2 to 5).
 _START = re.compile(rb"(GET|HEAD) ([\x21-\x7e]+) HTTP/1\.1")
@@ -111,8 +111,7 @@ class LeanRequest(Occupant):
         """The request that these bytes are, if they are one that is plain and regular."""
         line, _, rest = data.partition(b"\r\n")
         found = _START.fullmatch(line)
-        read = _read.__wrapped__ if len(rest) > _LONGEST_READ or may_open(rest) else _read
-        fields = None if found is None else read(rest)
+        fields = None if found is None else fields_of(rest)
         if found is None or fields is None or len(fields.items) > channel.maxHeaders:
             return None
         return cls(channel, found[1], found[2], fields)
@@ -197,6 +196,16 @@ class LeanRequest(Occupant):
         ends, self._ends = self._ends, []
         for end in ends:
             end.errback(reason)
+
+
+def fields_of(rest: bytes) -> Headers | None:
+    """
+    The fields of a head, if it is regular and that of a plain request.
+
+    :param rest: what follows its first line.
+    """
+    read = _read.__wrapped__ if len(rest) > _LONGEST_READ or may_open(rest) else _read
+    return read(rest)
 
 
 def may_open(fields: bytes) -> bool:

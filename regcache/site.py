@@ -163,11 +163,18 @@ class _Channel(HTTPChannel):
                 return False
             ready = express.find(place, head, now)
             if ready is None:
-                return self._read(place, head, data)
+                return self._found(place, client, head, now) or self._read(place, head, data)
         self._begun, self._heard = False, house.clock.seconds()
         request_id = (place.proxy and ready.head.named) or house.request_id()
         give(house, client, ready, now, self._heard, request_id)
         return True
+
+    def _found(self, place: Place, client: Client, head: Head, now: float) -> bool:
+        """Whether the answer was not ready, but could be given at once."""
+        given = self.site.resource.offhand.give(client, place, head, now)
+        if given:
+            self._begun, self._heard = False, self.site.resource.house.clock.seconds()
+        return given
 
     def _read(self, place: Place, head: Head, data: bytes) -> bool:
         """Whether the request is plain, and answered the slow way."""

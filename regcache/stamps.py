@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from http import HTTPStatus
 
 from twisted.web.http_headers import Headers as WireHeaders
 
 from regcache.express import timed_fields
-from regcache.flow.reply import Reply
+from regcache.flow.reply import Reply, cache_status
+from regcache.http.fields import format_date
 from regcache.http.messages import Headers
 from regcache.http.storing import end_to_end
 
-__all__ = ["FOR_BROWSERS", "interim_head", "stamp"]
+__all__ = ["FOR_BROWSERS", "interim_head", "stamp", "stamped"]
 
 #: What a registry's pages may not do in a browser: be taken for another type, run as ours, be part of others' pages.
 FOR_BROWSERS = (
@@ -19,6 +21,8 @@ FOR_BROWSERS = (
     (b"content-security-policy", [b"sandbox allow-same-origin; frame-ancestors 'none'"]),
     (b"cross-origin-resource-policy", [b"same-origin"]),
 )
+#: What stands in each answer that is no upstream's own word.
+_ALWAYS = [(name.title(), value) for name, (value,) in FOR_BROWSERS] + [(b"Server", b"regcache")]
 #: Types of which a browser runs nothing, once it may take them for no other.
 _INERT = ("text/plain", "text/css", "application/json", "application/octet-stream", "image/png", "image/jpeg")
 
@@ -62,6 +66,47 @@ def stamp(reply: Reply, fields: WireHeaders, token: str, now: float, *, alone: b
     if not (reply.relayed and "server" in reply.headers):
         fields.setRawHeaders(b"server", [b"regcache"])
     fields.setRawHeaders(b"via", [*fields.getRawHeaders(b"via", []), via] if reply.relayed else [via])
+
+
+def stamped(reply: Reply, token: str, now: float, *, alone: bool, own: bool) -> list[tuple[bytes, bytes]]:
+    """The fields of a reply with those of ours, and its length: as they are sent, in their order."""
+    length = None if reply.status in (204, 304) else reply.length
+    if reply.standing is not None and not (reply.relayed or own):
+        return _stamped_again(reply, token, now, length)
+    fields = WireHeaders()
+    for name, value in reply.headers:
+        fields.addRawHeader(name, _clean(value))
+    stamp(reply, fields, token, now, alone=alone, own=own)
+    if length is not None:
+        fields.setRawHeaders(b"content-length", [b"%d" % length])
+    # It is each request's own, and comes last.
+    fields.removeHeader(b"x-request-id")
+    return [(name, value) for name, values in fields.getAllRawHeaders() for value in values]
+
+
+def _stamped_again(reply: Reply, token: str, now: float, length: int | None) -> list[tuple[bytes, bytes]]:
+    """The same for what is given over and over: its fields are those of this cache alone, each once."""
+    fields = [(_wire_name(name), _clean(value)) for name, value in reply.headers.items]
+    fields.append((b"X-Cache", reply.how.value.encode()))
+    fields.append((b"Cache-Status", cache_status(reply).encode()))
+    fields.append((b"Date", format_date(now).encode()))
+    fields += _ALWAYS
+    fields.append((b"Via", b"1.1 " + token.encode()))
+    if length is not None:
+        fields.append((b"Content-Length", b"%d" % length))
+    return fields
+
+
+def _clean(value: str) -> bytes:
+    """The value of a field as it is sent."""
+    return value.encode("latin-1", "replace").replace(b"\r", b"").replace(b"\n", b"")
+
+
+@lru_cache(256)
+def _wire_name(name: str) -> bytes:
+    """The name of a field as it is sent."""
+    ((sent, _),) = WireHeaders({name.encode(): [b""]}).getAllRawHeaders()
+    return sent
 
 
 def interim_head(status: int, headers: Headers) -> bytes:

@@ -36,8 +36,9 @@ from regcache.interfaces import IRegistry
 from regcache.lean import LeanRequest
 from regcache.lines import line_of, packages_of
 from regcache.logs import Log
+from regcache.offhand import Offhand
 from regcache.pages import LIVE, Visit, is_own, live, overview, own_page
-from regcache.stamps import interim_head, stamp
+from regcache.stamps import interim_head, stamped
 from regcache.targets import below_mount, headers_of, local_of, split_name, split_target
 
 __all__ = ["RegCacheResource"]
@@ -64,6 +65,8 @@ class RegCacheResource(Resource):
         super().__init__()  # type: ignore[no-untyped-call]
         self.house = house
         self._registry = registry
+        #: What is answered without an exchange.
+        self.offhand = Offhand(house, registry)
 
     def judge(self, request: Request) -> RegCacheError | None:
         """Why whoever sends this may not; None if they may. Known before the body of the request is read."""
@@ -234,18 +237,14 @@ class _Exchange:
         # What Twisted sets beforehand is ours to say, or the upstream's.
         fields.removeHeader(b"server")
         fields.removeHeader(b"date")
-        for name, value in reply.headers:
-            if self._who and name == "cache-control":
-                # Not for a cache between us and others, who would not be asked there who they are.
-                value = value.replace("public", "private")
-            fields.addRawHeader(name, value.encode("latin-1", "replace").replace(b"\r", b"").replace(b"\n", b""))
-        stamp(reply, fields, self._house.token, now, alone=bool(self._only), own=self._registry is None)
+        if self._who:
+            reply = _private(reply)
+        for name, value in stamped(reply, self._house.token, now, alone=bool(self._only), own=self._registry is None):
+            fields.addRawHeader(name, value)
         transport = request.transport
         closing = not self._house.running()
         if closing:
             fields.setRawHeaders(b"connection", [b"close"])
-        if reply.length is not None and reply.status not in (204, 304):
-            fields.setRawHeaders(b"content-length", [str(reply.length).encode()])
         # Last, as where the answer is ready but for it.
         fields.setRawHeaders(b"x-request-id", [self._id.encode()])
         bare = self._head_only or reply.length == 0 or reply.status in (204, 304)
@@ -299,7 +298,7 @@ class _Exchange:
         start = b"HTTP/1.1 %d %s" % (request.code, request.code_message)
         prepared = Prepared.of(
             reply,
-            request.responseHeaders,
+            request.responseHeaders.getAllRawHeaders(),
             start,
             body,
             self._house.answers(reply, self._name),
@@ -364,3 +363,12 @@ class _Exchange:
         request.setResponseCode(500, b"Internal Server Error")
         request.write(b"regcache failed at this request; its log says why.\n")
         request.finish()
+
+
+def _private(reply: Reply) -> Reply:
+    """A reply that is not for a cache between us and others, who would not be asked there who they are."""
+    fields = [
+        (name, value.replace("public", "private") if name == "cache-control" else value)
+        for name, value in reply.headers
+    ]
+    return evolve(reply, headers=Headers(tuple(fields)))

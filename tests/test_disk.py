@@ -20,6 +20,7 @@ from regcache.store.files import Files
 from regcache.store.index import FORMAT, connect
 from regcache.store.placing import Commit
 from regcache.store.space import Bounds, Space
+from regcache.store.writer import Writer
 from tests.stores import entry, indexed, let_go, logged, opened, put, rows, writer_of
 
 
@@ -319,6 +320,7 @@ def noted(directory: Path) -> dict[str, tuple[float, int]]:
 def test_uses_are_noted_in_batches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """One batch after the other, so that they do not gather before the writer, and so many wait at most."""
     monkeypatch.setattr(disk, "_MOST_USES", 100)
+    monkeypatch.setattr(disk, "_MANY_USES", 200)
     monkeypatch.setattr(disk, "_MOST_UNNOTED", 250)
     indexed(tmp_path / "cache", [f"npm/{number}" for number in range(400)])
     store = opened(tmp_path / "cache")
@@ -332,6 +334,7 @@ def test_uses_are_noted_in_batches(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     store._running = True
     for number in range(400):
         store.used(f"npm/{number}", 2000.0 + number)
+        assert bool(jobs) == (number >= 199)
     store.used("npm/150", 5000.0)
     assert len(jobs) == 1
     assert len(store._uses) == 250
@@ -346,4 +349,21 @@ def test_uses_are_noted_in_batches(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert {key for key, (_, hits) in found.items() if hits} == {f"npm/{number}" for number in range(350)}
     assert found["npm/7"] == (2007.0, 1)
     assert found["npm/150"] == (5000.0, 2)
+    let_go(store)
+
+
+def test_uses_are_noted_before_anything_is_evicted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was used a moment ago is not what was used longest ago."""
+    store = opened(tmp_path)
+    jobs: list[Any] = []
+
+    def write(work: Any, *args: Any) -> Deferred[Any]:
+        jobs.append((work, *args))
+        return Deferred()
+
+    monkeypatch.setattr(store, "_write", write)
+    store._running = True
+    store.used("npm/a", 5.0)
+    store._make_room(1 << 20)
+    assert jobs == [(Writer.touch, [("npm/a", 5.0, 1)]), (Writer.evict, 1 << 20)]
     let_go(store)

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from twisted.internet.task import Clock
 
 from regcache.errors import CannotStore
 from regcache.http.messages import Kind
 from regcache.store import journal
 from regcache.store.disk import DiskStore
 from regcache.store.index import connect
-from tests.stores import let_go, opened, put, rows, writer_of
+from tests.lifetime import at_once
+from tests.stores import entry, let_go, opened, put, rows, writer_of
 
 COMMITS = 2500
 #: What the page about the cache directory says.
@@ -106,3 +109,35 @@ def test_a_clean_stop(store: DiskStore, tmp_path: Path) -> None:
         writer_of(store).close()
         assert size(tmp_path) == 0
         assert other.execute("SELECT count(*) FROM entries").fetchone() == (50,)
+
+
+class _Reactor(Clock):
+    """A clock, and a way back from threads that there are none of."""
+
+    def callFromThread(self, work: Callable[..., Any], *args: Any) -> None:
+        work(*args)
+
+
+def test_looks_hold_nothing_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    The service looks entries up as of one moment, which ends with whatever is written: that is seen by the next look,
+    and the log begins anew.
+    """
+    at_once(monkeypatch)
+    reactor = _Reactor()
+    made = DiskStore(tmp_path, reactor=reactor, min_free=0)
+    made.open_directory()
+    made.start()
+    reader = made._hold.reader
+    assert reader is not None
+    for at in range(COMMITS):
+        assert made.glance(f"npm/{at}") is None
+        assert reader.in_transaction
+        done = made.put(entry(f"npm/{at}", b"%d" % at, url="x" * 1000), b"%d" % at)
+        reactor.advance(1)
+        assert done.called
+        assert not reader.in_transaction
+        made._records.drop(f"npm/{at}")
+        assert made.glance(f"npm/{at}") is not None
+    assert size(tmp_path) < BOUND
+    made.stop()

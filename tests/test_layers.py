@@ -69,6 +69,7 @@ LEVELS = {
     "regcache.supervised": 4,
     "regcache.targets": 4,
     "regcache.web": 4,
+    "regcache.offhand": 4,
     "regcache.outlet": 4,
     "regcache.outlook": 4,
     "regcache.pagewise": 4,

@@ -363,18 +363,42 @@ class OnDisk(Contract, TestCase):
         self.assertEqual(["it is set aside as" in line for line in lines], [True])
         self.assertEqual(store.usage()[1], 300)
 
+    async def test_a_small_body_is_read_at_once(self) -> None:
+        """Whole, if its file has the size of its entry; a large one is not."""
+        await keep(self.store, BODY, entry_for(BODY))
+        self.assertEqual(self.store.read(entry_for(BODY)), BODY)
+        for size in (len(BODY) - 1, len(BODY) + 1, 1 << 20):
+            self.assertIsNone(self.store.read(evolve(entry_for(BODY), size=size)))
+        digest = entry_for(BODY).digest
+        (self.directory / "blobs" / digest[:2] / digest[2:]).unlink()
+        self.assertIsNone(self.store.read(entry_for(BODY)))
+
     async def test_what_is_looked_up_next_comes_with_it(self) -> None:
         """One statement for an entry and what is wanted beside it, and none for either later."""
         await keep(self.store, BODY, entry_for(BODY, "npm/b"))
         store = await self.restarted()
         statements: list[str] = []
         assert store._hold.reader is not None
-        store._hold.reader.set_trace_callback(statements.append)
+        store._hold.reader.set_trace_callback(lambda one: statements.append(one) if "SELECT" in one else None)
         self.assertIsNone(await store.find("npm/a", ["npm/b", "npm/c"]))
         self.assertEqual(len(statements), 1)
         self.assertEqual(list(await store.find_all(["npm/b", "npm/c"])), ["npm/b"])
         self.assertIsNone(await store.find("npm/a", ["npm/b", "npm/c"]))
         self.assertEqual(len(statements), 1)
+
+    async def test_what_is_glanced_at_pushes_nothing_out(self) -> None:
+        """It is found, and forgotten, unless it is to be kept; that there is none is remembered."""
+        await keep(self.store, BODY, entry_for(BODY))
+        store = await self.restarted()
+        found = store.glance("npm/a")
+        self.assertEqual(found, entry_for(BODY))
+        self.assertIsNone(store.glance("npm/b"))
+        self.assertEqual(list(store._records._items), ["npm/b"])
+        assert found is not None
+        store.keep(found)
+        assert store.peek("npm/a") is found
+        await store.drop("npm/a")
+        self.assertIsNone(store.glance("npm/a"))
 
     async def test_a_body_that_cannot_be_opened_now_is_not_lost(self) -> None:
         """Out of descriptors: an error for now, and the entry stays."""

@@ -37,9 +37,9 @@ from regcache.flow.upstream import Ask, origin_of
 from regcache.flow.waiting import within
 from regcache.http.fields import format_date, parse_date
 from regcache.http.messages import Headers, Kind, RequestHead, Stored
-from regcache.http.policy import Gone, Refuse, Revalidate, UseStored, settled_until
+from regcache.http.policy import Gone, Refuse, Revalidate, Rules, UseStored, settled_until
 from regcache.http.ranges import Part
-from regcache.interfaces import IPartial, IRegistry
+from regcache.interfaces import IBody, IPartial, IRegistry
 from regcache.logs import Log
 from regcache.routes import Artifact
 
@@ -83,14 +83,7 @@ class Artifacts:
         stored = await context.store.find(key, [key_of(registry, document) for document in route.documents])
         if stored is not None and stored.kind is not Kind.ARTIFACT:
             stored = None
-        rules = rules_for(context.rules, registry, route.ttl, stored, request)
-        # What nothing has vouched for may be anything, and is asked for again like an index.
-        unproven = stored is not None and not stored.verified
-        mutable = route.mutable or unproven
-        if unproven and not registry.options.follows and (route.indexes or route.proof is not None):
-            # Its index may only have been away for a moment.
-            usual = rules.refresh_after
-            rules = evolve(rules, refresh_after=_UNPROVEN if usual is None else min(usual, _UNPROVEN))
+        rules, mutable = self._rules(registry, route, request, stored)
         decision, probing = weigh(context, stored, rules, key, route.url, mutable=mutable)
         if probing or (isinstance(decision, UseStored) and decision.refresh):
             with contextlib.suppress(Crowded):
@@ -113,6 +106,49 @@ class Artifacts:
         elif isinstance(decision, Revalidate) and stored is not None:
             reply = await self._revalidated(registry, route, request, stored, decision)
         return reply or await self._fetched(registry, route, request, key)
+
+    def at_hand(self, registry: IRegistry, route: Artifact, request: RequestHead) -> Reply | None:
+        """
+        What :meth:`answer` would say, where that is a small stored copy that nobody needs to be asked about.
+
+        Nobody is told that it is given: whoever gives it tells, as its ``standing`` says.
+
+        :returns: None for all else, and for what cannot be read at once.
+        """
+        store = self._context.store
+        stored = store.glance(key_of(registry, route))
+        if stored is None:
+            return None
+        reply = self._if_fresh(registry, route, request, stored)
+        if reply is None:
+            store.keep(stored)
+        return reply
+
+    def _if_fresh(self, registry: IRegistry, route: Artifact, request: RequestHead, stored: Stored) -> Reply | None:
+        """The small stored copy, if it is the answer."""
+        if stored.kind is not Kind.ARTIFACT:
+            return None
+        context = self._context
+        rules, mutable = self._rules(registry, route, request, stored)
+        decision, probing = weigh(context, stored, rules, stored.key, route.url, mutable=mutable)
+        if probing or not isinstance(decision, UseStored) or decision.stale or decision.refresh:
+            return None
+        body = context.store.read(stored)
+        until = settled_until(stored, rules, mutable=mutable)
+        return None if body is None else self._copy(registry, route, stored, body, How.HIT, until)
+
+    def _rules(
+        self, registry: IRegistry, route: Artifact, request: RequestHead, stored: Stored | None
+    ) -> tuple[Rules, bool]:
+        """By which rules an entry is weighed, and whether it may have changed."""
+        rules = rules_for(self._context.rules, registry, route.ttl, stored, request)
+        # What nothing has vouched for may be anything, and is asked for again like an index.
+        unproven = stored is not None and not stored.verified
+        if unproven and not registry.options.follows and (route.indexes or route.proof is not None):
+            # Its index may only have been away for a moment.
+            usual = rules.refresh_after
+            rules = evolve(rules, refresh_after=_UNPROVEN if usual is None else min(usual, _UNPROVEN))
+        return rules, route.mutable or unproven
 
     async def entry(self, registry: IRegistry, route: Artifact, request: RequestHead) -> Stored | None:
         """
@@ -155,21 +191,29 @@ class Artifacts:
         except BlobDamaged as error:
             _log.error("{key}: {why} It is fetched again.", key=stored.key, why=error.text)
             return None
-        now = self._context.now()
         self._given(route, stored)
-        modified = parse_date(stored.headers.get("last-modified")) if "last-modified" in stored.headers else None
-        fields = {
-            **self._fields(registry, route, stored.headers, stored.verified),
-            "etag": f'"{stored.digest[:40]}"',
-            "last-modified": format_date(stored.stored_at if modified is None else modified),
-            "age": age_told(registry, stored, now),
-            **_told_digests(route, stored),
-        }
+        return self._copy(registry, route, stored, body, how, until)
+
+    def _copy(
+        self, registry: IRegistry, route: Artifact, stored: Stored, body: bytes | IBody, how: How, until: float
+    ) -> Reply:
+        """The stored copy with that body."""
+        now = self._context.now()
+        told = stored.headers.get("last-modified")
+        modified = parse_date(told) if told else None
+        fields = [
+            *self._fields(registry, route, stored.headers, stored.verified),
+            ("etag", f'"{stored.digest[:40]}"'),
+            ("last-modified", format_date(stored.stored_at if modified is None else modified)),
+            ("age", age_told(registry, stored, now)),
+        ]
+        if route.digest_fields:
+            fields += _told_digests(route, stored)
         detail = "" if stored.verified else "unverified"
         standing = self._standing(registry, route, stored, until) if stored.validated_at <= now < until else None
         return Reply(
             status=200,
-            headers=Headers.of(fields),
+            headers=Headers(tuple(fields)),
             body=body,
             stop=stored.size,
             how=how,
@@ -197,20 +241,19 @@ class Artifacts:
             self._served.put(stored.key, (stored, self._context.clock.seconds()), 1)
 
     def _headers(self, registry: IRegistry, route: Artifact, upstream: Headers, lasting: bool) -> Headers:
-        return Headers.of(self._fields(registry, route, upstream, lasting))
+        return Headers(tuple(self._fields(registry, route, upstream, lasting)))
 
     @staticmethod
-    def _fields(registry: IRegistry, route: Artifact, upstream: Headers, lasting: bool) -> dict[str, str]:
+    def _fields(registry: IRegistry, route: Artifact, upstream: Headers, lasting: bool) -> list[tuple[str, str]]:
         kind = route.content_type or upstream.get("content-type") or "application/octet-stream"
-        fields = {
-            "content-type": kind,
-            "cache-control": _FOREVER
-            if lasting and not route.mutable
-            else cache_control_of(registry, upstream, "max-age=0"),
-            "accept-ranges": "bytes",
-        }
+        for_ever = lasting and not route.mutable
+        fields = [
+            ("content-type", kind),
+            ("cache-control", _FOREVER if for_ever else cache_control_of(registry, upstream, "max-age=0")),
+            ("accept-ranges", "bytes"),
+        ]
         if "content-disposition" in upstream:
-            fields["content-disposition"] = upstream.get("content-disposition")
+            fields.append(("content-disposition", upstream.get("content-disposition")))
         return fields
 
     # From the upstream.
@@ -354,10 +397,10 @@ class Artifacts:
             reader.close()
             raise
         answer = await transfer.head.wait()
-        fields = {**self._fields(registry, route, answer.headers, False), "etag": f'"{next(self._once)}"'}
+        fields = [*self._fields(registry, route, answer.headers, False), ("etag", f'"{next(self._once)}"')]
         return Reply(
             status=200,
-            headers=Headers.of(fields),
+            headers=Headers(tuple(fields)),
             body=reader,
             how=How.MISS,
             detail=f"fwd-status={answer.status}" + ("" if transfer.relaying else "; stored"),
@@ -401,7 +444,7 @@ class Artifacts:
         return transfer
 
 
-def _told_digests(route: Artifact, stored: Stored) -> dict[str, str]:
+def _told_digests(route: Artifact, stored: Stored) -> list[tuple[str, str]]:
     """The fields that tell the digests of a copy that is known to be good."""
     found = {digest.algorithm: digest.value for digest in stored.digests} if stored.verified else {}
-    return {name: found[algorithm] for name, algorithm in route.digest_fields if algorithm in found}
+    return [(name, found[algorithm]) for name, algorithm in route.digest_fields if algorithm in found]

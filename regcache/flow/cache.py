@@ -94,6 +94,21 @@ class Cache:
             return await self._answer(registry, passed_on(registry.options.url, request), request, interim)
         return await self._answer(registry, route, request, interim)
 
+    def at_hand(self, registry: IRegistry, request: RequestHead) -> Reply | None:
+        """
+        What :meth:`answer` would say to a GET without preconditions and ranges, where that can be had at once and
+        nothing is to be begun for it; None for all else.
+
+        Its ``standing`` says what is to be told when it is given: nobody has been told by then.
+
+        :raises regcache.errors.RegCacheError: as :meth:`answer` would.
+        """
+        if self._stopping or IOrdered.providedBy(registry):
+            return None
+        route = registry.route(request)
+        check(registry.options, route)
+        return self._artifacts.at_hand(registry, route, request) if isinstance(route, Artifact) else None
+
     @staticmethod
     def is_tree(registry: IRegistry) -> bool:
         """Whether every path of a registry is its upstream's, the root too, and every request is passed on."""

@@ -59,14 +59,17 @@ class Bounded(Generic[K, V]):
 
     def put(self, key: K, value: V, weight: int) -> None:
         """Remember an item; one heavier than the whole memory is not kept."""
-        self.drop(key)
+        if key in self._items:
+            self.drop(key)
         if weight > self._most:
             self._gone(value)
             return
         self._items[key] = (value, weight)
         self._sum += weight
         while self._sum > self._most:
-            self.drop(next(iter(self._items)))
+            _, (last, its_weight) = self._items.popitem(last=False)
+            self._sum -= its_weight
+            self._gone(last)
 
     def drop(self, key: K) -> None:
         """Forget an item."""

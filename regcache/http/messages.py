@@ -55,14 +55,15 @@ class Headers:
 
     def get(self, name: str, default: str = "") -> str:
         """The field's value; several lines are joined by a comma, as RFC 9110 section 5.3 allows."""
-        return ", ".join([value for key, value in self.items if key == name]) or default
+        found = [value for key, value in self.items if key == name]
+        return (found[0] if len(found) == 1 else ", ".join(found)) or default
 
     def lines(self, name: str) -> list[str]:
         """Every line of the field, in order; for fields that may not be joined."""
         return [value for key, value in self.items if key == name]
 
     def __contains__(self, name: object) -> bool:
-        return any(key == name for key, _ in self.items)
+        return name in [key for key, _ in self.items]
 
     def __iter__(self) -> Iterator[tuple[str, str]]:
         return iter(self.items)

@@ -10,7 +10,7 @@ from urllib.parse import unquote_to_bytes, urljoin, urlsplit
 from regcache.errors import BadRequest
 from regcache.http.origins import LONGEST_AGAIN
 
-__all__ = ["led_back", "quote", "segments"]
+__all__ = ["led_back", "quote", "requoted", "segments"]
 
 _BAD_CHARACTER = re.compile(r"[\x00-\x1f\x7f\\]")
 #: A segment that stands for itself, encoded and decoded.
@@ -18,6 +18,9 @@ _PLAIN_SEGMENT = re.compile(r"[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*")
 _BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
 #: A path that stands for itself, as most do: nothing in it is encoded, and what begins with a dot is looked at closely.
 _PLAIN_PATH = re.compile(r"(?:/(?!\.)[A-Za-z0-9!$&'()*+,.:;=@_~-]+)+/?")
+
+#: One of which each segment is its own encoding as well.
+_SAME_PATH = re.compile(rf"(?:/{_PLAIN_SEGMENT.pattern})+")
 
 
 def segments(raw_path: str, keep_slash: bool = False) -> tuple[str, ...]:
@@ -56,6 +59,17 @@ def quote(segment: str) -> str:
     if _PLAIN_SEGMENT.fullmatch(segment):
         return segment
     return _quoted(segment) if len(segment) <= LONGEST_AGAIN else _quoted.__wrapped__(segment)
+
+
+def requoted(raw_path: str) -> str:
+    """
+    A raw path with each of its segments encoded anew, encoded slashes and empty segments kept; without its first slash.
+
+    :raises regcache.errors.BadRequest: as :func:`segments` does.
+    """
+    if _SAME_PATH.fullmatch(raw_path):
+        return raw_path[1:]
+    return "/".join(map(quote, segments(raw_path, keep_slash=True)))
 
 
 @lru_cache(4096)

@@ -26,7 +26,7 @@ __all__ = [
 ]
 
 
-@frozen(kw_only=True)
+@frozen(kw_only=True, cache_hash=True)
 class Rules:
     """
     What the operator allows, all in seconds.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from regcache.errors import MethodNotAllowed
 from regcache.http.messages import RequestHead
-from regcache.http.paths import quote, segments
+from regcache.http.paths import requoted
 from regcache.registries.plain import Plain
 from regcache.routes import Artifact, Resource, Route
 
@@ -25,7 +25,7 @@ class Generic(Plain):
         if request.method not in ("GET", "HEAD", *self.options.methods):
             raise MethodNotAllowed(f"{request.method} is not passed on.")
         # Empty segments and encoded slashes may mean something there.
-        path = "/".join(map(quote, segments(request.path, keep_slash=True)))
+        path = requoted(request.path)
         path += f"?{request.query}" if request.query else ""
         if self.options.follows:
             return Resource(key=path, url=self.options.url + path)

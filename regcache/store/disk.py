@@ -28,12 +28,12 @@ from regcache.http.messages import Digest, Stored
 from regcache.interfaces import IBody, IPartial, IStore
 from regcache.logs import Log
 from regcache.revision import Revision
-from regcache.store.blobs import File, FileBody, Partial, blob_name, ended, given_up, standing
+from regcache.store.blobs import File, FileBody, Partial, blob_name, ended, given_up, read_whole, standing
 from regcache.store.directory import Directory
 from regcache.store.files import Files
 from regcache.store.gather import Gathering
 from regcache.store.holding import RETRY_EVERY, Condition, Holding
-from regcache.store.index import COLUMNS, FAILURES, Index, read_entry
+from regcache.store.index import FAILURES, Index, read_entry
 from regcache.store.placing import Commit
 from regcache.store.records import Records
 from regcache.store.scrub import Reading, Scrubber
@@ -44,14 +44,16 @@ from regcache.store.writer import Writer
 __all__ = ["DiskStore"]
 
 _log = Log()
-#: Entries whose use is noted together, and those whose use is to be noted, at most.
-_MOST_USES, _MOST_UNNOTED = 1000, 20_000
+#: Entries whose use is noted together; those that are noted before their time, since they are many; and those whose use
+#: is to be noted, at most.
+_MOST_USES, _MANY_USES, _MOST_UNNOTED = 1000, 10_000, 20_000
 _USES_EVERY = 10.0
 _SPACE_EVERY = 5.0
 #: Bytes up to which a body stays in memory until the writer takes it, and of all that wait for the writer.
 _MOST_HELD = 1 << 17
 _MOST_WAITING = 16 << 20
-_SELECT = f"SELECT {COLUMNS} FROM entries WHERE key IN ("
+#: Bytes of a body that is read at once: larger ones leave through the kernel.
+_MOST_READ = 24 << 10
 #: What keeps a file from being opened and says nothing about it.
 _NOT_NOW = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EINTR, errno.EAGAIN})
 
@@ -100,6 +102,7 @@ class DiskStore:
         self._counts = counts or Counts()
         self._path = Path(directory).absolute()
         self._blobs = self._path / "blobs"
+        self._bodies = str(self._blobs)
         self._disk = Files() if files is None else files
         self._reactor, self._steps = reactor, steps
 
@@ -180,8 +183,7 @@ class DiskStore:
         self._running = False
         self.revision.another()
         self._upkeep.stop()
-        while self._uses:
-            self._note_uses().addErrback(self._failed)
+        self._note_all()
         scrubbed = succeed(None) if self._scrubber is None else self._scrubber.stop()
         drained = scrubbed.addCallback(lambda _: self._commits.drain())
         return drained.addCallback(lambda _: self._hold.close()).addBoth(self._stopped)
@@ -203,10 +205,11 @@ class DiskStore:
         return self._look_up([key]).get(key) if known is None else known.entry
 
     def find(self, key: str, beside: Sequence[str] = ()) -> Deferred[Stored | None]:
-        if self._running and self._records.get(key) is None:
-            unknown = [one for one in beside if self._records.get(one) is None]
-            return succeed(self._look_up([key, *unknown]).get(key))
-        return succeed(self.peek(key))
+        known = self._records.get(key)
+        if known is not None and known.entry is not None:
+            return succeed(known.entry if self._running else None)
+        unknown = [one for one in (key, *beside) if self._records.get(one) is None]
+        return succeed(self._look_up(unknown).get(key) if self._running and unknown else None)
 
     def find_all(self, keys: Sequence[str]) -> Deferred[dict[str, Stored]]:
         known = {key: self._records.get(key) for key in keys}
@@ -217,18 +220,39 @@ class DiskStore:
         return succeed(found)
 
     def _look_up(self, keys: Sequence[str]) -> dict[str, Stored]:
-        reader = self._hold.reader
-        if reader is None:
+        entries = self._read(keys)
+        if entries is None:
             return {}
-        try:
-            rows = reader.execute(_SELECT + ", ".join("?" * len(keys)) + ")", keys).fetchall()
-            found = {entry.key: entry for entry in map(read_entry, rows)}
-        except FAILURES as error:
-            self._hold.damaged(error)
-            return {}
+        found = {entry.key: entry for entry in entries}
         for key in keys:
             self._records.put(key, found.get(key))
         return found
+
+    def glance(self, key: str) -> Stored | None:
+        if not self._running:
+            return None
+        known = self._records.get(key)
+        if known is not None:
+            return known.entry
+        entries = self._read((key,))
+        if not entries:
+            if entries is not None:
+                self._records.put(key, None)
+            return None
+        return entries[0]
+
+    def keep(self, entry: Stored) -> None:
+        if self._running and self._records.get(entry.key) is None:
+            self._records.put(entry.key, entry)
+
+    def _read(self, keys: Sequence[str]) -> list[Stored] | None:
+        """The entries of these keys; None if the index cannot be read."""
+        try:
+            rows = self._hold.rows(keys)
+            return None if rows is None else [read_entry(row) for row in rows]
+        except FAILURES as error:
+            self._hold.damaged(error)
+            return None
 
     def children(self, parent: str) -> Deferred[list[Stored]]:
         return self._hold.children(parent)
@@ -249,6 +273,9 @@ class DiskStore:
             self._counts.damaged += 1
             raise BlobDamaged(f"{entry.key}: it does not have the size it was stored with.")
         return FileBody(File(fd), entry.size, self._in_thread, partial(self.open, entry))
+
+    def read(self, entry: Stored) -> bytes | None:
+        return None if entry.size > _MOST_READ else read_whole(blob_name(self._bodies, entry.digest), entry.size)
 
     # Writing.
 
@@ -280,6 +307,7 @@ class DiskStore:
         """Evict beside what goes on, once at a time."""
         if not self._evicting and self._running:
             self._evicting = True
+            self._note_all()
             making = self._write(Writer.evict, size).addBoth(self._rested)
             making.addCallbacks(self._made_room, self._failed)
 
@@ -363,7 +391,7 @@ class DiskStore:
         elif len(self._uses) < _MOST_UNNOTED:
             # Else the disk is behind. What is used often is noted the next time.
             self._uses[key] = _Use(now)
-            if len(self._uses) >= _MOST_USES and not self._noting:
+            if len(self._uses) >= _MANY_USES and not self._noting:
                 self._flush_uses()
 
     def _flush_uses(self) -> None:
@@ -376,6 +404,11 @@ class DiskStore:
         self._noting = False
         if len(self._uses) >= _MOST_USES:
             self._flush_uses()
+
+    def _note_all(self) -> None:
+        """Before whatever depends on what was used last."""
+        while self._uses:
+            self._note_uses().addErrback(self._failed)
 
     def _note_uses(self) -> Deferred[None]:
         some = list(itertools.islice(self._uses, _MOST_USES))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from attrs import frozen
@@ -16,7 +16,7 @@ from regcache.errors import CannotStore
 from regcache.http.messages import Digest, Stored
 from regcache.logs import Log
 from regcache.store.directory import Directory, Opened
-from regcache.store.index import FAILURES, Index, alias_of, children, is_damage
+from regcache.store.index import FAILURES, Index, Row, alias_of, children, is_damage, rows
 from regcache.store.writer import IndexDamaged, Writer
 
 __all__ = ["RETRY_EVERY", "Condition", "Holding"]
@@ -71,6 +71,8 @@ class Holding:
         self.why = _STOPPED
         self.partly = False
         self._opening = self._closed = False
+        #: Those of the thread, under way or waiting. Until it is started, what is written is no job of its.
+        self._jobs = 1
 
     def open(self) -> None:
         """
@@ -98,6 +100,7 @@ class Holding:
     def start(self) -> None:
         """Let jobs run."""
         self._thread.start()
+        self._jobs -= 1
 
     def _take(self, opened: Opened) -> None:
         before = self.writer is not None, self.reader is not None
@@ -152,8 +155,40 @@ class Holding:
                 row = self.reader.execute("SELECT digest FROM aliases WHERE alias = ?", asked).fetchone()
         return None if row is None else str(row[0])
 
+    def rows(self, keys: Sequence[str]) -> list[Row] | None:
+        """
+        The rows of the entries with these keys; None while none can be found.
+
+        To begin to read takes half as long as to find a row, so that many are read as of the same moment. That ends
+        whenever something is to be written: the log of the index is not begun anew while anybody reads, and what is
+        written is to be seen.
+
+        :raises sqlite3.Error: or another of :data:`regcache.store.index.FAILURES`, if they cannot be read.
+        """
+        reader = self.reader
+        if reader is None:
+            return None
+        try:
+            if not (self._jobs or reader.in_transaction):
+                reader.execute("BEGIN")
+            return rows(reader, keys)
+        except FAILURES:
+            self._read_anew()
+            raise
+
+    def _read_anew(self) -> None:
+        if self.reader is not None and self.reader.in_transaction:
+            with contextlib.suppress(sqlite3.Error):
+                self.reader.execute("ROLLBACK")
+
     def _run(self, work: Callable[..., Any], *args: Any, **more: Any) -> Deferred[Any]:
-        return deferToThreadPool(self._reactor, self._thread, work, *args, **more)
+        self._read_anew()
+        self._jobs += 1
+        return deferToThreadPool(self._reactor, self._thread, work, *args, **more).addBoth(self._ran)
+
+    def _ran(self, result: Any) -> Any:
+        self._jobs -= 1
+        return result
 
     def _noticed(self, failure: Any, writer: Writer) -> Any:
         if isinstance(failure.value, IndexDamaged) or is_damage(failure.value):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ __all__ = [
     "marks",
     "read_entry",
     "row_bytes",
+    "rows",
 ]
 
 #: The version of the store's layout. An older program leaves a newer store alone.
@@ -52,6 +54,7 @@ COLUMNS = (
     "key, registry, kind, parent, source, url, headers, digest, size, digests, verified, stored_at, validated_at,"
     " withdrawn"
 )
+_BY_KEY = f"SELECT {COLUMNS} FROM entries WHERE key = ?"
 Row = tuple[Any, ...]
 #: What a row takes beside its texts: digests above all, times and numbers.
 _ROW_BYTES = 400
@@ -62,6 +65,10 @@ _PAGES = 8192
 # Made once: to make them takes longer than what they do.
 _FIELDS = msgspec.msgpack.Decoder(tuple[tuple[str, str], ...])
 _DIGESTS = msgspec.msgpack.Decoder(list[tuple[str, str]])
+_NONE = msgspec.msgpack.encode([])
+_KINDS = {kind.value: kind for kind in Kind}
+#: Bytes of the fields of an entry that many have alike.
+_LONGEST_AGAIN = 256
 
 
 #: What SQLite says of a file that is no index, or no longer one; all else may pass.
@@ -154,6 +161,13 @@ def children(connection: sqlite3.Connection, parent: str) -> list[Stored]:
     return [read_entry(row) for row in rows]
 
 
+def rows(connection: sqlite3.Connection, keys: Sequence[str]) -> list[Row]:
+    """The rows of the entries with these keys."""
+    if len(keys) == 1:
+        return connection.execute(_BY_KEY, keys).fetchall()
+    return connection.execute(f"SELECT {COLUMNS} FROM entries WHERE key IN {marks(1, len(keys))}", keys).fetchall()
+
+
 def read_entry(row: Row) -> Stored:
     """
     The entry that a row of the index's columns says.
@@ -162,8 +176,14 @@ def read_entry(row: Row) -> Stored:
     """
     try:
         return _entry(row)
-    except (ValueError, TypeError, msgspec.MsgspecError) as error:
+    except (ValueError, TypeError, KeyError, msgspec.MsgspecError) as error:
         raise sqlite3.DatabaseError(f"a row makes no sense: {error}") from None
+
+
+@lru_cache(1024)
+def _headers(packed: bytes) -> Headers:
+    """The fields of an entry; most of a registry have the same."""
+    return Headers(_FIELDS.decode(packed))
 
 
 def _entry(row: Row) -> Stored:
@@ -171,14 +191,14 @@ def _entry(row: Row) -> Stored:
     return Stored(
         key=str(key),
         registry=str(registry),
-        kind=Kind(kind),
+        kind=_KINDS[kind],
         parent=str(parent),
         source=str(source),
         url=str(url),
-        headers=Headers(_FIELDS.decode(headers)),
+        headers=_headers(headers) if len(headers) <= _LONGEST_AGAIN else _headers.__wrapped__(headers),
         digest=str(digest),
         size=int(size),
-        digests=tuple([Digest(*pair) for pair in _DIGESTS.decode(digests)]),
+        digests=() if digests == _NONE else tuple([Digest(*pair) for pair in _DIGESTS.decode(digests)]),
         verified=bool(verified),
         stored_at=float(stored),
         validated_at=float(validated),

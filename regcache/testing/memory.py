@@ -91,6 +91,12 @@ class MemoryStore:
     def peek(self, key: str) -> Stored | None:
         return self.entries.get(key)
 
+    def glance(self, key: str) -> Stored | None:
+        return self.peek(key)
+
+    def keep(self, entry: Stored) -> None:
+        """Nothing: all is known of what is stored."""
+
     def find(self, key: str, beside: Sequence[str] = ()) -> Deferred[Stored | None]:
         del beside
         return succeed(self.peek(key))
@@ -108,6 +114,10 @@ class MemoryStore:
             self.revision.another()
             raise BlobDamaged(f"{entry.key}: its body is missing or has another size.")
         return _MemoryBody(body)
+
+    def read(self, entry: Stored) -> bytes | None:
+        body = self.blobs.get(entry.digest)
+        return body if body is not None and len(body) == entry.size else None
 
     def create(
         self,
