@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Callable, Iterator
+from importlib.metadata import entry_points
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
 
+from regcache import registries
 from tests import ways
+from tests.forks import Forks
 from tests.matrix import Matrix
 from tests.origin import Origin
 from tests.service import Running
@@ -43,6 +47,24 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         for item in items:
             if item.get_closest_marker("fast"):
                 item.add_marker(pytest.mark.skip(reason="it is about the fast way"))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def installed() -> Iterator[None]:
+    """What is installed stays so meanwhile: the types of registry are looked for once, not for each that is made."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(registries, "entry_points", functools.cache(entry_points))
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def forks() -> Iterator[None]:
+    """Services are forked from one process that has imported all of it, where only their tests count."""
+    parent = Forks()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Running, "start", parent.start)
+        yield
+    parent.close()
 
 
 @pytest.fixture
