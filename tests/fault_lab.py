@@ -328,10 +328,15 @@ class Lab:
 
     # Asking.
 
+    @property
+    def port(self) -> int:
+        """The service's."""
+        port: int = self._port.getHost().port
+        return port
+
     def ask(self, path: str, method: str = "GET", **headers: str) -> Deferred[Reply]:
         """As :func:`ask`, of the service."""
-        port: int = self._port.getHost().port
-        return ask(self._reactor, port, path, method, **headers)
+        return ask(self._reactor, self.port, path, method, **headers)
 
     async def crowd(self, number: int, path: str, method: str = "GET", **headers: str) -> list[Reply]:
         """What many clients get at once."""
