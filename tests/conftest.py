@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import gc
 import os
 from collections.abc import Callable, Iterator
 from importlib.metadata import entry_points
@@ -39,6 +40,18 @@ def pytest_configure(config: pytest.Config) -> None:
     ways.go(config.getoption("--way"))
     if named := os.environ.get("REGCACHE_MATRIX"):
         config.pluginmanager.register(Matrix(Path(named).absolute()))
+
+
+def pytest_sessionstart() -> None:
+    """What stands in all the modules of tests is no garbage, and looking through it again and again takes its time."""
+    gc.disable()
+
+
+def pytest_collection_finish() -> None:
+    """From now on garbage is looked for, among what the tests make."""
+    gc.collect()
+    gc.freeze()
+    gc.enable()
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

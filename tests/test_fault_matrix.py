@@ -105,8 +105,7 @@ class Matrix(TestCase):
 
     @classmethod
     def tearDownClass(cls) -> None:
-        """As it was."""
-        gc.unfreeze()
+        """It goes."""
         cls.place.cleanup()
 
     async def open(self, fault: Fault) -> Lab:
