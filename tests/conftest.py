@@ -5,6 +5,8 @@ from __future__ import annotations
 import functools
 import gc
 import os
+import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -38,6 +40,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     """What the journeys come to is written to the file that ``REGCACHE_MATRIX`` names."""
     ways.go(config.getoption("--way"))
+    if sys.dont_write_bytecode:
+        # Nothing compiled is left in the tree then, but dozens of programs need not each compile all of it anew.
+        place = tempfile.TemporaryDirectory(prefix="regcache-compiled-")
+        config.add_cleanup(place.cleanup)
+        os.environ["PYTHONPYCACHEPREFIX"] = place.name
+        os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     if named := os.environ.get("REGCACHE_MATRIX"):
         config.pluginmanager.register(Matrix(Path(named).absolute()))
 

@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Sequence
@@ -98,8 +99,9 @@ class Running:
 
     def until(self, path: str, outcome: str) -> tuple[int, Message, bytes]:
         """Ask again until the answer came about like that: what a fill has begun is a hit once it is stored."""
-        for _ in range(2000):
+        for _ in range(4000):
             answer = self.get(path)
             if answer[1]["X-Cache"] == outcome:
                 return answer
+            time.sleep(0.005)
         raise AssertionError(f"{path} was never a {outcome}")
