@@ -93,9 +93,9 @@ def test_an_interpreter_of_its_own(forks: Forks, tmp_path: Path, monkeypatch: py
 
 def test_how_it_ends_is_told(forks: Forks, tmp_path: Path) -> None:
     """Its status, or the signal; a wait that is too long is given up."""
-    refused = forks.start(["twistd", "--nonsense"], tmp_path)
-    assert "nonsense" in refused.communicate(timeout=20)[0]
-    assert refused.returncode == 1
+    refused = forks.start(["twistd", "-n", "--pidfile=", "regcache", "--listen", "tcp:70000"], tmp_path)
+    assert "there is no port above 65535" in refused.communicate(timeout=20)[0]
+    assert refused.returncode == 2
     refused.terminate()
     serving = forks.start(["twistd", "-n", "--pidfile=", "web", "--listen", "tcp:0:interface=127.0.0.1"], tmp_path)
     with pytest.raises(subprocess.TimeoutExpired):
