@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import functools
+import gc
 import os
+import sys
+import tempfile
 from collections.abc import Callable, Iterator
+from importlib.metadata import entry_points
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
 
+from regcache import registries
 from tests import ways
+from tests.forks import Forks
 from tests.matrix import Matrix
 from tests.origin import Origin
 from tests.service import Running
@@ -33,8 +40,26 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     """What the journeys come to is written to the file that ``REGCACHE_MATRIX`` names."""
     ways.go(config.getoption("--way"))
+    if sys.dont_write_bytecode:
+        # Nothing compiled is left in the tree then, but dozens of programs need not each compile all of it anew.
+        place = tempfile.TemporaryDirectory(prefix="regcache-compiled-")
+        config.add_cleanup(place.cleanup)
+        os.environ["PYTHONPYCACHEPREFIX"] = place.name
+        os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     if named := os.environ.get("REGCACHE_MATRIX"):
         config.pluginmanager.register(Matrix(Path(named).absolute()))
+
+
+def pytest_sessionstart() -> None:
+    """What stands in all the modules of tests is no garbage, and looking through it again and again takes its time."""
+    gc.disable()
+
+
+def pytest_collection_finish() -> None:
+    """From now on garbage is looked for, among what the tests make."""
+    gc.collect()
+    gc.freeze()
+    gc.enable()
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -43,6 +68,24 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         for item in items:
             if item.get_closest_marker("fast"):
                 item.add_marker(pytest.mark.skip(reason="it is about the fast way"))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def installed() -> Iterator[None]:
+    """What is installed stays so meanwhile: the types of registry are looked for once, not for each that is made."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(registries, "entry_points", functools.cache(entry_points))
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def forks() -> Iterator[None]:
+    """Services are forked from one process that has imported all of it, where only their tests count."""
+    parent = Forks()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Running, "start", parent.start)
+        yield
+    parent.close()
 
 
 @pytest.fixture

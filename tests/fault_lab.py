@@ -14,14 +14,17 @@ import os
 from pathlib import Path
 from typing import Any
 
+import pytest
 from attrs import define, evolve, field
 from OpenSSL import SSL
 from twisted.internet.address import IPv4Address
 from twisted.internet.defer import Deferred, DeferredList, maybeDeferred
-from twisted.internet.endpoints import TCP4ClientEndpoint, connectProtocol
-from twisted.internet.interfaces import IHostnameResolver, IHostResolution
+from twisted.internet.endpoints import HostnameEndpoint, TCP4ClientEndpoint, connectProtocol
+from twisted.internet.interfaces import IDelayedCall, IHostnameResolver, IHostResolution
 from twisted.internet.protocol import Factory, Protocol, connectionDone
+from twisted.internet.task import Clock
 from twisted.python.failure import Failure
+from twisted.python.threadpool import ThreadPool
 from zope.interface import implementer
 
 from regcache import Config, RegistryOptions
@@ -37,6 +40,8 @@ __all__ = ["HOST", "NOON", "Lab", "Reply", "ask"]
 HOST = "registry.test"
 #: Bytes that an index may unpack to here.
 MOST = 4 << 20
+#: Seconds that pass in a turn of the reactor.
+_TURN = 0.001
 #: The wall clock at first.
 NOON = 1_800_000_000.0
 
@@ -157,15 +162,65 @@ class _Names:
 
 
 class _Movable:
-    """The reactor, with a monotonic clock that can be moved on; timers keep their time."""
+    """
+    The reactor, with a clock of its own that can be moved on; timers keep their time.
+
+    At most a millisecond passes in a turn of the reactor, and none while a thread is at work: on a machine that is busy
+    with other things, too, what is under way comes to its end in the time that the service has for it.
+
+    :ivar timers: those of whoever has this for a reactor.
+    """
 
     def __init__(self, reactor: Any) -> None:
         self._reactor = reactor
+        self._at_work = 0
+        self._patch = pytest.MonkeyPatch()
         self.skew = 0.0
+        self.timers = Clock()
+        self.timers.advance(reactor.seconds())
+        self.turn: IDelayedCall | None = None
+
+    def start(self) -> None:
+        """Let time pass."""
+        # Only when it would go on to the next address does Twisted notice that there was but one.
+        self._patch.setattr(HostnameEndpoint, "_DEFAULT_ATTEMPT_DELAY", _TURN)
+        self._patch.setattr(ThreadPool, "callInThreadWithCallback", self._counted(ThreadPool.callInThreadWithCallback))
+        self._pass()
+
+    def stop(self) -> None:
+        """Let it stand. Harmless when repeated."""
+        self._patch.undo()
+        if self.turn is not None:
+            self.turn.cancel()
+            self.turn = None
+
+    def _pass(self) -> None:
+        self.turn = self._reactor.callLater(_TURN, self._pass)
+        if not self._at_work:
+            self.timers.advance(_TURN)
+
+    def _counted(self, usual: Any) -> Any:
+        """Have a thread work, and the result be taken notice of, before time passes."""
+
+        def run(pool: ThreadPool, done: Any, work: Any, *args: Any, **more: Any) -> None:
+            def told(success: bool, result: Any) -> None:
+                if done is not None:
+                    done(success, result)
+                self._reactor.callFromThread(self._worked)
+
+            self._at_work += 1
+            usual(pool, told, work, *args, **more)
+
+        return run
+
+    def _worked(self) -> None:
+        self._at_work -= 1
 
     def seconds(self) -> float:
-        now: float = self._reactor.seconds()
-        return now + self.skew
+        return self.timers.seconds() + self.skew
+
+    def callLater(self, delay: float, work: Any, *args: Any, **more: Any) -> IDelayedCall:
+        return self.timers.callLater(delay, work, *args, **more)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._reactor, name)
@@ -183,10 +238,10 @@ class Lab:
     def __init__(self, reactor: Any, directory: Path, shown: SSL.Context | None = None, **options: Any) -> None:
         self._reactor, self._directory, self._options = reactor, directory, options
         self.wall = NOON
-        self.registry = Faulty(reactor, shown)
+        self.movable = _Movable(reactor)
+        self.registry = Faulty(self.movable, shown)
         self.bystander = _Bystander()
         self.names = _Names()
-        self.movable = _Movable(reactor)
         self.service: Any = None
         self._before = self.left()
 
@@ -194,6 +249,7 @@ class Lab:
 
     def start(self) -> None:
         """Open the registry and the service."""
+        self.movable.start()
         self.registry.listen()
         self._astray = self._reactor.listenTCP(0, self.bystander, interface="127.0.0.1")
         self.open_service()
@@ -238,6 +294,7 @@ class Lab:
             await self.close_service()
         await self.registry.refuse()
         await maybeDeferred(self._astray.stopListening)
+        self.movable.stop()
 
     async def stop(self) -> None:
         """Stop all; nothing is left behind then."""
@@ -248,10 +305,10 @@ class Lab:
             await self.pause(0.001)
         assert self.left() == self._before, f"left behind: {self.left()}, before: {self._before}"
 
-    def short(self, *, idle: float = 0.25) -> None:
+    def short(self) -> None:
         """Shorten every wait, in the usual order."""
-        self.context.rules = evolve(self.rules, brief_wait=0.03, upstream_timeout=0.06, cold_timeout=0.12)
-        self.context.upstream._idle_timeout = idle
+        self.context.rules = evolve(self.rules, brief_wait=0.01, upstream_timeout=0.02, cold_timeout=0.04)
+        self.context.upstream._idle_timeout = 0.08
 
     def usual(self) -> None:
         """As configured."""
@@ -271,10 +328,15 @@ class Lab:
 
     # Asking.
 
+    @property
+    def port(self) -> int:
+        """The service's."""
+        port: int = self._port.getHost().port
+        return port
+
     def ask(self, path: str, method: str = "GET", **headers: str) -> Deferred[Reply]:
         """As :func:`ask`, of the service."""
-        port: int = self._port.getHost().port
-        return ask(self._reactor, port, path, method, **headers)
+        return ask(self._reactor, self.port, path, method, **headers)
 
     async def crowd(self, number: int, path: str, method: str = "GET", **headers: str) -> list[Reply]:
         """What many clients get at once."""
@@ -317,9 +379,10 @@ class Lab:
         for one in os.listdir(there):
             with contextlib.suppress(OSError):
                 found.append(os.readlink(there / one))
+        timers = [*self._reactor.getDelayedCalls(), *self.movable.timers.getDelayedCalls()]
         # Twisted holds one of these in reserve from its first port on.
         return sorted(one for one in found if one != os.devnull), sorted(
-            str(call.func) for call in self._reactor.getDelayedCalls()
+            str(call.func) for call in timers if call is not self.movable.turn
         )
 
     @staticmethod

@@ -160,6 +160,8 @@ class Life:
     """
 
     def __init__(self, directory: Path) -> None:
+        # What the modules hold is looked at as well.
+        gc.unfreeze()
         gc.collect()
         # What other tests have left behind is not the service's; held here, so that no new object is taken for one.
         self._others = {id(one): one for one in gc.get_objects() if _is_ours(one)}

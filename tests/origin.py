@@ -164,6 +164,8 @@ class Origin:
                         if origin.rate:
                             time.sleep(max(0.0, began + at / origin.rate - time.monotonic()))
                         self.wfile.write(body[at : at + piece])
+                        # Nobody waits for the next piece to have the whole of this one.
+                        self.wfile.flush()
 
             do_HEAD = do_GET
 

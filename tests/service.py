@@ -9,11 +9,15 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 import urllib.error
 import urllib.request
+from collections.abc import Callable, Sequence
 from email.message import Message
 from pathlib import Path
+from typing import Any, ClassVar
 
+from tests.forks import program
 from tests.origin import Origin
 
 __all__ = ["Running", "free_port"]
@@ -37,10 +41,13 @@ class Running:
     """
     A service in a process of its own, started and ready.
 
+    :cvar start: how a command is run in a directory: as a program, unless the tests know a faster way to the same.
     :param tables: the registries' TOML tables; those of pypi and npm of the origin unless given.
     :ivar url: of its shared port, with a slash at the end; empty if it has none.
     :ivar said: what it printed until it was ready.
     """
+
+    start: ClassVar[Callable[[Sequence[str], Path], Any]] = staticmethod(program)
 
     def __init__(self, directory: Path, origin: Origin | None, *more: str, tables: str = "") -> None:
         config = directory / "regcache.toml"
@@ -54,9 +61,7 @@ class Running:
         command += ["--config", str(config), "--cache-dir", str(directory / "cache")]
         if "--listen" not in more:
             command += ["--listen", "tcp:0:interface=127.0.0.1"]
-        self.process = subprocess.Popen(
-            [*command, *more], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=directory
-        )
+        self.process: subprocess.Popen[str] = Running.start([*command, *more], directory)
         self.said = ""
         assert self.process.stdout is not None
         for line in self.process.stdout:
@@ -94,8 +99,9 @@ class Running:
 
     def until(self, path: str, outcome: str) -> tuple[int, Message, bytes]:
         """Ask again until the answer came about like that: what a fill has begun is a hit once it is stored."""
-        for _ in range(2000):
+        for _ in range(4000):
             answer = self.get(path)
             if answer[1]["X-Cache"] == outcome:
                 return answer
+            time.sleep(0.005)
         raise AssertionError(f"{path} was never a {outcome}")

@@ -380,7 +380,7 @@ class Responses(Case):
 
         def answer(connection: Served, _number: int) -> None:
             connection.transport.write(OK + b"Connection: close\r\n\r\nabc")
-            reactor.callLater(0.05, connection.transport.abortConnection)
+            later(5, connection.transport.abortConnection)
 
         with pytest.raises(CutShort):
             await self.get(await self.serve(answer))
@@ -486,6 +486,11 @@ class Secure(Case):
         with pytest.raises(ConnectFailed, match=r"TLS with localhost failed: .*name"):
             await self.get(url, client=client)
         assert self.server.requests == []
+
+
+def later(turns: int, work: Callable[[], object]) -> None:
+    """Do it after so many turns of the reactor, in each of which all that has come is read."""
+    reactor.callLater(0, later, turns - 1, work) if turns else work()
 
 
 def pause() -> Deferred[None]:

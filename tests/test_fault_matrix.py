@@ -105,15 +105,14 @@ class Matrix(TestCase):
 
     @classmethod
     def tearDownClass(cls) -> None:
-        """As it was."""
-        gc.unfreeze()
+        """It goes."""
         cls.place.cleanup()
 
     async def open(self, fault: Fault) -> Lab:
         """A laboratory for a fault, in which nobody waits long for what is no fault."""
         for module, name, value in (
-            (upstream, "_STALL_SECONDS", 0.3),
-            (upstream, "_STALL_BYTES", 300),
+            (upstream, "_STALL_SECONDS", 0.1),
+            (upstream, "_STALL_BYTES", 100),
             (gather, "_PAUSE", 0.002),
         ):
             self.patch(module, name, value)  # type: ignore[no-untyped-call]

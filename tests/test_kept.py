@@ -6,15 +6,18 @@ import contextlib
 import os
 import re
 import socket
-import time
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from attrs import define, field
+from twisted.internet import reactor
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.task import Clock
+from twisted.internet.threads import deferToThread
+from twisted.trial.unittest import TestCase
 
 from regcache.counts import Answers
 from regcache.errors import BlobDamaged
@@ -29,6 +32,7 @@ from regcache.interfaces import IBody
 from regcache.kept import Kept, OpenFiles
 from regcache.revision import Revision
 from regcache.store.blobs import File, FileBody
+from tests.fault_lab import HOST, Lab
 from tests.lifetime import Life, at_once
 from tests.origin import Origin
 from tests.service import Running
@@ -367,9 +371,9 @@ def service(tmp_path: Path) -> Iterator[tuple[Running, str]]:
     origin.close()
 
 
-def said(service: Running, path: str, *, fields: str = "") -> bytes:
+def said(url: str, path: str, *, fields: str = "") -> bytes:
     """All that comes for one request, until the body is there or the connection ends."""
-    authority = service.url.split("/")[2]
+    authority = url.split("/")[2]
     with socket.create_connection(("127.0.0.1", int(authority.rpartition(":")[2])), timeout=10) as client:
         client.sendall(f"GET /{path} HTTP/1.1\r\nHost: {authority}\r\n{fields}\r\n".encode())
         got = b""
@@ -389,10 +393,10 @@ def body_of(answer: bytes) -> bytes:
     return answer.partition(b"\r\n\r\n")[2]
 
 
-def files_of(service: Running) -> list[str]:
+def blobs_of(process: int | str) -> list[str]:
     """The bodies that it has open."""
     links = []
-    for one in Path(f"/proc/{service.process.pid}/fd").iterdir():
+    for one in Path(f"/proc/{process}/fd").iterdir():
         with contextlib.suppress(OSError):
             links.append(os.readlink(one))
     return [link for link in links if "/blobs/" in link]
@@ -406,39 +410,68 @@ def test_the_service_says_the_same_from_the_file(service: tuple[Running, str]) -
         return re.sub(rb"(X-Request-Id|Date|Age): [^\r]*", rb"\1", answer)
 
     for fields in ("", "Range: bytes=100-40099\r\n", "Accept: text/plain\r\n"):
-        first, *others = (said(running, path, fields=fields) for _ in range(3))
+        first, *others = (said(running.url, path, fields=fields) for _ in range(3))
         assert {bare(one) for one in others} == {bare(first)}
         assert body_of(first) == (BODY[100:40_100] if "Range" in fields else BODY)
-    assert len(files_of(running)) == 3
-
-
-@pytest.mark.parametrize("left", [0, 20_000])
-def test_a_damaged_file_ends_in_a_failed_transfer(service: tuple[Running, str], left: int) -> None:
-    """What was cut under an answer that is ready is never whole; the next who asks gets it from the registry again."""
-    running, path = service
-    for _ in range(2):
-        assert body_of(said(running, path)) == BODY
-    (name,) = set(files_of(running))
-    # It is looked at once a second.
-    time.sleep(1.1)
-    assert body_of(said(running, path)) == BODY
-    os.truncate(name, left)
-    cut = said(running, path)
-    assert cut.endswith(CUT)
-    body = body_of(cut.removesuffix(CUT))
-    assert body == BODY[: len(body)]
-    assert len(body) <= left
-    status, headers, whole = running.get(path)
-    assert (status, headers["X-Cache"], whole) == (200, "MISS", BODY)
-    running.until(path, "HIT")
-    assert body_of(said(running, path)) == BODY
+    assert len(blobs_of(running.process.pid)) == 3
 
 
 def test_a_file_that_is_gone_is_sent_while_it_is_open(service: tuple[Running, str]) -> None:
     """Eviction takes it from nobody."""
     running, path = service
     for _ in range(2):
-        assert body_of(said(running, path)) == BODY
-    (name,) = set(files_of(running))
+        assert body_of(said(running.url, path)) == BODY
+    (name,) = set(blobs_of(running.process.pid))
     os.unlink(name)
-    assert body_of(said(running, path)) == BODY
+    assert body_of(said(running.url, path)) == BODY
+
+
+class Damaged(TestCase):
+    """On a service whose clock stands: files are looked at once a second."""
+
+    timeout = 60
+
+    async def cut(self, left: int) -> None:
+        """What was cut under an answer that is ready is never whole; the next who asks gets it anew."""
+        lab = await self.opened()
+        whole = lab.registry.publish("a", HOST)
+        for how in (b"MISS", b"HIT", b"HIT"):
+            assert b"X-Cache: " + how in await self.said(lab)
+            await lab.settled()
+        (name,) = set(blobs_of("self"))
+        lab.wall += 1.5
+        assert body_of(await self.said(lab)) == whole
+        os.truncate(name, left)
+        cut = await self.said(lab)
+        assert cut.endswith(CUT)
+        body = body_of(cut.removesuffix(CUT))
+        assert len(body) <= left
+        assert whole.startswith(body)
+        for how in (b"MISS", b"HIT", b"HIT"):
+            anew = await self.said(lab)
+            assert (b"X-Cache: " + how in anew, body_of(anew)) == (True, whole)
+            await lab.settled()
+
+    async def opened(self) -> Lab:
+        """A laboratory."""
+        directory = tempfile.TemporaryDirectory(prefix="regcache-test-")
+        self.addCleanup(directory.cleanup)
+        started: Deferred[None] = Deferred()
+        reactor.callLater(0, started.callback, None)
+        await started
+        lab = Lab(reactor, Path(directory.name))
+        lab.start()
+        self.addCleanup(lambda: Deferred.fromCoroutine(lab.close()))
+        return lab
+
+    def said(self, lab: Lab) -> Deferred[bytes]:
+        """What comes for the file, on a connection that could be kept."""
+        return deferToThread(said, f"http://127.0.0.1:{lab.port}/", "tree/a")
+
+    def test_to_nothing(self) -> Any:
+        """Nothing is there any more."""
+        return self.cut(0)
+
+    def test_in_the_middle(self) -> Any:
+        """Half of it is."""
+        return self.cut(20_000)

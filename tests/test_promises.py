@@ -77,11 +77,14 @@ def test_many_clients_cost_one_request_and_nobody_waits_for_a_slow_one(origin: O
 def test_a_fill_survives_its_first_client(origin: Origin, start: Start) -> None:
     """A client that leaves does not end the download that it began."""
     origin.add("/big.bin", os.urandom(BIG))
-    origin.rate = 2 << 20
+    origin.rate = 1 << 19
     service = start(*files(origin))
     first = ask(service, "files/big.bin")
     answer(first).read(1000)
     first.close()
+    # What came after it was answered, so that it was noticed.
+    assert service.get("-/health")[0] == 200
+    origin.rate = 0
     assert service.until("files/big.bin", "HIT")[2] == origin.body("/big.bin")
     assert origin.asked.count("/big.bin") == 1
     service.stop()
@@ -114,6 +117,7 @@ def test_ranges_during_a_miss_and_of_what_is_stored(origin: Origin, start: Start
     far = service.get("files/huge.bin", Range="bytes=-100")
     assert (far[0], far[2], far[1]["X-Cache"]) == (206, body[-100:], "BYPASS")
     assert origin.asked.count("/huge.bin") == 2
+    origin.rate = 0
     assert head.read() == body
     stored = service.until("files/huge.bin", "HIT")
     tail = service.get("files/huge.bin", Range="bytes=-100", If_Range=stored[1]["ETag"])
@@ -235,6 +239,8 @@ def test_a_stop_finishes_what_is_under_way(origin: Origin, start: Start) -> None
     client = answer(ask(service, "files/big.bin"))
     begun = client.read(1000)
     service.process.send_signal(signal.SIGTERM)
+    wait_for(lambda: not listens(service))
+    origin.rate = 0
     assert begun + client.read() == origin.body("/big.bin")
     service.stop()
     service = start(*files(origin), "--offline")

@@ -23,7 +23,7 @@ from regcache.errors import BadDocument, BlobDamaged, CannotStore, TooBusy
 from regcache.flow.reading import read_all
 from regcache.http.messages import Digest, Headers, Kind, Stored
 from regcache.interfaces import IStore
-from regcache.store import disk, upkeep, writer
+from regcache.store import disk, gather, upkeep, writer
 from regcache.store.disk import DiskStore
 from regcache.store.files import Files
 from regcache.store.index import connect
@@ -219,6 +219,8 @@ class OnDisk(Contract, TestCase):
     """The store on disk, with real threads."""
 
     def setUp(self) -> None:
+        # What comes one by one is not waited for so long.
+        self.patch(gather, "_PAUSE", 0.002)  # type: ignore[no-untyped-call]
         self.directory = Path(tempfile.mkdtemp(prefix="regcache-test-"))
         self.addCleanup(shutil.rmtree, self.directory)
         self.store = self.started()
