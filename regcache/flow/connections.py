@@ -214,7 +214,7 @@ class Connections:
             if forwarding is not None:
                 target = f"http://{host}{target}"
                 headers = _let_through(headers, forwarding)
-            data = written(method, target, host, headers, body)
+            data = written(method, target, host, headers, body, ours=interim is None)
         except RegCacheError:
             return fail()
         asked = self._asked(where, method, data, interim, None if isinstance(body, bytes) else body)

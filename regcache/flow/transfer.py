@@ -76,6 +76,9 @@ class Transfer:
         self._paused = False
         self._ended: tuple[UpstreamError | None, bool] | None = None
         self._flow: Any = None
+        # Both lead back here; let go of at the end.
+        self._check: Callable[[int], Awaitable[bool]] | None = None
+        self._commit: Callable[[IPartial, bool], Awaitable[None]] | None = None
         self._timer: IDelayedCall | None = None
         self._window = Window()
         self._held = 0
@@ -110,7 +113,7 @@ class Transfer:
         :param commit: awaited with the partial when they are good.
         :param hold_back: bytes kept from readers until then.
         """
-        self._answer, self._hashing, self._check, self._commit = answer, hashing, check, commit
+        self._hashing, self._check, self._commit = hashing, check, commit
         self.total = answer.length
         self._partial = partial
         self._held = hold_back
@@ -125,6 +128,34 @@ class Transfer:
         self._wake()
         self._mind_orphan()
 
+    async def take(
+        self,
+        answer: Answer,
+        body: bytes,
+        partial: IPartial,
+        hashing: Hashing,
+        check: Callable[[int], Awaitable[bool]],
+        commit: Callable[[IPartial, bool], Awaitable[None]],
+    ) -> None:
+        """
+        As :meth:`begin`, of an answer of which the whole body has come with its head: there is nothing to pace, and
+        nobody reads before the end.
+
+        Comes back once it is stored, or cannot be.
+        """
+        self._hashing, self._check, self._commit, self._partial = hashing, check, commit, partial
+        self.total = self._arrived = self._held = len(body)
+        self._ended, self._busy = (None, True), True
+        for _ in self.readers:
+            partial.retain()
+        self.head.succeed(answer)
+        try:
+            await partial.write(body)
+        except CannotStore as why:
+            self._unwritten(why, [body], 0)
+        else:
+            await self._conclude(None, True)
+
     def fail(self, error: RegCacheError) -> None:
         """There will be no (more) body."""
         if self.error is not None or self.complete:
@@ -137,6 +168,7 @@ class Transfer:
             self._partial.abort()
         self._window.clear()
         self._pending.clear()
+        self._check = self._commit = None
         self._rest()
         self.head.fail(error)
         self.done.fail(error)
@@ -237,7 +269,8 @@ class Transfer:
     def ended(self, error: UpstreamError | None, certain: bool) -> None:
         if self.error is not None:
             return
-        self._ended = (error, certain)
+        # It leads back here.
+        self._ended, self._flow = (error, certain), None
         self._go_on()
 
     def _go_on(self) -> None:
@@ -294,12 +327,13 @@ class Transfer:
 
     async def _conclude(self, error: UpstreamError | None, certain: bool) -> None:
         """All bytes are here: find out whether they are good."""
+        check, commit, self._check, self._commit = self._check, self._commit, None, None
         try:
             if error is not None:
                 raise error
             if self.total is not None and self._arrived != self.total:
                 raise CutShort(f"{self._arrived} of {self.total} bytes came.")
-            proven = await self._check(self._arrived)
+            proven = check is not None and await check(self._arrived)
             if self.error is not None:
                 return
         except RegCacheError as why:
@@ -314,9 +348,9 @@ class Transfer:
         self.mark, self.complete = self._arrived, True
         self._rest()
         self._wake()
-        if self._partial is not None and not self.relaying and (certain or proven):
+        if self._partial is not None and not self.relaying and commit is not None and (certain or proven):
             try:
-                await self._commit(self._partial, proven)
+                await commit(self._partial, proven)
             except CannotStore as why:
                 _log.warn("{key}: cannot be stored: {why}", key=self.key, why=why.detail)
         elif self._partial is not None:

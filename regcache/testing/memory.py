@@ -34,6 +34,8 @@ class _MemoryBody:
 
 @implementer(IPartial)
 class _MemoryPartial:
+    counted = False
+
     def __init__(self, observe: Callable[[bytes], object], most: int) -> None:
         self.data = bytearray()
         self._observe, self._most = observe, most
