@@ -269,6 +269,8 @@ class IStore(Interface):
     that and after its stop, nothing is found and creating raises CannotStore.
     """
 
+    crowded = Attribute("Whether what waits in memory for the disk is all that may: what comes now had to be a file.")
+
     def peek(key: str) -> Stored | None:
         """The entry if it is known on this machine: the synchronous half of a look-up."""
 

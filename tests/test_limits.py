@@ -252,6 +252,19 @@ def test_what_waits_in_memory_is_bounded_by_the_store(monkeypatch: pytest.Monkey
     assert len(made.store.entries) == 9
 
 
+def test_a_disk_that_is_far_behind_gets_no_file_for_each_small_body() -> None:
+    """It would fall behind further: they pass through, and are stored the next time."""
+    made = make_cache()
+    made.upstream.pages |= {f"{FILE}small": Page(body=b"x" * 9), f"{FILE}large": Page(body=b"x" * 100_000)}
+    made.store.crowded = True
+    for name, size in (("small", 9), ("large", 100_000)):
+        assert made.get(f"/files/{name}")[1] == b"x" * size
+    made.store.crowded = False
+    assert [entry.size for entry in made.store.entries.values()] == [100_000]
+    assert made.get("/files/small")[1] == b"x" * 9
+    assert made.get("/files/small")[0].how is How.HIT
+
+
 def test_who_waits_for_his_turn_too_long_is_told_so() -> None:
     """503 rather than that the registry were slow; the fetch goes on."""
     made = kit(evolve(FEW, transfers=9, waiting=9))

@@ -9,7 +9,7 @@ import pytest
 from attrs import define, field
 from hypothesis import given
 from hypothesis import strategies as st
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.task import Clock
 
 from regcache.errors import CannotStore, CutShort, DigestMismatch, RegCacheError, Unneeded, UpstreamError
@@ -117,8 +117,9 @@ class Scene:
                 raise self.verdict
             return self.verdict
 
-        async def commit(_partial: IPartial, proven: bool) -> None:
+        def commit(_partial: IPartial, proven: bool) -> Deferred[None]:
             self.committed.append(proven)
+            return succeed(None)
 
         answer, partial = cast(Answer, self.flow), cast(IPartial | None, self.disk)
         self.transfer.begin(answer, partial, Hashing({"sha256"}), check, commit)
@@ -133,8 +134,9 @@ class Scene:
                 raise self.verdict
             return self.verdict
 
-        async def commit(_partial: IPartial, proven: bool) -> None:
+        def commit(_partial: IPartial, proven: bool) -> Deferred[None]:
             self.committed.append(proven)
+            return succeed(None)
 
         answer, partial, hashing = cast(Answer, self.flow), cast(IPartial, self.disk), Hashing({"sha256"})
         Deferred.fromCoroutine(self.transfer.take(answer, body, partial, hashing, check, commit))

@@ -375,6 +375,7 @@ class Connection(Protocol):
         self._owner = owner
         self._exchange: Exchange | None = None
         self._feeding: Feeding | None = None
+        self._paused = False
 
     def connectionMade(self) -> None:
         self._owner.opened(self)
@@ -420,7 +421,8 @@ class Connection(Protocol):
         fed = self._feeding is None or self._feeding.done
         if keep and fed and self._owner.keep(self):
             self.kept = True
-            self.transport.resumeProducing()
+            if self._paused:
+                self.resume()
         else:
             self.transport.abortConnection()
 
@@ -434,8 +436,10 @@ class Connection(Protocol):
 
     def pause(self) -> None:
         """Read no more for now."""
+        self._paused = True
         self.transport.pauseProducing()
 
     def resume(self) -> None:
         """Read on."""
+        self._paused = False
         self.transport.resumeProducing()

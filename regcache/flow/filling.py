@@ -157,7 +157,7 @@ class _Work:
         self._behind = behind
         self._context, self._proofs, self._registry, self._route = context, proofs, registry, route
         self._fill, self._transfer, self._stored = fill, fill.transfer, stored
-        self._proof: Outcome[Fact | None] = Outcome()
+        self._proof: Outcome[Fact | None] | None = None
         # What the stored documents say, and as of when.
         self._fact: Fact | None = None
         self._age = -1
@@ -173,7 +173,7 @@ class _Work:
             self._holds(found)
             return
         if route.digests or (fact is not None and fact.digests) or not route.documents:
-            self._proof.succeed(fact)
+            self._proof = Outcome.of(fact)
         else:
             proving = self._proofs.prove(self._registry, route, fact, lambda: self._transfer.error is None)
             self._proof = spawn(proving)
@@ -223,7 +223,7 @@ class _Work:
         try:
             if self._route.digests and self._route.indexes:
                 return await self._proofs.prove(self._registry, self._route, None)
-            return await self._proof.wait()
+            return await self._proven()
         except RegCacheError as why:
             if not isinstance(error, NotFound):
                 return None
@@ -235,7 +235,7 @@ class _Work:
         if stored.verified:
             return True
         try:
-            proven = verify(self._route, await self._proof.wait(), stored.size, stored.digests, stored.url)
+            proven = verify(self._route, await self._proven(), stored.size, stored.digests, stored.url)
         except DigestMismatch as error:
             await self._drop(error)
             return False
@@ -255,11 +255,9 @@ class _Work:
         algorithms = {"sha256", *(digest.algorithm for digest in self._route.digests)}
         if not self._route.digests:
             algorithms.update(self._registry.algorithms)
-        if self._proof.known:
-            self._proof.wait().addCallbacks(
-                lambda fact: algorithms.update(d.algorithm for d in (fact.digests if fact is not None else ())),
-                lambda _: None,
-            )
+        fact = None if self._proof is None else self._proof.value
+        if fact is not None:
+            algorithms.update([digest.algorithm for digest in fact.digests])
         hashing = Hashing(algorithms)
         partial = self._partial(answer, hashing)
         if partial is None:
@@ -269,7 +267,7 @@ class _Work:
         async def check(size: int) -> bool:
             return await self._accepted(answer, hashing, partial, size)
 
-        async def commit(finished: IPartial, proven: bool) -> None:
+        def commit(finished: IPartial, proven: bool) -> Deferred[None]:
             size, headers = finished.written, kept(answer.headers)
             entry = entry_of(
                 self._context,
@@ -285,8 +283,7 @@ class _Work:
             if self._behind is not None and not finished.counted:
                 self._behind.add(self._transfer)
             self._fill.found.succeed(entry)
-            await self._context.store.commit(finished, entry)
-            await self._look_again(entry)
+            return self._context.store.commit(finished, entry).addCallback(self._found, entry)
 
         body = None if partial is None else answer.whole(_SMALL)
         if partial is None or body is None:
@@ -298,7 +295,9 @@ class _Work:
         if not storable(self._registry, answer.headers):
             return None
         try:
-            if self._behind is None:
+            # A file of its own would take such a disk, and the reactor, many times what its bytes do.
+            small = answer.length is not None and answer.length <= _SMALL
+            if self._behind is None or (small and self._context.store.crowded):
                 raise CannotStore("The disk is far behind.")
             most = self._context.max_file_size
             return self._context.store.create(hashing.feed, expected=answer.length, most=most)
@@ -350,18 +349,23 @@ class _Work:
             elif algorithm == published and algorithm not in WHOLE:
                 raise DigestMismatch(f"{answer.url}: its {algorithm} could not be computed while it passed through.")
 
+    async def _proven(self) -> Fact | None:
+        assert self._proof is not None
+        return self._proof.value if self._proof.succeeded else await self._proof.wait()
+
     async def _latest(self) -> Fact | None:
         try:
-            proof = await self._proof.wait()
+            proof = await self._proven()
         except RegCacheError:
             proof = None
         stored = await self._known()
         return stored if stored is not None and stored.digests else proof or stored
 
-    async def _look_again(self, entry: Stored) -> None:
+    def _found(self, _none: None, entry: Stored) -> Deferred[None] | None:
         """An entry can be found now: hold it against what an index may have said since it was accepted."""
-        if self._age == self._proofs.age:
-            return
+        return None if self._age == self._proofs.age else Deferred.fromCoroutine(self._look_again(entry))
+
+    async def _look_again(self, entry: Stored) -> None:
         fact = await self._known()
         try:
             proven = verify(self._route, fact, entry.size, entry.digests, entry.url)

@@ -18,6 +18,7 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from regcache.errors import CannotStore, CutShort, RegCacheError, Unneeded, UpstreamError
@@ -78,7 +79,7 @@ class Transfer:
         self._flow: Any = None
         # Both lead back here; let go of at the end.
         self._check: Callable[[int], Awaitable[bool]] | None = None
-        self._commit: Callable[[IPartial, bool], Awaitable[None]] | None = None
+        self._commit: Callable[[IPartial, bool], Deferred[None]] | None = None
         self._timer: IDelayedCall | None = None
         self._window = Window()
         self._held = 0
@@ -101,7 +102,7 @@ class Transfer:
         partial: IPartial | None,
         hashing: Hashing,
         check: Callable[[int], Awaitable[bool]],
-        commit: Callable[[IPartial, bool], Awaitable[None]],
+        commit: Callable[[IPartial, bool], Deferred[None]],
         hold_back: int = HOLD_BACK,
     ) -> None:
         """
@@ -110,7 +111,7 @@ class Transfer:
         :param partial: where it is written, or None when it cannot be stored.
         :param check: awaited with the number of bytes when all have come; raises if they are not good, and says
             whether the framing alone may be trusted for their number.
-        :param commit: awaited with the partial when they are good.
+        :param commit: called with the partial when they are good; fires when it is stored.
         :param hold_back: bytes kept from readers until then.
         """
         self._hashing, self._check, self._commit = hashing, check, commit
@@ -135,13 +136,13 @@ class Transfer:
         partial: IPartial,
         hashing: Hashing,
         check: Callable[[int], Awaitable[bool]],
-        commit: Callable[[IPartial, bool], Awaitable[None]],
+        commit: Callable[[IPartial, bool], Deferred[None]],
     ) -> None:
         """
         As :meth:`begin`, of an answer of which the whole body has come with its head: there is nothing to pace, and
         nobody reads before the end.
 
-        Comes back once it is stored, or cannot be.
+        Comes back once it is found good, or not.
         """
         self._hashing, self._check, self._commit, self._partial = hashing, check, commit, partial
         self.total = self._arrived = self._held = len(body)
@@ -349,12 +350,20 @@ class Transfer:
         self._rest()
         self._wake()
         if self._partial is not None and not self.relaying and commit is not None and (certain or proven):
-            try:
-                await commit(self._partial, proven)
-            except CannotStore as why:
-                _log.warn("{key}: cannot be stored: {why}", key=self.key, why=why.detail)
-        elif self._partial is not None:
+            # Whoever waits for the disk waits without what brought the body here.
+            commit(self._partial, proven).addErrback(self._unstored).addBoth(self._over)
+            return
+        if self._partial is not None:
             self._partial.abort()
+        self.done.succeed(None)
+
+    def _unstored(self, failure: Failure) -> None:
+        failure.trap(CannotStore)
+        _log.warn("{key}: cannot be stored: {why}", key=self.key, why=getattr(failure.value, "detail", ""))
+
+    def _over(self, result: object) -> None:
+        if isinstance(result, Failure):
+            _log.failure("{key}: a bug ended the storing.", failure=result, key=self.key)
         self.done.succeed(None)
 
     # Passing through what cannot be stored.

@@ -75,6 +75,8 @@ class MemoryStore:
     :ivar holds: while set, what is committed cannot be found yet; :meth:`release` makes it so.
     """
 
+    crowded = False
+
     def __init__(self) -> None:
         self.entries: dict[str, Stored] = {}
         self.blobs: dict[str, bytes] = {}
