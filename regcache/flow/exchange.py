@@ -97,8 +97,8 @@ def written(
     """
     A request as it is sent, without a body that is a file.
 
-    :param ours: whether the fields are our own, and not a client's: they are remembered then, unless they open
-        something.
+    :param ours: whether the fields are not a client's: they are remembered then, unless they open something, or are
+        long.
     :raises regcache.errors.BadRequest: if a field holds what would end it.
     """
     size = size_of(body)
@@ -106,7 +106,9 @@ def written(
     length = f"Content-Length: {size}\r\n" if size or method in _WITH_CONTENT else ""
     if _CONTROL.search(start):
         raise BadRequest("Its target holds control characters.")
-    fields = (_fields if ours and _SECRET.isdisjoint(dict(headers)) else _fields.__wrapped__)(host, headers)
+    said = dict(headers.items)
+    again = ours and _SECRET.isdisjoint(said) and sum(map(len, said.values())) <= LONGEST_AGAIN
+    fields = (_fields if again else _fields.__wrapped__)(host, headers)
     return f"{start}\r\n{fields}{length}\r\n".encode("latin-1") + (body if isinstance(body, bytes) else b"")
 
 

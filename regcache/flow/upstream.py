@@ -381,7 +381,8 @@ class Upstream:
     async def _once(self, ask: Ask, url: str, seconds: float, slot: Place, access: Access | None) -> Answer:
         fields, lowest = ask.headers, self._lowest
         if ask.interim is None:
-            fields = _coded(fields, ask.coding)
+            short = sum([len(value) for _, value in fields.items]) <= LONGEST_AGAIN
+            fields = (_coded if short else _coded.__wrapped__)(fields, ask.coding)
         if access is not None:
             lowest = access.lowest
             if access.authorization:
