@@ -177,7 +177,7 @@ class IResponse(Interface):
     """
     An upstream's response: its head, and a body that waits until somebody takes it.
 
-    One of ``deliver`` and ``abort`` must be called, or its connection is held for ever.
+    One of ``deliver`` and ``abort`` must be called, or ``whole`` have been of use, or its connection is held for ever.
     """
 
     status = Attribute("The status, an int.")
@@ -186,6 +186,13 @@ class IResponse(Interface):
 
     def deliver(receiver: IReceiver) -> None:
         """Let the body flow; may be called once."""
+
+    def whole(most: int) -> bytes | None:
+        """
+        The body, if all of it has come with the head, by an announced length of no more than ``most``; None if not.
+
+        It is taken then, as if by ``deliver``.
+        """
 
     def pause() -> None:
         """Let nothing more come for now; what is on its way still does."""
@@ -223,6 +230,7 @@ class IPartial(Interface):
     """
 
     written = Attribute("Bytes that can be read, an int.")
+    counted = Attribute("Whether the store bounds by itself how many like this wait to be stored: it needs no file.")
 
     def write(*pieces: bytes) -> Deferred[None]:
         """
@@ -261,6 +269,7 @@ class IStore(Interface):
     """
 
     revision = Attribute("A Revision: while it is the same, peek says the same of what it was asked for before.")
+    crowded = Attribute("Whether what waits in memory for the disk is all that may: what comes now had to be a file.")
 
     def peek(key: str) -> Stored | None:
         """The entry if it is known on this machine: the synchronous half of a look-up."""

@@ -76,7 +76,7 @@ class Forgetful(Files):
             self._log = path.stat().st_size
             self.logged()
 
-    def replace(self, source: Path, target: Path) -> None:
+    def replace(self, source: Path | str, target: Path | str) -> None:
         self.moment()
         super().replace(source, target)
 

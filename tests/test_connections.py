@@ -21,12 +21,33 @@ from zope.interface.verify import verifyObject
 from regcache.errors import BadRequest, ConnectFailed, CutShort, ForbiddenOrigin, UpstreamError
 from regcache.flow import connections
 from regcache.flow.connections import Connections, Trust
+from regcache.flow.exchange import _fields, written
 from regcache.http.messages import Headers
 from regcache.interfaces import IReceiver, IResponse, IUpstream
 from tests.certificates import certificate
 
 OK = b"HTTP/1.1 200 OK\r\n"
 SHORT = OK + b"Content-Length: 2\r\n\r\nok"
+
+
+@pytest.mark.parametrize(
+    ("fields", "ours", "remembered"),
+    [
+        ({"accept": "a"}, True, True),
+        ({"accept": "a"}, False, False),
+        ({"accept": "a", "authorization": "Basic c2VjcmV0"}, True, False),
+        ({"accept": "a", "proxy-authorization": "Basic c2VjcmV0"}, True, False),
+        ({"accept": "a" * 1025}, True, False),
+    ],
+)
+def test_what_is_remembered_of_requests(fields: dict[str, str], ours: bool, remembered: bool) -> None:
+    """Neither a client's fields, nor what opens an upstream, nor what is long; what is sent is the same."""
+    _fields.cache_clear()
+    for _ in range(2):
+        sent = written("GET", "/a", "registry.test", Headers.of(fields), b"", ours=ours)
+        lines = "".join(f"{name}: {value}\r\n" for name, value in fields.items())
+        assert sent == f"GET /a HTTP/1.1\r\nHost: registry.test\r\n{lines}\r\n".encode()
+    assert _fields.cache_info().currsize == remembered
 
 
 class Served(Protocol):

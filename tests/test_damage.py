@@ -223,7 +223,7 @@ class _Ending(Files):
         self._count()
         super().sync_path(path)
 
-    def replace(self, source: Path, target: Path) -> None:
+    def replace(self, source: Path | str, target: Path | str) -> None:
         self._count()
         super().replace(source, target)
 

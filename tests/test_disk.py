@@ -102,7 +102,7 @@ def test_a_rebuilt_index_for_which_there_is_no_room_is_not_lost(tmp_path: Path) 
     (tmp_path / "index.sqlite3").write_text("no index")
 
     class Full(Files):
-        def replace(self, source: Path, target: Path) -> None:
+        def replace(self, source: Path | str, target: Path | str) -> None:
             del source, target
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
@@ -278,7 +278,7 @@ def test_the_bodies_of_a_burst_are_synced_together(tmp_path: Path) -> None:
         def sync_path(self, path: Path) -> None:
             Files().sync_path(path)
 
-        def replace(self, source: Path, target: Path) -> None:
+        def replace(self, source: Path | str, target: Path | str) -> None:
             done.append("replace")
             super().replace(source, target)
 

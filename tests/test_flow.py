@@ -63,8 +63,10 @@ def settled(waiting: Deferred[Reply]) -> object:
 
 
 def reply_of(waiting: Deferred[Reply]) -> Reply:
-    """The reply that an answer came to."""
+    """The reply that an answer came to; raises what it failed with."""
     reply = settled(waiting)
+    if isinstance(reply, Failure):
+        reply.raiseException()
     assert isinstance(reply, Reply)
     return reply
 

@@ -1,12 +1,21 @@
-"""What becomes of memory that is freed."""
+"""What becomes of memory that is freed, and that no search for garbage has to free it."""
 
 from __future__ import annotations
 
+import gc
 import platform
 import subprocess
 import sys
+import weakref
+from collections.abc import Iterator
+from typing import Any, cast
 
 import pytest
+
+from regcache.flow import filling
+from regcache.flow.exchange import Connection, Exchange
+from regcache.flow.transfer import Transfer
+from regcache.testing import Page, make_cache
 
 #: Takes four pieces of half a megabyte and frees them, as a large body that comes does, again and again; says how often
 #: the kernel had to give memory for that.
@@ -31,3 +40,55 @@ def faults(first: str) -> int:
 def test_what_is_freed_is_used_again() -> None:
     """The pieces of a body are put where those before were, and not where the kernel has to clear memory first."""
     assert faults("from regcache.garbage import keep_freed; keep_freed()\n") < faults("") / 10
+
+
+@pytest.fixture
+def unsearched() -> Iterator[None]:
+    """Nothing goes but what nobody holds."""
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
+
+
+@pytest.mark.usefixtures("unsearched")
+@pytest.mark.parametrize("page", [Page(body=b"x" * 9), Page(body=b"x" * 9, unannounced=True)])
+def test_a_body_that_is_over_is_gone(page: Page, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether it came whole or bit by bit: what it took would else wait for the next search, in a burst a lot."""
+    made = make_cache()
+    made.upstream.pages["http://registry.test/files/a"] = page
+    transfers: list[weakref.ref[Transfer]] = []
+
+    def remembered(*args: Any) -> Transfer:
+        transfer = Transfer(*args)
+        transfers.append(weakref.ref(transfer))
+        return transfer
+
+    monkeypatch.setattr(filling, "Transfer", remembered)
+    made.ask("/files/a").addBoth(lambda reply: getattr(reply, "close", int)())
+    made.advance(1)
+    assert [one() for one in transfers] == [None]
+
+
+class _Idle:
+    """A connection on which nothing else goes on."""
+
+    kept = False
+
+    def free(self, *, keep: bool) -> None:
+        """It is."""
+
+    pause = resume = free
+
+
+@pytest.mark.usefixtures("unsearched")
+def test_an_answer_that_is_over_is_gone() -> None:
+    """With its parser, which leads back to it."""
+    taken: list[bytes | None] = []
+    exchange = Exchange(cast(Connection, _Idle()), "GET", "a host")
+    exchange.feed(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+    exchange.head.addCallback(lambda answer: answer.whole(2)).addCallback(taken.append)
+    assert taken == [b"ok"]
+    gone = weakref.ref(exchange)
+    del exchange
+    assert gone() is None

@@ -86,6 +86,13 @@ def test_memory_is_bounded(gathering: Gathering, writer: Writer) -> None:
     assert [keys for keys, _ in writer.batches] == [["a", "b", "c"]]
 
 
+def test_many_tiny_ones_are_not_for_nothing(gathering: Gathering, writer: Writer) -> None:
+    """Who waits for each takes memory as well, however small its body is."""
+    for number in range(2100):
+        gathering.add(commit(str(number), 1))
+    assert len(writer.batches) == 1
+
+
 def test_a_stop_waits_for_all(gathering: Gathering, writer: Writer) -> None:
     """What is with the writer, what waits, and what still comes."""
     gathering.add(commit("a"))

@@ -28,7 +28,7 @@ from regcache.flow.reply import How
 from regcache.gate import Gate
 from regcache.limits import _COSTS, RESERVED, Limits
 from regcache.site import CacheSite
-from regcache.testing import FakeUpstream, Kit, Page, body_of, make_cache
+from regcache.testing import FakeUpstream, Kit, Page, body_of, make_cache, memory
 from tests.wire import Wire, answers, sample_of
 
 
@@ -238,6 +238,31 @@ def test_a_disk_that_is_behind_refuses_nobody() -> None:
     made.advance(1)
     assert len(made.store.entries) == FEW.transfers
     assert [made.get(f"/files/{number}")[1] for number in range(9)] == [b"x" * 9] * 9
+
+
+def test_what_waits_in_memory_is_bounded_by_the_store(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It has no file, so it does not count among those whose number files bound: all of them are stored."""
+    made = make_cache(limits=FEW)
+    monkeypatch.setattr(memory._MemoryPartial, "counted", True)
+    made.upstream.pages |= {f"{FILE}{number}": Page(body=b"x" * 9) for number in range(9)}
+    made.store.holds = True
+    for number in range(9):
+        assert made.get(f"/files/{number}")[1] == b"x" * 9
+    made.store.release()
+    assert len(made.store.entries) == 9
+
+
+def test_a_disk_that_is_far_behind_gets_no_file_for_each_small_body() -> None:
+    """It would fall behind further: they pass through, and are stored the next time."""
+    made = make_cache()
+    made.upstream.pages |= {f"{FILE}small": Page(body=b"x" * 9), f"{FILE}large": Page(body=b"x" * 100_000)}
+    made.store.crowded = True
+    for name, size in (("small", 9), ("large", 100_000)):
+        assert made.get(f"/files/{name}")[1] == b"x" * size
+    made.store.crowded = False
+    assert [entry.size for entry in made.store.entries.values()] == [100_000]
+    assert made.get("/files/small")[1] == b"x" * 9
+    assert made.get("/files/small")[0].how is How.HIT
 
 
 def test_who_waits_for_his_turn_too_long_is_told_so() -> None:

@@ -9,7 +9,7 @@ import pytest
 from attrs import define, field
 from hypothesis import given
 from hypothesis import strategies as st
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.task import Clock
 
 from regcache.errors import CannotStore, CutShort, DigestMismatch, RegCacheError, Unneeded, UpstreamError
@@ -117,11 +117,29 @@ class Scene:
                 raise self.verdict
             return self.verdict
 
-        async def commit(_partial: IPartial, proven: bool) -> None:
+        def commit(_partial: IPartial, proven: bool) -> Deferred[None]:
             self.committed.append(proven)
+            return succeed(None)
 
         answer, partial = cast(Answer, self.flow), cast(IPartial | None, self.disk)
         self.transfer.begin(answer, partial, Hashing({"sha256"}), check, commit)
+        return self
+
+    def take(self, body: bytes) -> Scene:
+        """The head is here, and with it the whole body."""
+
+        async def check(_size: int) -> bool:
+            assert self.transfer.mark == 0
+            if isinstance(self.verdict, RegCacheError):
+                raise self.verdict
+            return self.verdict
+
+        def commit(_partial: IPartial, proven: bool) -> Deferred[None]:
+            self.committed.append(proven)
+            return succeed(None)
+
+        answer, partial, hashing = cast(Answer, self.flow), cast(IPartial, self.disk), Hashing({"sha256"})
+        Deferred.fromCoroutine(self.transfer.take(answer, body, partial, hashing, check, commit))
         return self
 
 
@@ -367,3 +385,41 @@ def test_nobody_left_of_a_known_length_goes_on() -> None:
     unknown.clock.advance(2)
     assert unknown.flow.stopped
     assert unknown.transfer.error is not None
+
+
+def test_a_body_that_is_here_whole_can_be_read_once_it_is_found_good() -> None:
+    """By who asked before it came, and by who asks later; it is stored once."""
+    scene = Scene(flow=Flow(length=9000))
+    early, got = scene.transfer.open(), bytearray()
+    assert not read_on(early, got)
+    scene.take(bytes(9000))
+    for reader in (early, scene.transfer.open()):
+        got.clear()
+        assert read_on(reader, got)
+        assert len(got) == 9000
+        reader.close()
+    assert scene.committed == [True]
+    assert scene.disk is not None
+    assert scene.disk.readers == 0
+
+
+def test_nobody_sees_a_byte_of_what_is_here_whole_and_not_good() -> None:
+    """Not even those far from its end; it is not stored."""
+    scene = Scene(flow=Flow(length=100_000), verdict=DigestMismatch("It is another."))
+    reader, got = scene.transfer.open(), bytearray()
+    scene.take(bytes(100_000))
+    with pytest.raises(DigestMismatch):
+        read_on(reader, got)
+    assert not got
+    assert not scene.committed
+    assert scene.disk is not None
+    assert scene.disk.aborted
+
+
+def test_what_is_here_whole_passes_through_where_the_disk_is_full() -> None:
+    """As what comes bit by bit does: whoever asked gets it, and nobody may join."""
+    scene = Scene(disk=Disk(refuse_after=1000), flow=Flow(length=9000))
+    reader, got = scene.transfer.open(), bytearray()
+    scene.take(bytes(9000))
+    assert read_on(reader, got)
+    assert (len(got), scene.committed, scene.transfer.joinable) == (9000, [], False)

@@ -10,7 +10,7 @@ import math
 import secrets
 
 from attrs import evolve
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, fail
 
 from regcache.errors import (
     BlobDamaged,
@@ -380,13 +380,14 @@ class Artifacts:
         try:
             left = context.rules.cold_timeout - (context.clock.seconds() - fill.began)
             try:
-                await within(context.clock, max(left, 0), transfer.readable.wait())
+                if not transfer.readable.known:
+                    await within(context.clock, max(left, 0), transfer.readable.wait())
             except TimeoutError:
                 if not transfer.head.known and context.upstream.crowded(route.url):
                     raise Crowded(f"{origin_of(route.url)} is asked for others first; ask again.") from None
                 if not transfer.head.known:
                     raise UpstreamTimeout(f"{origin_of(route.url)} is slow; the fetch goes on, ask again.") from None
-            if request.method != "HEAD":
+            if request.method != "HEAD" and not transfer.readable.known:
                 # Before its first byte a client can still be told what went wrong.
                 await transfer.readable.wait()
             while not (request.chunked or transfer.total is not None or transfer.error is not None):
@@ -396,7 +397,7 @@ class Artifacts:
         except BaseException:
             reader.close()
             raise
-        answer = await transfer.head.wait()
+        answer = transfer.head.value or await transfer.head.wait()
         fields = [*self._fields(registry, route, answer.headers, False), ("etag", f'"{next(self._once)}"')]
         return Reply(
             status=200,
@@ -437,8 +438,8 @@ class Artifacts:
         async def unchecked(_size: int) -> bool:
             return False
 
-        async def never(_partial: IPartial, _proven: bool) -> None:
-            raise CannotStore("")
+        def never(_partial: IPartial, _proven: bool) -> Deferred[None]:
+            return fail(CannotStore(""))
 
         transfer.begin(answer, None, Hashing(set()), unchecked, never)
         return transfer

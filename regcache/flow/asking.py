@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from attrs import evolve, frozen
 
 from regcache.errors import (
@@ -57,9 +59,12 @@ def revived(stored: Stored, headers: Headers, now: float) -> Stored:
     return evolve(stored, headers=stored.headers.replacing(fresh), validated_at=now, withdrawn=0)
 
 
-def _conditions(stored: Stored | None) -> dict[str, str]:
-    if stored is None:
-        return {}
+@lru_cache(64)
+def _said_with(always: Headers, more: Headers) -> Headers:
+    return always.replacing(dict(more))
+
+
+def _conditions(stored: Stored) -> dict[str, str]:
     pairs = (("if-none-match", stored.headers.get("etag")), ("if-modified-since", stored.headers.get("last-modified")))
     return {name: value for name, value in pairs if value}
 
@@ -103,10 +108,12 @@ async def question(
     :raises regcache.errors.UpstreamError: for anything else.
     """
     origin = origin_of(ask.url)
-    headers = context.request_fields.replacing(dict(ask.headers)).replacing(_conditions(stored) if conditional else {})
+    headers = _said_with(context.request_fields, ask.headers)
+    if stored is not None and conditional:
+        headers = headers.replacing(_conditions(stored))
     asked_at = context.now()
     try:
-        answer = await context.upstream.ask(evolve(ask, headers=headers), deadline)
+        answer = await context.upstream.ask(ask.saying(headers), deadline)
     except (ConnectFailed, UpstreamTimeout, CutShort) as error:
         if context.breaker.broke(origin):
             _log.error("{origin} is in trouble: {why}", origin=origin, why=error.text)

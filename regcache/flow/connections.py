@@ -214,7 +214,7 @@ class Connections:
             if forwarding is not None:
                 target = f"http://{host}{target}"
                 headers = _let_through(headers, forwarding)
-            data = written(method, target, host, headers, body)
+            data = written(method, target, host, headers, body, ours=interim is None)
         except RegCacheError:
             return fail()
         asked = self._asked(where, method, data, interim, None if isinstance(body, bytes) else body)
@@ -224,20 +224,21 @@ class Connections:
         self, where: Where, method: str, data: bytes, interim: Interim | None, content: BinaryIO | None
     ) -> Deferred[IResponse]:
         """Over a connection that is there, if it still is; else over a new one."""
-
-        async def anew() -> IResponse:
-            connection = await self._connect(where)
-            return await connection.ask(method, data, interim, content)
-
-        def was_stale(failure: Failure) -> Deferred[IResponse]:
-            failure.trap(Stale)
-            return Deferred.fromCoroutine(anew())
-
         kept = self._idle.get(where) if method in _REPEATABLE else None
         if not kept:
-            return Deferred.fromCoroutine(anew())
+            return Deferred.fromCoroutine(self._anew(where, method, data, interim, content))
         asked: Deferred[Any] = kept.popitem()[0].ask(method, data, interim)
-        return asked.addErrback(was_stale)
+        return asked.addErrback(self._was_stale, where, method, data, interim, content)
+
+    def _was_stale(self, failure: Failure, *again: Any) -> Deferred[IResponse]:
+        failure.trap(Stale)
+        return Deferred.fromCoroutine(self._anew(*again))
+
+    async def _anew(
+        self, where: Where, method: str, data: bytes, interim: Interim | None, content: BinaryIO | None
+    ) -> IResponse:
+        connection = await self._connect(where)
+        return await connection.ask(method, data, interim, content)
 
     def proxy(self, url: str) -> str:
         """Through which proxy a URL is asked; empty for none."""

@@ -54,6 +54,10 @@ _WITH_CONTENT = frozenset({"POST", "PUT", "PATCH"})
 _TRANSFER_CODINGS = frozenset(
     {"chunked", "compress", "deflate", "gzip", "identity", "trailers", "x-compress", "x-gzip"}
 )
+#: A URL of which the path is sent as it is.
+_PLAIN = re.compile(r"https?://[^/?#]+(/[A-Za-z0-9_.~%!$&'()*+,;=:@/\[\]-]*)")
+#: What is remembered nowhere but where it is configured.
+_SECRET = frozenset({"authorization", "proxy-authorization"})
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 
 #: Scheme, host and port.
@@ -78,24 +82,43 @@ def _place_of(url: str) -> tuple[Where, str, str]:
     origin = Origin.of(url)
     if origin is None:
         raise ForbiddenOrigin("It is no usable http or https URL.")
+    plain = _PLAIN.fullmatch(url)
+    if plain is not None:
+        # Nothing of it would be written otherwise.
+        return (origin.scheme, origin.host, origin.port), plain[1], origin.authority
     parts = urlsplit(url)
     target = quote((parts.path or "/") + (f"?{parts.query}" if parts.query else ""), safe=_TARGET)
     return (origin.scheme, origin.host, origin.port), target, origin.authority
 
 
-def written(method: str, target: str, host: str, headers: Headers, body: bytes | BinaryIO) -> bytes:
+def written(
+    method: str, target: str, host: str, headers: Headers, body: bytes | BinaryIO, *, ours: bool = False
+) -> bytes:
     """
     A request as it is sent, without a body that is a file.
 
+    :param ours: whether the fields are not a client's: they are remembered then, unless they open something, or are
+        long.
     :raises regcache.errors.BadRequest: if a field holds what would end it.
     """
-    lines = [f"{method} {target} HTTP/1.1", f"Host: {host}", *[f"{name}: {value}" for name, value in headers]]
     size = size_of(body)
-    if size or method in _WITH_CONTENT:
-        lines.append(f"Content-Length: {size}")
+    start = f"{method} {target} HTTP/1.1"
+    length = f"Content-Length: {size}\r\n" if size or method in _WITH_CONTENT else ""
+    if _CONTROL.search(start):
+        raise BadRequest("Its target holds control characters.")
+    said = dict(headers.items)
+    again = ours and _SECRET.isdisjoint(said) and sum(map(len, said.values())) <= LONGEST_AGAIN
+    fields = (_fields if again else _fields.__wrapped__)(host, headers)
+    return f"{start}\r\n{fields}{length}\r\n".encode("latin-1") + (body if isinstance(body, bytes) else b"")
+
+
+@lru_cache(64)
+def _fields(host: str, headers: Headers) -> str:
+    """The fields of a request: those to one host mostly say the same."""
+    lines = [f"Host: {host}", *[f"{name}: {value}" for name, value in headers]]
     if _CONTROL.search("\t".join(lines)):
         raise BadRequest("A header field holds control characters.")
-    return "\r\n".join([*lines, "", ""]).encode("latin-1") + (body if isinstance(body, bytes) else b"")
+    return "\r\n".join([*lines, ""])
 
 
 def explained(failure: Failure, host: str) -> UpstreamError:
@@ -136,7 +159,8 @@ class Exchange:
         self._connection = connection
         self._bodiless = method == "HEAD"
         self._host = host
-        self._parser = httptools.HttpResponseParser(self)
+        # It leads back here; let go of at the end.
+        self._parser: Any = httptools.HttpResponseParser(self)
         self._fields: list[tuple[str, str]] = []
         self._framing = 0
         self._body_bytes = 0
@@ -213,6 +237,7 @@ class Exchange:
     def _finish(self, error: UpstreamError | None, certain: bool) -> None:
         if self._end is None:
             self._end = error, certain
+            self._parser = None
 
     def _go_on(self) -> None:
         """Tell whoever waits what is known by now."""
@@ -248,9 +273,10 @@ class Exchange:
             self._fields.append((name.decode("latin-1").lower(), value.decode("latin-1").strip()))
 
     def on_headers_complete(self) -> None:
-        status = self._parser.get_status_code()
-        if self._surplus:
+        parser = self._parser
+        if parser is None or self._surplus:
             return
+        status = parser.get_status_code()
         if 100 <= status < 200 and status != 101:
             self._tell(status, Headers(tuple(self._fields)))
             self._fields.clear()
@@ -260,10 +286,10 @@ class Exchange:
         if self._is_noise(framing):
             # It names no coding that there is: only the end of the connection can be the end (RFC 9112 section 6.3).
             headers, framing = headers.without("transfer-encoding"), ""
-        if framing not in ("", "chunked") or status == 101 or self._parser.get_http_version() not in ("1.0", "1.1"):
+        if framing not in ("", "chunked") or status == 101 or parser.get_http_version() not in ("1.0", "1.1"):
             self._object("it answered in a protocol or a coding that was not asked for")
         self.status, self.headers = status, headers
-        self._lasting = self._parser.should_keep_alive()
+        self._lasting = parser.should_keep_alive()
         announced = headers.get("content-length")
         self.length = int(announced) if announced else None
         self._complete = self._bodiless
@@ -298,6 +324,13 @@ class Exchange:
         if self._end is None:
             self._connection.resume()
         self._pass_on(receiver)
+
+    def whole(self, most: int) -> bytes | None:
+        ended_well = self._end is not None and self._end[0] is None
+        if not ended_well or self.length != self._body_bytes or self.length > most:
+            return None
+        pieces, self._pieces = self._pieces, []
+        return b"".join(pieces)
 
     def pause(self) -> None:
         if self._end is None:
@@ -344,6 +377,7 @@ class Connection(Protocol):
         self._owner = owner
         self._exchange: Exchange | None = None
         self._feeding: Feeding | None = None
+        self._paused = False
 
     def connectionMade(self) -> None:
         self._owner.opened(self)
@@ -389,7 +423,8 @@ class Connection(Protocol):
         fed = self._feeding is None or self._feeding.done
         if keep and fed and self._owner.keep(self):
             self.kept = True
-            self.transport.resumeProducing()
+            if self._paused:
+                self.resume()
         else:
             self.transport.abortConnection()
 
@@ -403,8 +438,10 @@ class Connection(Protocol):
 
     def pause(self) -> None:
         """Read no more for now."""
+        self._paused = True
         self.transport.pauseProducing()
 
     def resume(self) -> None:
         """Read on."""
+        self._paused = False
         self.transport.resumeProducing()

@@ -47,12 +47,15 @@ class _Table(Mapping[str, PackedFact]):
 
     def __getitem__(self, key: str) -> PackedFact:
         wanted, low, high = key.encode("utf-8", "surrogatepass"), 0, self._number
+        stored, size, read = self._stored, _NUMBER.size, _NUMBER.unpack_from
         while low < high:
             middle = (low + high) // 2
-            found = self._key(middle)
+            # As _key() does, which is called too often for a call.
+            (start,) = read(stored, size * (middle + 1))
+            behind = start + size + read(stored, start)[0]
+            found = stored[start + size : behind]
             if found == wanted:
-                start, stop = self._at(_NUMBER.size * (middle + 1)), self._at(_NUMBER.size * (middle + 2))
-                return _FACT.decode(self._stored[start + _NUMBER.size + len(found) : stop])
+                return _FACT.decode(stored[behind : self._at(size * (middle + 2))])
             if found < wanted:
                 low = middle + 1
             else:

@@ -41,6 +41,8 @@ from regcache.routes import Artifact, Fact
 __all__ = ["Fill", "Filling"]
 
 _log = Log()
+#: Bytes of a body that is taken as one piece, where it has come with its head.
+_SMALL = 1 << 16
 
 
 @frozen
@@ -73,8 +75,10 @@ class Filling:
         self._context = context
         self._fills: dict[str, Fill] = {}
         self._transfers: set[Transfer] = set()
-        # Those of which the whole body is not here yet, or not found good; the others wait for the disk.
+        # Those of which the whole body is not here yet, or not found good.
         self._coming: set[Transfer] = set()
+        # Those of the others that wait for the disk and have a file.
+        self._behind: set[Transfer] = set()
 
     @property
     def transfers(self) -> list[Transfer]:
@@ -104,8 +108,8 @@ class Filling:
             fill.found.tell(lambda _entry, _failure: self._coming.discard(fill.transfer))
             fill.transfer.done.tell(lambda _none, failure: self._filled(key, fill, failure))
             # While so many wait for the disk, the next ones pass through without being stored.
-            storable = len(self._transfers) - len(self._coming) < self._context.limits.transfers
-            work = _Work(self._context, self.proofs, registry, route, fill, stored, storable)
+            storable = len(self._behind) < self._context.limits.transfers
+            work = _Work(self._context, self.proofs, registry, route, fill, stored, self._behind if storable else None)
             Deferred.fromCoroutine(work.run()).addErrback(self._broken, fill.transfer)
         return fill
 
@@ -119,6 +123,7 @@ class Filling:
             counts.failures.note(self._context.now(), key, failure.value)
             counts.unverified += isinstance(failure.value, DigestMismatch)
         self._transfers.discard(fill.transfer)
+        self._behind.discard(fill.transfer)
         fill.found.fail(CannotStore("Nothing that can be stored came of it."))
         if self._fills.get(key) is fill:
             del self._fills[key]
@@ -133,7 +138,11 @@ class Filling:
 
 
 class _Work:
-    """One artifact's way from the upstream into the store."""
+    """
+    One artifact's way from the upstream into the store.
+
+    :param behind: those that wait for the disk and have a file; None if they are so many that it may not be stored.
+    """
 
     def __init__(
         self,
@@ -143,12 +152,12 @@ class _Work:
         route: Artifact,
         fill: Fill,
         stored: Stored | None,
-        storable: bool,
+        behind: set[Transfer] | None,
     ) -> None:
-        self._storable = storable
+        self._behind = behind
         self._context, self._proofs, self._registry, self._route = context, proofs, registry, route
         self._fill, self._transfer, self._stored = fill, fill.transfer, stored
-        self._proof: Outcome[Fact | None] = Outcome()
+        self._proof: Outcome[Fact | None] | None = None
         # What the stored documents say, and as of when.
         self._fact: Fact | None = None
         self._age = -1
@@ -164,7 +173,7 @@ class _Work:
             self._holds(found)
             return
         if route.digests or (fact is not None and fact.digests) or not route.documents:
-            self._proof.succeed(fact)
+            self._proof = Outcome.of(fact)
         else:
             proving = self._proofs.prove(self._registry, route, fact, lambda: self._transfer.error is None)
             self._proof = spawn(proving)
@@ -175,7 +184,7 @@ class _Work:
             latest = self._context.store.peek(answer.stored.key)
             self._holds(answer.stored if latest is None else latest)
         else:
-            self._flow(answer)
+            await self._take(answer)
 
     async def _known(self) -> Fact | None:
         """What the stored documents say now: they are read again if others have come."""
@@ -214,7 +223,7 @@ class _Work:
         try:
             if self._route.digests and self._route.indexes:
                 return await self._proofs.prove(self._registry, self._route, None)
-            return await self._proof.wait()
+            return await self._proven()
         except RegCacheError as why:
             if not isinstance(error, NotFound):
                 return None
@@ -226,7 +235,7 @@ class _Work:
         if stored.verified:
             return True
         try:
-            proven = verify(self._route, await self._proof.wait(), stored.size, stored.digests, stored.url)
+            proven = verify(self._route, await self._proven(), stored.size, stored.digests, stored.url)
         except DigestMismatch as error:
             await self._drop(error)
             return False
@@ -242,15 +251,13 @@ class _Work:
 
     # The body.
 
-    def _flow(self, answer: Answer) -> None:
+    async def _take(self, answer: Answer) -> None:
         algorithms = {"sha256", *(digest.algorithm for digest in self._route.digests)}
         if not self._route.digests:
             algorithms.update(self._registry.algorithms)
-        if self._proof.known:
-            self._proof.wait().addCallbacks(
-                lambda fact: algorithms.update(d.algorithm for d in (fact.digests if fact is not None else ())),
-                lambda _: None,
-            )
+        fact = None if self._proof is None else self._proof.value
+        if fact is not None:
+            algorithms.update([digest.algorithm for digest in fact.digests])
         hashing = Hashing(algorithms)
         partial = self._partial(answer, hashing)
         if partial is None:
@@ -260,7 +267,7 @@ class _Work:
         async def check(size: int) -> bool:
             return await self._accepted(answer, hashing, partial, size)
 
-        async def commit(finished: IPartial, proven: bool) -> None:
+        def commit(finished: IPartial, proven: bool) -> Deferred[None]:
             size, headers = finished.written, kept(answer.headers)
             entry = entry_of(
                 self._context,
@@ -273,17 +280,24 @@ class _Work:
                 proven=proven,
             )
             self._context.missing.drop(entry.key)
+            if self._behind is not None and not finished.counted:
+                self._behind.add(self._transfer)
             self._fill.found.succeed(entry)
-            await self._context.store.commit(finished, entry)
-            await self._look_again(entry)
+            return self._context.store.commit(finished, entry).addCallback(self._found, entry)
 
-        self._transfer.begin(answer, partial, hashing, check, commit)
+        body = None if partial is None else answer.whole(_SMALL)
+        if partial is None or body is None:
+            self._transfer.begin(answer, partial, hashing, check, commit)
+        else:
+            await self._transfer.take(answer, body, partial, hashing, check, commit)
 
     def _partial(self, answer: Answer, hashing: Hashing) -> IPartial | None:
         if not storable(self._registry, answer.headers):
             return None
         try:
-            if not self._storable:
+            # A file of its own would take such a disk, and the reactor, many times what its bytes do.
+            small = answer.length is not None and answer.length <= _SMALL
+            if self._behind is None or (small and self._context.store.crowded):
                 raise CannotStore("The disk is far behind.")
             most = self._context.max_file_size
             return self._context.store.create(hashing.feed, expected=answer.length, most=most)
@@ -335,18 +349,23 @@ class _Work:
             elif algorithm == published and algorithm not in WHOLE:
                 raise DigestMismatch(f"{answer.url}: its {algorithm} could not be computed while it passed through.")
 
+    async def _proven(self) -> Fact | None:
+        assert self._proof is not None
+        return self._proof.value if self._proof.succeeded else await self._proof.wait()
+
     async def _latest(self) -> Fact | None:
         try:
-            proof = await self._proof.wait()
+            proof = await self._proven()
         except RegCacheError:
             proof = None
         stored = await self._known()
         return stored if stored is not None and stored.digests else proof or stored
 
-    async def _look_again(self, entry: Stored) -> None:
+    def _found(self, _none: None, entry: Stored) -> Deferred[None] | None:
         """An entry can be found now: hold it against what an index may have said since it was accepted."""
-        if self._age == self._proofs.age:
-            return
+        return None if self._age == self._proofs.age else Deferred.fromCoroutine(self._look_again(entry))
+
+    async def _look_again(self, entry: Stored) -> None:
         fact = await self._known()
         try:
             proven = verify(self._route, fact, entry.size, entry.digests, entry.url)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+from collections.abc import Callable
 from typing import Any, BinaryIO
 
 from regcache.flow.dirhash import WHOLE
@@ -15,8 +16,18 @@ __all__ = ["Hashing", "rehashed"]
 _PIECE = 1 << 18
 
 
+#: Looking one up by its name takes longer than making it.
+_MADE_BY: dict[str, Callable[[], Any]] = {
+    "blake2b_256": functools.partial(hashlib.blake2b, digest_size=32),
+    "sha1": hashlib.sha1,
+    "sha256": hashlib.sha256,
+    "sha512": hashlib.sha512,
+}
+
+
 def _new_hash(algorithm: str) -> Any:
-    return hashlib.blake2b(digest_size=32) if algorithm == "blake2b_256" else hashlib.new(algorithm)
+    made_by = _MADE_BY.get(algorithm)
+    return hashlib.new(algorithm) if made_by is None else made_by()
 
 
 class Hashing:

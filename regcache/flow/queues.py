@@ -28,8 +28,9 @@ class Place:
         """One that has these slots, all of which are free."""
         place = cls()
         for slot in slots:
-            slot.acquire()
-            place._held.append(slot)
+            # As acquire() does, which would make a Deferred that nobody waits for.
+            slot.tokens -= 1
+        place._held.extend(slots)
         return place
 
     async def take(self, clock: IReactorTime, slot: DeferredSemaphore, patience: float | None) -> None:

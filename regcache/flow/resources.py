@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from attrs import define, evolve, field, frozen
+from twisted.internet.defer import Deferred
 
 from regcache.errors import CannotStore, ConnectFailed, Crowded, CutShort, RegCacheError, UpstreamError, UpstreamStatus
 from regcache.flow.context import Context
@@ -275,11 +276,14 @@ class Resources:
             # Where nothing else says how long it is, the end of the connection does (RFC 9112 section 8).
             return True
 
-        async def commit(finished: IPartial, _proven: bool) -> None:
+        async def keep(finished: IPartial) -> None:
             whole = evolve(entry, digest=hashing.digests()[0].value, size=finished.written)
             kept = await self._keep(whole, finished)
             if not fill.valid:
                 await self._context.store.drop(kept)
+
+        def commit(finished: IPartial, _proven: bool) -> Deferred[None]:
+            return Deferred.fromCoroutine(keep(finished))
 
         if partial is None and not fill.transfer.readers:
             answer.discard()

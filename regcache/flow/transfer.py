@@ -18,6 +18,7 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from regcache.errors import CannotStore, CutShort, RegCacheError, Unneeded, UpstreamError
@@ -76,6 +77,9 @@ class Transfer:
         self._paused = False
         self._ended: tuple[UpstreamError | None, bool] | None = None
         self._flow: Any = None
+        # Both lead back here; let go of at the end.
+        self._check: Callable[[int], Awaitable[bool]] | None = None
+        self._commit: Callable[[IPartial, bool], Deferred[None]] | None = None
         self._timer: IDelayedCall | None = None
         self._window = Window()
         self._held = 0
@@ -98,7 +102,7 @@ class Transfer:
         partial: IPartial | None,
         hashing: Hashing,
         check: Callable[[int], Awaitable[bool]],
-        commit: Callable[[IPartial, bool], Awaitable[None]],
+        commit: Callable[[IPartial, bool], Deferred[None]],
         hold_back: int = HOLD_BACK,
     ) -> None:
         """
@@ -107,10 +111,10 @@ class Transfer:
         :param partial: where it is written, or None when it cannot be stored.
         :param check: awaited with the number of bytes when all have come; raises if they are not good, and says
             whether the framing alone may be trusted for their number.
-        :param commit: awaited with the partial when they are good.
+        :param commit: called with the partial when they are good; fires when it is stored.
         :param hold_back: bytes kept from readers until then.
         """
-        self._answer, self._hashing, self._check, self._commit = answer, hashing, check, commit
+        self._hashing, self._check, self._commit = hashing, check, commit
         self.total = answer.length
         self._partial = partial
         self._held = hold_back
@@ -125,6 +129,34 @@ class Transfer:
         self._wake()
         self._mind_orphan()
 
+    async def take(
+        self,
+        answer: Answer,
+        body: bytes,
+        partial: IPartial,
+        hashing: Hashing,
+        check: Callable[[int], Awaitable[bool]],
+        commit: Callable[[IPartial, bool], Deferred[None]],
+    ) -> None:
+        """
+        As :meth:`begin`, of an answer of which the whole body has come with its head: there is nothing to pace, and
+        nobody reads before the end.
+
+        Comes back once it is found good, or not.
+        """
+        self._hashing, self._check, self._commit, self._partial = hashing, check, commit, partial
+        self.total = self._arrived = self._held = len(body)
+        self._ended, self._busy = (None, True), True
+        for _ in self.readers:
+            partial.retain()
+        self.head.succeed(answer)
+        try:
+            await partial.write(body)
+        except CannotStore as why:
+            self._unwritten(why, [body], 0)
+        else:
+            await self._conclude(None, True)
+
     def fail(self, error: RegCacheError) -> None:
         """There will be no (more) body."""
         if self.error is not None or self.complete:
@@ -137,6 +169,7 @@ class Transfer:
             self._partial.abort()
         self._window.clear()
         self._pending.clear()
+        self._check = self._commit = None
         self._rest()
         self.head.fail(error)
         self.done.fail(error)
@@ -237,7 +270,8 @@ class Transfer:
     def ended(self, error: UpstreamError | None, certain: bool) -> None:
         if self.error is not None:
             return
-        self._ended = (error, certain)
+        # It leads back here.
+        self._ended, self._flow = (error, certain), None
         self._go_on()
 
     def _go_on(self) -> None:
@@ -294,12 +328,13 @@ class Transfer:
 
     async def _conclude(self, error: UpstreamError | None, certain: bool) -> None:
         """All bytes are here: find out whether they are good."""
+        check, commit, self._check, self._commit = self._check, self._commit, None, None
         try:
             if error is not None:
                 raise error
             if self.total is not None and self._arrived != self.total:
                 raise CutShort(f"{self._arrived} of {self.total} bytes came.")
-            proven = await self._check(self._arrived)
+            proven = check is not None and await check(self._arrived)
             if self.error is not None:
                 return
         except RegCacheError as why:
@@ -314,13 +349,21 @@ class Transfer:
         self.mark, self.complete = self._arrived, True
         self._rest()
         self._wake()
-        if self._partial is not None and not self.relaying and (certain or proven):
-            try:
-                await self._commit(self._partial, proven)
-            except CannotStore as why:
-                _log.warn("{key}: cannot be stored: {why}", key=self.key, why=why.detail)
-        elif self._partial is not None:
+        if self._partial is not None and not self.relaying and commit is not None and (certain or proven):
+            # Whoever waits for the disk waits without what brought the body here.
+            commit(self._partial, proven).addErrback(self._unstored).addBoth(self._over)
+            return
+        if self._partial is not None:
             self._partial.abort()
+        self.done.succeed(None)
+
+    def _unstored(self, failure: Failure) -> None:
+        failure.trap(CannotStore)
+        _log.warn("{key}: cannot be stored: {why}", key=self.key, why=getattr(failure.value, "detail", ""))
+
+    def _over(self, result: object) -> None:
+        if isinstance(result, Failure):
+            _log.failure("{key}: a bug ended the storing.", failure=result, key=self.key)
         self.done.succeed(None)
 
     # Passing through what cannot be stored.

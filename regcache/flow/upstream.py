@@ -37,6 +37,8 @@ _REPEATING = frozenset({307, 308})
 _MOST_REDIRECTS = 5
 #: A body slower than this many bytes over this many seconds is stalled.
 _STALL_BYTES, _STALL_SECONDS = 1024 * 60, 60.0
+#: What is for whoever reads an answer here, and for nobody behind.
+_OWN = ("content-encoding", "content-length", "set-cookie")
 #: The rest of an unwanted body that is read so that its connection can be used again.
 _MOST_DISCARDED = 65536
 
@@ -50,6 +52,11 @@ def origin_of(url: str) -> str:
 def _origin_of(url: str) -> str:
     origin = Origin.of(url)
     return "a host that cannot be named" if origin is None else f"{origin.scheme}://{origin.authority}"
+
+
+@lru_cache(64)
+def _coded(fields: Headers, coding: str) -> Headers:
+    return fields.replacing({"accept-encoding": coding})
 
 
 def origins_of(registry: IRegistry) -> list[str]:
@@ -98,6 +105,20 @@ class Ask:
     coding: str = "identity"
     body: bytes | BinaryIO = b""
     interim: Interim | None = None
+
+    def saying(self, headers: Headers) -> Ask:
+        """The same with these fields."""
+        return Ask(
+            method=self.method,
+            url=self.url,
+            headers=headers,
+            allows=self.allows,
+            registry=self.registry,
+            artifact=self.artifact,
+            coding=self.coding,
+            body=self.body,
+            interim=self.interim,
+        )
 
 
 @frozen(kw_only=True)
@@ -223,7 +244,8 @@ class Answer:
     """
     An upstream's answer: the head, and a body that waits until somebody takes it.
 
-    One of :meth:`flow` and :meth:`discard` must be called, or its connection is held for ever.
+    One of :meth:`flow` and :meth:`discard` must be called, or its connection is held for ever, unless :meth:`whole`
+    gave the body.
 
     :ivar url: where it came from, after redirects.
     :ivar length: of the body in bytes as announced, or None.
@@ -250,6 +272,14 @@ class Answer:
     def flow(self, receiver: IReceiver) -> Flow:
         """The body, to be started, on its way to ``receiver``; bytes may come before the start returns."""
         return Flow(self, receiver)
+
+    def whole(self, most: int) -> bytes | None:
+        """The body, if all of it is here and of no more bytes than that: there is nothing to flow then."""
+        body = self.response.whole(most)
+        if body is not None:
+            self.asked.received += len(body)
+            self.release()
+        return body
 
     def discard(self) -> None:
         """The body is not wanted."""
@@ -351,7 +381,8 @@ class Upstream:
     async def _once(self, ask: Ask, url: str, seconds: float, slot: Place, access: Access | None) -> Answer:
         fields, lowest = ask.headers, self._lowest
         if ask.interim is None:
-            fields = fields.replacing({"accept-encoding": ask.coding})
+            short = sum([len(value) for _, value in fields.items]) <= LONGEST_AGAIN
+            fields = (_coded if short else _coded.__wrapped__)(fields, ask.coding)
         if access is not None:
             lowest = access.lowest
             if access.authorization:
@@ -372,9 +403,7 @@ class Upstream:
         coding = headers.get("content-encoding").strip().lower()
         return Answer(
             status=response.status,
-            headers=headers.without(*hop_by_hop(headers), "content-encoding", "content-length", "set-cookie")
-            if ask.interim is None
-            else end_to_end(headers),
+            headers=headers.without(*hop_by_hop(headers), *_OWN) if ask.interim is None else end_to_end(headers),
             url=url,
             length=response.length,
             coding="" if coding == "identity" else coding,

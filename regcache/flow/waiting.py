@@ -24,10 +24,30 @@ class Outcome(Generic[T]):
     States: *open* (nothing known; waiters are kept), *known* (a value or a failure; waiters are answered at once).
     """
 
+    # There are several of each body that comes, most of which nobody waits for.
+    __slots__ = ("_known", "_told", "_waiters")
+
     def __init__(self) -> None:
-        self._waiters: list[Deferred[T]] = []
-        self._told: list[Callable[[T | None, Failure | None], object]] = []
+        self._waiters: list[Deferred[T]] | None = None
+        self._told: list[Callable[[T | None, Failure | None], object]] | None = None
         self._known: tuple[T | None, Failure | None] | None = None
+
+    @classmethod
+    def of(cls, value: T) -> Outcome[T]:
+        """One that is known."""
+        made = cls()
+        made._known = (value, None)
+        return made
+
+    @property
+    def succeeded(self) -> bool:
+        """Whether there is a value."""
+        return self._known is not None and self._known[1] is None
+
+    @property
+    def value(self) -> T | None:
+        """The value if there is one; None as long as nothing is known, and after a failure."""
+        return None if self._known is None else self._known[0]
 
     @property
     def known(self) -> bool:
@@ -40,6 +60,8 @@ class Outcome(Generic[T]):
             value, failure = self._known
             return fail(failure) if failure is not None else succeed(value)  # type: ignore[arg-type]
         waiter: Deferred[T] = Deferred(self._forget)
+        if self._waiters is None:
+            self._waiters = []
         self._waiters.append(waiter)
         return waiter
 
@@ -47,6 +69,8 @@ class Outcome(Generic[T]):
         """Have a function told the value or the failure, once there is one: for who wants to know, and not to wait."""
         if self._known is not None:
             told(*self._known)
+        elif self._told is None:
+            self._told = [told]
         else:
             self._told.append(told)
 
@@ -62,18 +86,18 @@ class Outcome(Generic[T]):
         if self._known is not None:
             return
         self._known = (value, failure)
-        told, self._told = self._told, []
-        for one in told:
+        told, self._told = self._told, None
+        for one in told or ():
             one(value, failure)
-        waiters, self._waiters = self._waiters, []
-        for waiter in waiters:
+        waiters, self._waiters = self._waiters, None
+        for waiter in waiters or ():
             if failure is not None:
                 waiter.errback(failure)
             else:
                 waiter.callback(value)  # type: ignore[arg-type]
 
     def _forget(self, waiter: Deferred[T]) -> None:
-        if waiter in self._waiters:
+        if self._waiters is not None and waiter in self._waiters:
             self._waiters.remove(waiter)
 
 

@@ -41,6 +41,8 @@ _HOP_BY_HOP = frozenset(
         "upgrade",
     }
 )
+#: What Connection says nearly always: nothing that is not among those.
+_USUAL = frozenset({"", "close", "keep-alive"})
 _ETAG = re.compile(r'[\s,]*(\*|(?:W/)?"[\x21\x23-\x7e\x80-\xff]*")\s*(?=,|\Z)')
 _LONGEST_DATE = 64
 _LAST_SECOND = datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC).timestamp()
@@ -196,8 +198,8 @@ def parse_digests(text: str) -> tuple[Digest, ...]:
 
 def hop_by_hop(headers: Headers) -> frozenset[str]:
     """The names of fields that concern one connection only (RFC 9110 section 7.6.1)."""
-    named = (name.strip().lower() for name in headers.get("connection").split(","))
-    return _HOP_BY_HOP.union(name for name in named if name)
+    named = headers.get("connection").lower()
+    return _HOP_BY_HOP if named in _USUAL else _HOP_BY_HOP.union(filter(None, map(str.strip, named.split(","))))
 
 
 def seconds(text: str, now: float) -> float | None:

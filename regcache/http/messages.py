@@ -70,7 +70,8 @@ class Headers:
 
     def without(self, *names: str) -> Headers:
         """These headers, less the named fields."""
-        return Headers(tuple([pair for pair in self.items if pair[0] not in names]))
+        gone = set(names)
+        return Headers(tuple([pair for pair in self.items if pair[0] not in gone]))
 
     def replacing(self, fields: Mapping[str, str]) -> Headers:
         """These headers, with the given fields in place of any of the same name."""

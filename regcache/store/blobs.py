@@ -224,6 +224,11 @@ class Partial:
         """The descriptor of the open file; None while all is held in memory."""
         return None if self._file is None else self._file.fd
 
+    @property
+    def counted(self) -> bool:
+        """Whether it waits in memory, where there is an end of room."""
+        return self._file is None
+
     def write(self, *pieces: bytes) -> Deferred[None]:
         size = self.written + sum(map(len, pieces))
         try:

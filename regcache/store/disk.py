@@ -101,7 +101,7 @@ class DiskStore:
     ) -> None:
         self._counts = counts or Counts()
         self._path = Path(directory).absolute()
-        self._blobs = self._path / "blobs"
+        self._blobs, self._partials = self._path / "blobs", self._path / "partial"
         self._bodies = str(self._blobs)
         self._disk = Files() if files is None else files
         self._reactor, self._steps = reactor, steps
@@ -288,9 +288,13 @@ class DiskStore:
             raise CannotStore(f"It has {room} bytes; at most {most} are stored (--max-file-size).")
         self._space.take(room)
         # While the disk is behind, bodies do not gather in memory.
-        held = 0 if self._commits.waiting_bytes > _MOST_WAITING else _MOST_HELD
+        held = 0 if self.crowded else _MOST_HELD
         path, in_thread = self._new_path(), self._in_thread
         return Partial(path, observe, in_thread, self._space, self._disk, room=room, most=most, most_held=held)
+
+    @property
+    def crowded(self) -> bool:
+        return self._commits.waiting_bytes > _MOST_WAITING
 
     def adopt(self, digest: Digest, observe: Callable[[bytes], object] = _nothing) -> Deferred[IPartial | None]:
         name = self._hold.named(digest) if self._running and self._hold.writer is not None else None
@@ -323,7 +327,7 @@ class DiskStore:
             self._make_room(0)
 
     def _new_path(self) -> Path:
-        return self._path / "partial" / next(self._names)
+        return self._partials / next(self._names)
 
     def commit(self, partial: IPartial, entry: Stored) -> Deferred[None]:
         assert isinstance(partial, Partial)

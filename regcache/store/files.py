@@ -41,7 +41,7 @@ class Files:
         finally:
             os.close(fd)
 
-    def replace(self, source: Path, target: Path) -> None:
+    def replace(self, source: Path | str, target: Path | str) -> None:
         """Give a file another name, in place of what has that."""
         os.replace(source, target)
 

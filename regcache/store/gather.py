@@ -19,8 +19,14 @@ __all__ = ["Gathering"]
 #: writer costs the reactor's thread its turn many times.
 _PAUSE, _LONGEST = 0.1, 5.0
 _MOST_BYTES = 8 << 20
+#: Bytes that each takes beside its body: who waits for it, and its entry.
+_EACH = 1 << 12
 
 _Waiting = list[tuple[Commit, Deferred[None]]]
+
+
+def _weight(commit: Commit) -> int:
+    return 0 if commit.body is None else len(commit.body) + _EACH
 
 
 class Gathering:
@@ -30,7 +36,7 @@ class Gathering:
 
     :param write: gives a batch to the writer.
     :param written: told of the entries that can be found now, and of the keys that had to make room.
-    :ivar waiting_bytes: of bodies that are held in memory until they are written.
+    :ivar waiting_bytes: of what is held in memory until it is written.
     """
 
     def __init__(
@@ -54,7 +60,7 @@ class Gathering:
         """Fires when it is an entry; fails with CannotStore."""
         waiter: Deferred[None] = Deferred()
         self._waiting.append((commit, waiter))
-        self.waiting_bytes += len(commit.body or b"")
+        self.waiting_bytes += _weight(commit)
         if self.waiting_bytes >= _MOST_BYTES or self._draining:
             self._flush()
         elif not self._writing:
@@ -100,7 +106,7 @@ class Gathering:
         self._settle(batch, [error] * len(batch))
 
     def _settle(self, batch: _Waiting, errors: Sequence[CannotStore | None]) -> None:
-        self.waiting_bytes -= sum(len(commit.body or b"") for commit, _ in batch)
+        self.waiting_bytes -= sum(_weight(commit) for commit, _ in batch)
         self._writing = False
         if self._draining or self.waiting_bytes >= _MOST_BYTES:
             self._flush()

@@ -14,7 +14,7 @@ from attrs import frozen
 
 from regcache.errors import CannotStore
 from regcache.http.messages import Kind, Stored
-from regcache.store.blobs import blob_path
+from regcache.store.blobs import blob_name
 from regcache.store.files import Files
 
 __all__ = ["Commit", "Placing"]
@@ -82,7 +82,8 @@ class Placing:
         """
         failed: list[CannotStore | None] = []
         written: list[int | CannotStore | None] = []
-        with contextlib.ExitStack() as files:
+        files: list[int] = []
+        try:
             for commit in commits:
                 try:
                     written.append(self._write(commit, files, lasting))
@@ -97,13 +98,16 @@ class Placing:
                         self._files.begin_sync(fd)
             for commit, fd in zip(commits, written, strict=False):
                 failed.append(fd if isinstance(fd, CannotStore) else self._place(commit, fd))
+        finally:
+            for one in files:
+                _close(one)
         return failed
 
-    def _write(self, commit: Commit, files: contextlib.ExitStack, lasting: set[str]) -> int | None:
+    def _write(self, commit: Commit, files: list[int], lasting: set[str]) -> int | None:
         """
         Write a body.
 
-        :param files: closes its file.
+        :param files: gets the descriptor, to be closed.
         :param lasting: as in :meth:`_together`.
         :returns: the descriptor, if it is to be synced.
         :raises OSError: if it cannot be written.
@@ -113,14 +117,14 @@ class Placing:
             return None
         # Every call to the system costs the reactor's thread its turn: no buffered file here.
         fd = self._files.create(commit.path)
-        files.callback(_close, fd)
+        files.append(fd)
         self._steps("created")
         at = 0
         while at < len(body):
             at += self._files.write(fd, memoryview(body)[at:], at)
         self._steps("written")
         # One that takes the place of a body that lasts has to last as well.
-        return fd if digest in lasting or blob_path(self._blobs, digest).exists() else None
+        return fd if digest in lasting or os.path.exists(blob_name(self._blobs, digest)) else None
 
     def _place(self, commit: Commit, fd: int | None) -> CannotStore | None:
         """
@@ -128,15 +132,15 @@ class Placing:
 
         :param fd: of the file, if it has to be on disk before.
         """
-        target = blob_path(self._blobs, commit.entry.digest)
+        target = blob_name(self._blobs, commit.entry.digest)
         try:
             if fd is not None:
                 self._files.sync(fd)
                 self._steps("synced")
             # In place of one that is there already: what was just written and checked is surely whole.
-            if commit.path != target:
+            if str(commit.path) != target:
                 self._files.replace(commit.path, target)
-            elif not target.exists():
+            elif not os.path.exists(target):
                 return CannotStore("The body that stood there is gone.")
         except OSError as error:
             return self._given_up(commit, error)
@@ -145,6 +149,6 @@ class Placing:
 
     def _given_up(self, commit: Commit, error: OSError) -> CannotStore:
         with contextlib.suppress(OSError):
-            if commit.path != blob_path(self._blobs, commit.entry.digest):
+            if str(commit.path) != blob_name(self._blobs, commit.entry.digest):
                 self._files.remove(commit.path)
         return CannotStore(f"{error.strerror}: {commit.path.parent}")

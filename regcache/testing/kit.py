@@ -73,6 +73,11 @@ class _FakeResponse:
         if not page.hangs:
             receiver.ended(None if page.cut is None else CutShort("It was cut."), certain=page.cut is None)
 
+    def whole(self, most: int) -> bytes | None:
+        page = self._page
+        there = self.length == len(page.body) <= most and page.cut is None and not page.hangs
+        return page.body if there else None
+
     def pause(self) -> None:
         """Nothing: all has been sent already."""
 

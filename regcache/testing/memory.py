@@ -35,6 +35,8 @@ class _MemoryBody:
 
 @implementer(IPartial)
 class _MemoryPartial:
+    counted = False
+
     def __init__(self, observe: Callable[[bytes], object], most: int) -> None:
         self.data = bytearray()
         self._observe, self._most = observe, most
@@ -73,6 +75,8 @@ class MemoryStore:
     :ivar refuses: set it to make every attempt to store fail, as a full disk would.
     :ivar holds: while set, what is committed cannot be found yet; :meth:`release` makes it so.
     """
+
+    crowded = False
 
     def __init__(self) -> None:
         self.entries: dict[str, Stored] = {}
