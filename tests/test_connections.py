@@ -21,7 +21,7 @@ from zope.interface.verify import verifyObject
 from regcache.errors import BadRequest, ConnectFailed, CutShort, ForbiddenOrigin, UpstreamError
 from regcache.flow import connections
 from regcache.flow.connections import Connections, Trust
-from regcache.flow.exchange import _fields, written
+from regcache.flow.exchange import _READING, _fields, written
 from regcache.http.messages import Headers
 from regcache.interfaces import IReceiver, IResponse, IUpstream
 from tests.certificates import certificate
@@ -112,6 +112,18 @@ class Body:
 
     def ended(self, error: UpstreamError | None, certain: bool) -> None:
         self.done.callback((error, certain))
+
+
+class Pieces(Body):
+    """The same, and where each piece of it begins and ends."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.pieces: list[tuple[int, int]] = []
+
+    def received(self, data: bytes) -> None:
+        self.pieces.append((len(self.data), len(self.data) + len(data)))
+        super().received(data)
 
 
 class Case(TestCase):
@@ -425,6 +437,27 @@ class Responses(Case):
         response.resume()
         assert await taken.done == (None, True)
         assert (before < size, len(taken.data)) == (True, size)
+
+    async def test_a_large_body_comes_in_pieces_that_end_at_round_offsets(self) -> None:
+        """As they are written; what comes over the connection afterwards is read in pieces as large as ever."""
+        size = (5 << 20) - 1
+
+        def answer(connection: Served, number: int) -> None:
+            body = b"x" * (size if number == 1 else 1000)
+            connection.transport.write(OK + b"Content-Length: %d\r\n\r\n" % len(body) + body)
+
+        url = await self.serve(answer)
+        sizes = []
+        for _ in range(2):
+            response = await self.client.request("GET", url, Headers(), b"")
+            taken = Pieces()
+            response.deliver(taken)
+            assert await taken.done == (None, True)
+            sizes.append(len(taken.data))
+            assert all(start // _READING == (end - 1) // _READING for start, end in taken.pieces[1:])
+        assert sizes == [size, 1000]
+        assert len(self.server.connections) == 1
+        assert len(taken.pieces) < 10
 
     async def stuck(self) -> bool:
         """Whether the server cannot send all that it has, as far as the sockets' buffers tell once they are full."""

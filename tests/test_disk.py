@@ -15,7 +15,7 @@ from twisted.internet.defer import Deferred, maybeDeferred
 
 from regcache.errors import CannotStore, ConfigError
 from regcache.store import directory, disk
-from regcache.store.blobs import Partial
+from regcache.store.blobs import File, Partial
 from regcache.store.files import Files
 from regcache.store.index import FORMAT, connect
 from regcache.store.placing import Commit
@@ -176,6 +176,30 @@ def test_large_pieces_are_not_copied(tmp_path: Path) -> None:
     assert seen == [4, *[1 << 17] * 3, 50_000]
     assert disk.sizes == [4, *[1 << 17] * 3, 50_000]
     assert (tmp_path / "1").read_bytes() == b"held" + b"".join(pieces) + b"x" * 50_000
+
+
+def test_what_was_just_written_is_not_looked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The kernel has the last two writes; what is older, and all once the body has a name, may be on the disk alone."""
+    looked: list[int] = []
+
+    def is_warm(_file: File, offset: int, _length: int) -> bool:
+        looked.append(offset)
+        return True
+
+    monkeypatch.setattr(File, "is_warm", is_warm)
+    partial = growing(tmp_path, Files())
+    for piece in (b"a" * 200, b"b" * 200, b"c" * 200):
+        partial.write(piece)
+    left, right = socket.socketpair()
+    with left, right:
+        for offset in (0, 199, 200, 599):
+            assert partial.send(left.fileno(), offset, 1) == 1
+        assert looked == [0, 199]
+        partial.retain()
+        partial.end()
+        assert partial.send(left.fileno(), 599, 1) == 1
+        assert looked == [0, 199, 599]
+    partial.release()
 
 
 def test_a_disk_that_fills_up_costs_the_copy(tmp_path: Path) -> None:

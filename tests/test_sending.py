@@ -13,8 +13,9 @@ from zope.interface import implementer
 from regcache.errors import CutShort
 from regcache.flow.reply import Reply
 from regcache.flow.sending import Sender
+from regcache.flow.sockets import ClientSocket
 from regcache.http.messages import Headers
-from regcache.interfaces import IBody
+from regcache.interfaces import IBody, ISendable, IStoredBody
 
 
 @define(eq=False)
@@ -161,3 +162,50 @@ def test_a_client_that_leaves() -> None:
     sender.stopProducing()
     assert (body.closed, len(cancelled), client.finished) == (1, 1, False)
     assert clock.getDelayedCalls() == []
+
+
+@implementer(IBody, ISendable)
+@define(eq=False)
+class Growing(Body):
+    """A body that goes from where it is to the socket, as far as it has come."""
+
+    def send(self, fd: int, offset: int, length: int) -> Any:
+        del fd, offset, length
+        return self.pieces.pop(0)
+
+
+@implementer(IBody, IStoredBody)
+@define(eq=False)
+class Stored(Growing):
+    """The same that is whole."""
+
+    def is_warm(self, offset: int, length: int) -> bool:
+        raise NotImplementedError
+
+    def again(self) -> IBody:
+        raise NotImplementedError
+
+
+@define(eq=False)
+class Socket:
+    """A client's socket that is clear."""
+
+    waits: int = 0
+    is_clear: bool = True
+    fd: int = 0
+
+    def wait(self) -> None:
+        self.waits += 1
+
+
+@pytest.mark.parametrize(("kind", "waits"), [(Growing, [0, 1]), (Stored, [1, 1])])
+def test_who_has_all_there_is_waits_for_more(kind: Any, waits: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a body that grows, and not for its socket, which it waits for once that takes nothing."""
+    to, more = Socket(), Deferred[None]()
+    monkeypatch.setattr(ClientSocket, "of", lambda _: to)
+    body = kind([100_000, more, 0], size=1 << 20)
+    sender, client, _ = sending(body)
+    assert (to.waits, sender.sent) == (waits[0], 100_000)
+    more.callback(None)
+    assert to.waits == waits[1]
+    assert not client.aborted

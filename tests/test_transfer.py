@@ -109,7 +109,7 @@ class Scene:
         self.transfer = Transfer(self.clock, "key")
         self.transfer.done.wait().addErrback(lambda _: None)
 
-    def begin(self) -> Scene:
+    def begin(self, hold_back: int = HOLD_BACK) -> Scene:
         """The head is here."""
 
         async def check(_size: int) -> bool:
@@ -122,7 +122,7 @@ class Scene:
             return succeed(None)
 
         answer, partial = cast(Answer, self.flow), cast(IPartial | None, self.disk)
-        self.transfer.begin(answer, partial, Hashing({"sha256"}), check, commit)
+        self.transfer.begin(answer, partial, Hashing({"sha256"}), check, commit, hold_back)
         return self
 
     def take(self, body: bytes) -> Scene:
@@ -242,6 +242,19 @@ def test_the_upstream_waits_for_the_disk() -> None:
     assert not scene.flow.paused
     assert len(bytes(disk.body)) == sent
     reader.close()
+
+
+def test_the_disk_has_something_to_do_while_readers_are_served() -> None:
+    """Who is told that there is more to read finds the next bytes given to the disk already."""
+    disk = Disk(at_once=False)
+    scene = Scene(disk=disk).begin(hold_back=0)
+    for piece in (b"one", b"two", b"three"):
+        scene.transfer.received(piece)
+    seen: list[list[bytes]] = []
+    scene.transfer.moved().addCallback(lambda _: seen.append([data for data, _ in disk.waiting]))
+    disk.go()
+    assert seen == [[b"twothree"]]
+    assert scene.transfer.mark == 3
 
 
 def test_a_full_disk_costs_the_copy_not_the_body() -> None:

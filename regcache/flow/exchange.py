@@ -40,6 +40,8 @@ __all__ = ["Connection", "Exchange", "Owner", "Stale", "Where", "explained", "pl
 
 #: Bytes of a body from which on it is read in larger pieces, and past the parser.
 _LARGE = 1 << 18
+#: Bytes of such a one that are read at once, and of anything else.
+_READING, _USUAL = 1 << 19, 1 << 16
 _MOST_FRAMING = 65536
 _MOST_FIELDS = 500
 #: Bytes of framing that a byte of the body may cost: chunks of one byte come with five more.
@@ -203,7 +205,7 @@ class Exchange:
         left = (self.length or 0) - self._body_bytes
         if left >= _LARGE and not self._complete and not any(name == "transfer-encoding" for name, _ in self._fields):
             self._left = left
-            self._connection.widen()
+            self._connection.widen(self._body_bytes)
 
     def _take(self, data: bytes) -> None:
         """Some of a large body, past the parser, which would copy it."""
@@ -212,6 +214,7 @@ class Exchange:
         self._body_bytes += len(piece)
         self._pieces.append(piece)
         self._complete = not self._left
+        self._connection.widen(self._body_bytes)
         if len(piece) < len(data):
             self._object(_SURPLUS)
 
@@ -423,6 +426,7 @@ class Connection(Protocol):
         fed = self._feeding is None or self._feeding.done
         if keep and fed and self._owner.keep(self):
             self.kept = True
+            self.transport.bufferSize = _USUAL
             if self._paused:
                 self.resume()
         else:
@@ -432,9 +436,13 @@ class Connection(Protocol):
         """End it; only for one that nobody uses."""
         self.transport.abortConnection()
 
-    def widen(self) -> None:
-        """Read more at once: a large body comes."""
-        self.transport.bufferSize = _LARGE
+    def widen(self, at: int) -> None:
+        """
+        Read more at once: a large body comes.
+
+        :param at: what has come of it. A reading ends where the kernel ends a large page of the file it is written to.
+        """
+        self.transport.bufferSize = _READING - at % _READING
 
     def pause(self) -> None:
         """Read no more for now."""

@@ -12,7 +12,7 @@ from zope.interface import implementer
 from regcache.errors import RegCacheError
 from regcache.flow.reply import Reply
 from regcache.flow.sockets import PlainSocket
-from regcache.interfaces import IBody, ISendable
+from regcache.interfaces import IBody, ISendable, IStoredBody
 from regcache.logs import Log
 
 __all__ = ["Sender", "abort_client", "at_once", "read_at_once"]
@@ -166,10 +166,11 @@ class Sender:
         """Some of a body, from its file to the socket; then it is the others' turn."""
         assert self._stop is not None
         body: Any = self._body
+        asked = min(self._stop - self._at, _TURN)
         sent: int | Deferred[Any] | None = 0
         if socket.is_clear and self._at < self._stop:
             try:
-                sent = body.send(socket.fd, self._at, min(self._stop - self._at, _TURN))
+                sent = body.send(socket.fd, self._at, asked)
             except OSError:
                 # Its transport finds out, and tells.
                 sent = 0
@@ -188,9 +189,10 @@ class Sender:
         self.sent += sent
         if self._at >= self._stop:
             self._finish()
-        else:
+        elif not 0 < sent < asked or IStoredBody.providedBy(body):
             self.pauseProducing()
             socket.wait()
+        # Else that may have been all there is of one that grows: it is asked again, and tells when there is more.
 
     def _warmed(self, _none: object) -> None:
         self._reading = None

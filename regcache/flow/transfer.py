@@ -304,8 +304,9 @@ class Transfer:
 
     def _written(self, _none: object) -> None:
         self._busy = False
-        self._advance()
+        # The next bytes first: the disk has something to do while those that are written are sent.
         self._go_on()
+        self._advance()
 
     def _unwritten(self, error: BaseException, pieces: list[bytes], before: int) -> None:
         assert self._partial is not None

@@ -218,6 +218,9 @@ class Partial:
         self._busy = False
         self._unwanted = False
         self._warm_from = -1
+        # What was written last, and just before: while more comes, the kernel has hardly forgotten that.
+        self._fresh = range(0)
+        self._last = 0
 
     @property
     def fd(self) -> int | None:
@@ -265,6 +268,7 @@ class Partial:
 
     def _appended(self, result: tuple[int, CannotStore | None]) -> None:
         on_disk, error = result
+        self._fresh, self._last = range(self._last, on_disk), self.written
         self.written = max(on_disk, self.written)
         if error is not None:
             raise error
@@ -282,7 +286,8 @@ class Partial:
             return _put(fd, memoryview(self.held)[offset : offset + length])
         if self._file is None:
             return None
-        sent = self._file.send(self._in_thread, fd, offset, length, warm=offset == self._warm_from)
+        warm = offset in self._fresh or offset == self._warm_from
+        sent = self._file.send(self._in_thread, fd, offset, length, warm=warm)
         self._warm_from = offset if isinstance(sent, Deferred) else -1
         return sent
 
@@ -311,6 +316,7 @@ class Partial:
         if not self._over:
             self._space.give_back(self._room)
         self._over = True
+        self._fresh = range(0)
         self._close_if_unused()
 
     def _close_if_unused(self) -> None:
