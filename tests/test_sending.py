@@ -13,7 +13,7 @@ from zope.interface import implementer
 from regcache.errors import CutShort
 from regcache.flow.reply import Reply
 from regcache.flow.sending import Sender
-from regcache.flow.sockets import ClientSocket
+from regcache.flow.sockets import PlainSocket
 from regcache.http.messages import Headers
 from regcache.interfaces import IBody, ISendable, IStoredBody
 
@@ -202,7 +202,7 @@ class Socket:
 def test_who_has_all_there_is_waits_for_more(kind: Any, waits: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
     """Of a body that grows, and not for its socket, which it waits for once that takes nothing."""
     to, more = Socket(), Deferred[None]()
-    monkeypatch.setattr(ClientSocket, "of", lambda _: to)
+    monkeypatch.setattr(PlainSocket, "of", lambda _: to)
     body = kind([100_000, more, 0], size=1 << 20)
     sender, client, _ = sending(body)
     assert (to.waits, sender.sent) == (waits[0], 100_000)
