@@ -7,18 +7,22 @@ import errno
 import os
 import socket
 import sqlite3
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from attrs import evolve
 from twisted.internet.defer import Deferred, maybeDeferred
 
 from regcache.errors import CannotStore, ConfigError
+from regcache.revision import Revision
 from regcache.store import directory, disk
 from regcache.store.blobs import File, Partial
 from regcache.store.files import Files
 from regcache.store.index import FORMAT, connect
 from regcache.store.placing import Commit
+from regcache.store.records import Records
 from regcache.store.space import Bounds, Space
 from regcache.store.writer import Writer
 from tests.stores import entry, indexed, let_go, logged, opened, put, rows, writer_of
@@ -339,6 +343,30 @@ def noted(directory: Path) -> dict[str, tuple[float, int]]:
     with contextlib.closing(connect(directory / "index.sqlite3", readonly=True)) as connection:
         found = connection.execute("SELECT key, used_at, hits FROM entries").fetchall()
     return {key: (when, hits) for key, when, hits in found}
+
+
+def test_whatever_is_said_of_a_record_is_another_revision(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also of one that was forgotten to make room; what is only looked at, or said again, is none."""
+    monkeypatch.setattr("regcache.store.records._MOST", 2)
+    revision = Revision()
+    records, one = Records(revision), entry("npm/a", b"a")
+
+    def changed(work: Callable[[], object]) -> bool:
+        before = revision.number
+        work()
+        return revision.number != before
+
+    assert changed(lambda: records.put("npm/a", one))
+    assert not changed(lambda: records.put("npm/a", one))
+    assert not changed(lambda: records.get("npm/a"))
+    assert changed(lambda: records.put("npm/a", evolve(one)))
+    assert changed(lambda: records.put("npm/a", None))
+    for name in ("npm/b", "npm/c"):
+        records.put(name, None)
+    assert records.get("npm/a") is None
+    assert changed(lambda: records.put("npm/a", None))
+    assert changed(lambda: records.drop("npm/b"))
+    assert changed(lambda: records.drop("npm/a"))
 
 
 def test_uses_are_noted_in_batches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -150,8 +150,6 @@ class Contract:
             known.append(store.revision.number)
             return bool(known[-1] != known[-2])
 
-        self.assertIsNone(store.peek("npm/a"))
-        changed()
         await keep(store, BODY, entry_for(BODY))
         self.assertTrue(changed())
         self.assertEqual(store.peek("npm/a"), entry_for(BODY))
@@ -165,6 +163,8 @@ class Contract:
         await store.put(entry_for(b"more"), b"more")
         self.assertTrue(changed())
         await store.drop("npm/a")
+        self.assertTrue(changed())
+        await keep(store, BODY, entry_for(BODY, "npm/b"))
         self.assertTrue(changed())
 
     async def test_children_are_found_by_their_parent(self) -> None:

@@ -25,7 +25,7 @@ class Records:
     """
     A bounded memory of look-ups; the least recently used are forgotten.
 
-    :param revision: another one once anything that was said of a key may not be said again.
+    :param revision: another one whenever something is said of a key that was not known of it, or it is to be forgotten.
     """
 
     def __init__(self, revision: Revision) -> None:
@@ -42,16 +42,14 @@ class Records:
     def put(self, key: str, entry: Stored | None) -> None:
         """Know this of a key."""
         before = self._items.get(key)
-        if before is not None and before.entry is not entry:
+        if before is None or before.entry is not entry:
             self._revision.another()
         self._items[key] = Known(entry)
         self._items.move_to_end(key)
         if len(self._items) > _MOST:
-            # Nobody would hear of it if that became another.
-            self._revision.another()
             self._items.popitem(last=False)
 
     def drop(self, key: str) -> None:
         """Forget a key."""
-        if self._items.pop(key, None) is not None:
-            self._revision.another()
+        self._items.pop(key, None)
+        self._revision.another()
