@@ -283,7 +283,7 @@ class OnDisk(Contract, TestCase):
             body = bytes([number]) * 50_000
             await keep(store, body, entry_for(body, f"npm/more-{number}"))
             store.used("npm/c", 5_000_000_000.0)
-            store._note_uses()
+            store._uses.note()
         self.assertIsNone(store.peek("npm/derived"))
         self.assertIsNone(store.peek("npm/d"))
         self.assertEqual(store.peek("npm/document"), entry_for(bodies["a"], "npm/document", kind=Kind.DOCUMENT))
