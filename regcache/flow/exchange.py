@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import os
 import re
+import socket
 import typing
 from functools import lru_cache
 from typing import Any, BinaryIO
@@ -397,6 +398,21 @@ class Connection(Protocol):
         exchange, self._exchange = self._exchange, None
         if exchange is not None:
             exchange.lost(reason)
+
+    @property
+    def clean(self) -> bool:
+        """
+        Whether nothing has come behind the last response, nor the end, as far as that can be told without reading on.
+
+        What is there before a request is sent would be taken for the response to it.
+        """
+        try:
+            self.transport.getHandle().recv(1, socket.MSG_PEEK)
+        except (BlockingIOError, SSL.WantReadError):
+            return True
+        except (OSError, SSL.Error):
+            return False
+        return False
 
     def ask(
         self, method: str, request: bytes, interim: Interim | None = None, content: BinaryIO | None = None
