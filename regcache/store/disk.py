@@ -39,7 +39,7 @@ from regcache.store.scrub import Reading, Scrubber
 from regcache.store.space import Bounds, Space
 from regcache.store.upkeep import Upkeep
 from regcache.store.uses import Uses
-from regcache.store.writer import Writer
+from regcache.store.writer import Outcome, Writer
 
 __all__ = ["DiskStore"]
 
@@ -110,7 +110,7 @@ class DiskStore:
         self._records = Records(self.revision)
         self._names = (f"{os.getpid()}-{number}" for number in itertools.count())
         self._uses = Uses(lambda uses: self._write(Writer.touch, uses), self._failed)
-        self._commits = Gathering(reactor, lambda batch: self._write(Writer.commit, batch), self._committed)
+        self._commits = Gathering(reactor, self._write_commits, self._committed)
         self._running = False
         self._scrubber: Scrubber | None = None
         if scrub is not None:
@@ -325,6 +325,13 @@ class DiskStore:
         else:
             done = self._in_thread(self._sync, fd).addCallback(lambda _: self._commits.add(Commit(partial.path, entry)))
         return done.addCallbacks(ended, given_up, callbackArgs=(partial,), errbackArgs=(partial,))
+
+    def _write_commits(self, batch: list[Commit]) -> Deferred[Outcome]:
+        """Others may have to make room for them: what was used last is noted before."""
+        writer = self._hold.writer
+        if writer is not None and self._space.is_tight(sum([writer.room_of(commit.entry) for commit in batch])):
+            self._uses.note_all()
+        return self._write(Writer.commit, batch)
 
     def _sync(self, fd: int) -> None:
         self._steps("written")
