@@ -526,6 +526,16 @@ class Surplus(Case):
         assert following.data == b"ok"
         assert len(self.server.connections) == 2
 
+    async def test_that_comes_while_nobody_asks(self) -> None:
+        """The connection ends, and who asks before that is heard of asks once, over another."""
+        url = await self.serve(SHORT)
+        await self.get(url)
+        (kept,) = next(iter(self.client._idle.values()))
+        kept.dataReceived(SHORT)
+        assert (await self.get(url))[1] == b"ok"
+        await self.server.connections[0].lost
+        assert (len(self.server.requests), len(self.server.connections)) == (2, 2)
+
     async def test_that_waits_in_the_socket(self) -> None:
         """A large body is read to its end, where that is a round offset."""
         url = await self.serve(SHORT)

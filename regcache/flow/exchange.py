@@ -381,7 +381,7 @@ class Connection(Protocol):
         self._owner = owner
         self._exchange: Exchange | None = None
         self._feeding: Feeding | None = None
-        self._paused = False
+        self._paused = self._closed = False
 
     def connectionMade(self) -> None:
         self._owner.opened(self)
@@ -389,7 +389,7 @@ class Connection(Protocol):
 
     def dataReceived(self, data: bytes) -> None:
         if self._exchange is None:
-            self.transport.abortConnection()
+            self.close()
         else:
             self._exchange.feed(data)
 
@@ -406,6 +406,8 @@ class Connection(Protocol):
 
         What is there before a request is sent would be taken for the response to it.
         """
+        if self._closed:
+            return False
         try:
             self.transport.getHandle().recv(1, socket.MSG_PEEK)
         except (BlockingIOError, SSL.WantReadError):
@@ -449,7 +451,8 @@ class Connection(Protocol):
             self.transport.abortConnection()
 
     def close(self) -> None:
-        """End it; only for one that nobody uses."""
+        """End it; only for one that nobody uses. Its owner hears of it some turns later."""
+        self._closed = True
         self.transport.abortConnection()
 
     def widen(self, at: int) -> None:
