@@ -486,6 +486,74 @@ class Responses(Case):
         assert (taken.data, taken.done.called) == (b"ab", False)
 
 
+class Chained(Body):
+    """A body at whose end the same is asked for again, in the same turn of the reactor's."""
+
+    def __init__(self, client: Connections, url: str) -> None:
+        super().__init__()
+        self.client, self.url = client, url
+        self.next: Deferred[Any] = Deferred()
+
+    def ended(self, error: UpstreamError | None, certain: bool) -> None:
+        super().ended(error, certain)
+        self.client.request("GET", self.url, Headers()).chainDeferred(self.next)
+
+
+class Surplus(Case):
+    """What a registry sends behind a whole response is the response to nothing."""
+
+    async def not_taken(self, client: Connections, url: str, size: int) -> None:
+        """
+        It is not, where just the response has been read when the next request is made.
+
+        :param size: of the first response, head included.
+        """
+
+        def answer(connection: Served, number: int) -> None:
+            head = OK + b"Content-Length: %07d\r\n\r\n"
+            body = b"x" * (size - len(head % 0))
+            whole = head % len(body) + body
+            connection.transport.write(whole + OK + b"Content-Length: 4\r\n\r\nevil" if number == 1 else SHORT)
+
+        self.server.answer = answer
+        response = await client.request("GET", url, Headers())
+        taken = Chained(client, url)
+        response.deliver(taken)
+        assert await taken.done == (None, True)
+        following = Body()
+        (await taken.next).deliver(following)
+        assert await following.done == (None, True)
+        assert following.data == b"ok"
+        assert len(self.server.connections) == 2
+
+    async def test_that_comes_while_nobody_asks(self) -> None:
+        """The connection ends, and who asks before that is heard of asks once, over another."""
+        url = await self.serve(SHORT)
+        await self.get(url)
+        (kept,) = next(iter(self.client._idle.values()))
+        kept.dataReceived(SHORT)
+        assert (await self.get(url))[1] == b"ok"
+        await self.server.connections[0].lost
+        assert (len(self.server.requests), len(self.server.connections)) == (2, 2)
+
+    async def test_that_waits_in_the_socket(self) -> None:
+        """A large body is read to its end, where that is a round offset."""
+        url = await self.serve(SHORT)
+        await self.not_taken(self.client, url, (1 << 20) + len(OK + b"Content-Length: 1048576\r\n\r\n"))
+
+    @pytest.mark.filterwarnings("ignore:Passing pyOpenSSL:DeprecationWarning")
+    async def test_that_waits_in_tls(self) -> None:
+        """One record is read after the other, and the first ones end with the response."""
+        directory = tempfile.TemporaryDirectory(prefix="regcache-test-")
+        self.addCleanup(directory.cleanup)
+        made = certificate(Path(directory.name) / "both.pem", "localhost")
+        url = await self.serve(SHORT, f"ssl:0:interface=127.0.0.1:certKey={made}:privateKey={made}")
+        client = Connections(reactor, Trust(made.read_bytes()))
+        client.start()
+        self.addCleanup(client.stop)
+        await self.not_taken(client, url.replace("http:", "https:").replace("127.0.0.1", "localhost"), 1 << 17)
+
+
 @pytest.mark.filterwarnings("ignore:Passing pyOpenSSL:DeprecationWarning")
 class Secure(Case):
     """TLS."""

@@ -17,7 +17,7 @@ from twisted.internet.defer import Deferred, maybeDeferred
 
 from regcache.errors import CannotStore, ConfigError
 from regcache.revision import Revision
-from regcache.store import directory, disk
+from regcache.store import directory, disk, uses
 from regcache.store.blobs import File, Partial
 from regcache.store.files import Files
 from regcache.store.index import FORMAT, connect
@@ -371,15 +371,15 @@ def test_whatever_is_said_of_a_record_is_another_revision(monkeypatch: pytest.Mo
 
 def test_uses_are_noted_in_batches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """One batch after the other, so that they do not gather before the writer, and so many wait at most."""
-    monkeypatch.setattr(disk, "_MOST_USES", 100)
-    monkeypatch.setattr(disk, "_MANY_USES", 200)
-    monkeypatch.setattr(disk, "_MOST_UNNOTED", 250)
+    monkeypatch.setattr(uses, "_MOST_USES", 100)
+    monkeypatch.setattr(uses, "_MANY_USES", 200)
+    monkeypatch.setattr(uses, "_MOST_UNNOTED", 250)
     indexed(tmp_path / "cache", [f"npm/{number}" for number in range(400)])
     store = opened(tmp_path / "cache")
     jobs: list[tuple[Deferred[None], Any]] = []
 
-    def write(work: Any, uses: Any) -> Deferred[None]:
-        jobs.append((Deferred(), lambda: work(writer_of(store), uses)))
+    def write(work: Any, some: Any) -> Deferred[None]:
+        jobs.append((Deferred(), lambda: work(writer_of(store), some)))
         return jobs[-1][0]
 
     monkeypatch.setattr(store, "_write", write)
@@ -395,7 +395,7 @@ def test_uses_are_noted_in_batches(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         job()
         done.callback(None)
     assert len(store._uses) == 50
-    store._flush_uses()
+    store._uses.note()
     jobs.pop(0)[1]()
     found = noted(tmp_path / "cache")
     assert {key for key, (_, hits) in found.items() if hits} == {f"npm/{number}" for number in range(350)}

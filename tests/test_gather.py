@@ -105,6 +105,21 @@ def test_a_stop_waits_for_all(gathering: Gathering, writer: Writer) -> None:
     assert [keys for keys, _ in writer.batches] == [["a"], ["b"]]
 
 
+def test_what_comes_behind_a_stop(gathering: Gathering, writer: Writer) -> None:
+    """It goes to the writer as well, which may refuse it; the stop is over once."""
+    gathering.add(commit("a"))
+    stopped = gathering.drain()
+    writer.end()
+    assert stopped.called
+    failures: list[object] = []
+    gathering.add(commit("b")).addErrback(lambda failure: failures.append(failure.value))
+    refused, error = writer.batches[1][1], CannotStore("The store is closed.")
+    refused.errback(error)
+    assert failures == [error]
+    # Nothing went wrong beside.
+    assert refused.result is None
+
+
 def test_each_hears_of_its_own(gathering: Gathering, writer: Writer, clock: Clock) -> None:
     """One that cannot be stored fails alone."""
     good, bad = gathering.add(commit("a")), gathering.add(commit("b"))

@@ -209,3 +209,13 @@ def test_who_has_all_there_is_waits_for_more(kind: Any, waits: list[int], monkey
     more.callback(None)
     assert to.waits == waits[1]
     assert not client.aborted
+
+
+def test_a_client_that_takes_what_grows_as_fast_as_it_is_sent(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It lets the others have their turn all the same."""
+    to = Socket()
+    monkeypatch.setattr(PlainSocket, "of", lambda _: to)
+    sender, client, _ = sending(Growing([3 << 20, 1 << 20, 3 << 20, 1 << 20], size=1 << 30))
+    assert (to.waits, sender.sent) == (1, 4 << 20)
+    client.producer.resumeProducing()
+    assert (to.waits, sender.sent) == (2, 8 << 20)

@@ -283,13 +283,24 @@ class OnDisk(Contract, TestCase):
             body = bytes([number]) * 50_000
             await keep(store, body, entry_for(body, f"npm/more-{number}"))
             store.used("npm/c", 5_000_000_000.0)
-            store._note_uses()
         self.assertIsNone(store.peek("npm/derived"))
         self.assertIsNone(store.peek("npm/d"))
         self.assertEqual(store.peek("npm/document"), entry_for(bodies["a"], "npm/document", kind=Kind.DOCUMENT))
         self.assertEqual(store.peek("npm/c"), entry_for(bodies["c"], "npm/c"))
         self.assertEqual(store.usage()[0] <= 10 * 65536, True)
         self.assertEqual(counts.evicted, 8 + 20 - store.usage()[1])
+
+    async def test_what_was_used_a_moment_ago_does_not_make_room(self) -> None:
+        """Not even where it turns out only with the rows that room is needed."""
+        block = os.statvfs(self.directory).f_frsize
+        store = await self.restarted(max_size=9 * block)
+        bodies = {name: name.encode() * block for name in "abcde"}
+        for name in "abcd":
+            await keep(store, bodies[name], entry_for(bodies[name], f"npm/{name}"))
+        store.used("npm/a", 5_000_000_000.0)
+        await keep(store, bodies["e"], entry_for(bodies["e"], "npm/e"))
+        self.assertEqual({name for name in "abcde" if store.peek(f"npm/{name}")} >= {"a", "e"}, True)
+        self.assertIsNone(store.peek("npm/b"))
 
     async def test_evicted_bodies_stay_for_who_reads_them(self) -> None:
         """The name goes, the bytes stay until they are closed."""

@@ -12,12 +12,13 @@ from hypothesis import strategies as st
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.task import Clock
 
-from regcache.errors import CannotStore, CutShort, DigestMismatch, RegCacheError, Unneeded, UpstreamError
+from regcache.errors import CannotStore, CutShort, DigestMismatch, Unneeded, UpstreamError
 from regcache.flow.hashing import Hashing
 from regcache.flow.transfer import HOLD_BACK, Transfer
 from regcache.flow.upstream import Answer
 from regcache.http.messages import Headers
 from regcache.interfaces import IBody, IPartial, IReceiver
+from tests.stores import logged
 
 
 @define(eq=False)
@@ -100,7 +101,8 @@ class Scene:
 
     disk: Disk | None = field(factory=Disk)
     flow: Flow = field(factory=Flow)
-    verdict: bool | RegCacheError = True
+    verdict: bool | Exception = True
+    refusal: Exception | None = None
     clock: Clock = field(factory=Clock)
     committed: list[bool] = field(factory=list)
     transfer: Transfer = field(init=False)
@@ -113,11 +115,13 @@ class Scene:
         """The head is here."""
 
         async def check(_size: int) -> bool:
-            if isinstance(self.verdict, RegCacheError):
+            if isinstance(self.verdict, Exception):
                 raise self.verdict
             return self.verdict
 
         def commit(_partial: IPartial, proven: bool) -> Deferred[None]:
+            if self.refusal is not None:
+                raise self.refusal
             self.committed.append(proven)
             return succeed(None)
 
@@ -130,11 +134,13 @@ class Scene:
 
         async def check(_size: int) -> bool:
             assert self.transfer.mark == 0
-            if isinstance(self.verdict, RegCacheError):
+            if isinstance(self.verdict, Exception):
                 raise self.verdict
             return self.verdict
 
         def commit(_partial: IPartial, proven: bool) -> Deferred[None]:
+            if self.refusal is not None:
+                raise self.refusal
             self.committed.append(proven)
             return succeed(None)
 
@@ -436,3 +442,35 @@ def test_what_is_here_whole_passes_through_where_the_disk_is_full() -> None:
     scene.take(bytes(9000))
     assert read_on(reader, got)
     assert (len(got), scene.committed, scene.transfer.joinable) == (9000, [], False)
+
+
+@pytest.mark.parametrize("whole", [False, True])
+@pytest.mark.parametrize(
+    ("trouble", "told"),
+    [
+        ({"verdict": ValueError("b")}, "a bug ended the check"),
+        ({"refusal": ValueError("b")}, "a bug ended the storing"),
+        ({"refusal": CannotStore("It is full.")}, "cannot be stored: It is full."),
+    ],
+)
+def test_a_bug_is_told_of_and_nobody_waits_for_ever(whole: bool, trouble: dict[str, Exception], told: str) -> None:
+    """Neither readers, nor who waits until it is stored: others could not ask for it anew."""
+    scene = Scene(flow=Flow(length=9000), **cast(Any, trouble))
+    reader = scene.transfer.open()
+    with logged() as lines:
+        if whole:
+            scene.take(bytes(9000))
+        else:
+            scene.begin()
+            scene.transfer.received(bytes(9000))
+            scene.transfer.ended(None, certain=True)
+    if "refusal" in trouble:
+        assert read_on(reader, bytearray())
+    else:
+        with pytest.raises(CannotStore):
+            read_on(reader, bytearray())
+    assert scene.transfer.done.known
+    assert scene.disk is not None
+    # Where the disk refuses, the store gives it up.
+    assert scene.disk.aborted == ("bug" in told)
+    assert [line for line in lines if told in line]

@@ -225,10 +225,13 @@ class Connections:
     ) -> Deferred[IResponse]:
         """Over a connection that is there, if it still is; else over a new one."""
         kept = self._idle.get(where) if method in _REPEATABLE else None
-        if not kept:
-            return Deferred.fromCoroutine(self._anew(where, method, data, interim, content))
-        asked: Deferred[Any] = kept.popitem()[0].ask(method, data, interim)
-        return asked.addErrback(self._was_stale, where, method, data, interim, content)
+        while kept:
+            connection = kept.popitem()[0]
+            if connection.clean:
+                asked: Deferred[Any] = connection.ask(method, data, interim)
+                return asked.addErrback(self._was_stale, where, method, data, interim, content)
+            connection.close()
+        return Deferred.fromCoroutine(self._anew(where, method, data, interim, content))
 
     def _was_stale(self, failure: Failure, *again: Any) -> Deferred[IResponse]:
         failure.trap(Stale)

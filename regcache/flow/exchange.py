@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import os
 import re
+import socket
 import typing
 from functools import lru_cache
 from typing import Any, BinaryIO
@@ -380,7 +381,7 @@ class Connection(Protocol):
         self._owner = owner
         self._exchange: Exchange | None = None
         self._feeding: Feeding | None = None
-        self._paused = False
+        self._paused = self._closed = False
 
     def connectionMade(self) -> None:
         self._owner.opened(self)
@@ -388,7 +389,7 @@ class Connection(Protocol):
 
     def dataReceived(self, data: bytes) -> None:
         if self._exchange is None:
-            self.transport.abortConnection()
+            self.close()
         else:
             self._exchange.feed(data)
 
@@ -397,6 +398,23 @@ class Connection(Protocol):
         exchange, self._exchange = self._exchange, None
         if exchange is not None:
             exchange.lost(reason)
+
+    @property
+    def clean(self) -> bool:
+        """
+        Whether nothing has come behind the last response, nor the end, as far as that can be told without reading on.
+
+        What is there before a request is sent would be taken for the response to it.
+        """
+        if self._closed:
+            return False
+        try:
+            self.transport.getHandle().recv(1, socket.MSG_PEEK)
+        except (BlockingIOError, SSL.WantReadError):
+            return True
+        except (OSError, SSL.Error):
+            return False
+        return False
 
     def ask(
         self, method: str, request: bytes, interim: Interim | None = None, content: BinaryIO | None = None
@@ -433,7 +451,8 @@ class Connection(Protocol):
             self.transport.abortConnection()
 
     def close(self) -> None:
-        """End it; only for one that nobody uses."""
+        """End it; only for one that nobody uses. Its owner hears of it some turns later."""
+        self._closed = True
         self.transport.abortConnection()
 
     def widen(self, at: int) -> None:

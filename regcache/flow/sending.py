@@ -131,11 +131,11 @@ class Sender:
         if self._looping or self._reading is not None or self._others is not None:
             return
         self._looping = True
-        turn = self._at + _COPIED_TURN
+        turn, pushed = self._at + _COPIED_TURN, self._at + _TURN
         try:
             while not (self._paused or self._over):
                 if self._socket is not None:
-                    self._push(self._socket)
+                    self._push(self._socket, pushed)
                     if self._reading is not None:
                         return
                     continue
@@ -162,11 +162,15 @@ class Sender:
         self._others = None
         self._pump()
 
-    def _push(self, socket: PlainSocket) -> None:
-        """Some of a body, from its file to the socket; then it is the others' turn."""
+    def _push(self, socket: PlainSocket, turn: int) -> None:
+        """
+        Some of a body, from its file to the socket.
+
+        :param turn: where, at the latest, it is the others' turn.
+        """
         assert self._stop is not None
         body: Any = self._body
-        asked = min(self._stop - self._at, _TURN)
+        asked = min(self._stop, turn) - self._at
         sent: int | Deferred[Any] | None = 0
         if socket.is_clear and self._at < self._stop:
             try:

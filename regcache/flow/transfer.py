@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -342,9 +342,11 @@ class Transfer:
             self._ended = self._ended or (None, True)
             self.fail(why)
             return
-        except BaseException as bug:
+        except Exception as bug:
+            # Nobody waits for what this raises.
+            _log.failure("{key}: a bug ended the check.", key=self.key)
             self.fail(CannotStore(str(bug)))
-            raise
+            return
         self.total, self._held = self._arrived, 0
         self._advance()
         self.mark, self.complete = self._arrived, True
@@ -352,7 +354,7 @@ class Transfer:
         self._wake()
         if self._partial is not None and not self.relaying and commit is not None and (certain or proven):
             # Whoever waits for the disk waits without what brought the body here.
-            commit(self._partial, proven).addErrback(self._unstored).addBoth(self._over)
+            maybeDeferred(commit, self._partial, proven).addErrback(self._unstored).addBoth(self._over)
             return
         if self._partial is not None:
             self._partial.abort()
@@ -365,6 +367,8 @@ class Transfer:
     def _over(self, result: object) -> None:
         if isinstance(result, Failure):
             _log.failure("{key}: a bug ended the storing.", failure=result, key=self.key)
+            if self._partial is not None:
+                self._partial.abort()
         self.done.succeed(None)
 
     # Passing through what cannot be stored.

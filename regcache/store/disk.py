@@ -16,7 +16,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from attrs import define
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.threads import deferToThreadPool
 from twisted.python.threadpool import ThreadPool
@@ -39,14 +38,12 @@ from regcache.store.records import Records
 from regcache.store.scrub import Reading, Scrubber
 from regcache.store.space import Bounds, Space
 from regcache.store.upkeep import Upkeep
-from regcache.store.writer import Writer
+from regcache.store.uses import Uses
+from regcache.store.writer import Outcome, Writer
 
 __all__ = ["DiskStore"]
 
 _log = Log()
-#: Entries whose use is noted together; those that are noted before their time, since they are many; and those whose use
-#: is to be noted, at most.
-_MOST_USES, _MANY_USES, _MOST_UNNOTED = 1000, 10_000, 20_000
 _USES_EVERY = 10.0
 _SPACE_EVERY = 5.0
 #: Bytes up to which a body stays in memory until the writer takes it, and of all that wait for the writer.
@@ -60,14 +57,6 @@ _NOT_NOW = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EINTR, err
 
 def _nothing(_data: bytes) -> None:
     """Nobody wants to see what is written."""
-
-
-@define
-class _Use:
-    """That an entry was served: when last, and how often."""
-
-    last: float
-    times: int = 1
 
 
 @implementer(IStore)
@@ -120,9 +109,8 @@ class DiskStore:
         self.revision = Revision()
         self._records = Records(self.revision)
         self._names = (f"{os.getpid()}-{number}" for number in itertools.count())
-        self._uses: dict[str, _Use] = {}
-        self._noting = False
-        self._commits = Gathering(reactor, lambda batch: self._write(Writer.commit, batch), self._committed)
+        self._uses = Uses(lambda uses: self._write(Writer.touch, uses), self._failed)
+        self._commits = Gathering(reactor, self._write_commits, self._committed)
         self._running = False
         self._scrubber: Scrubber | None = None
         if scrub is not None:
@@ -146,7 +134,7 @@ class DiskStore:
         self._hold.start()
         self._running = True
         self._upkeep.every(_SPACE_EVERY, self._measure)
-        self._upkeep.every(_USES_EVERY, self._flush_uses)
+        self._upkeep.every(_USES_EVERY, self._uses.note)
         self._upkeep.every(RETRY_EVERY, self._hold.retry)
         self._upkeep.start()
         self._changed()
@@ -183,7 +171,7 @@ class DiskStore:
         self._running = False
         self.revision.another()
         self._upkeep.stop()
-        self._note_all()
+        self._uses.note_all()
         scrubbed = succeed(None) if self._scrubber is None else self._scrubber.stop()
         drained = scrubbed.addCallback(lambda _: self._commits.drain())
         return drained.addCallback(lambda _: self._hold.close()).addBoth(self._stopped)
@@ -311,7 +299,7 @@ class DiskStore:
         """Evict beside what goes on, once at a time."""
         if not self._evicting and self._running:
             self._evicting = True
-            self._note_all()
+            self._uses.note_all()
             making = self._write(Writer.evict, size).addBoth(self._rested)
             making.addCallbacks(self._made_room, self._failed)
 
@@ -337,6 +325,13 @@ class DiskStore:
         else:
             done = self._in_thread(self._sync, fd).addCallback(lambda _: self._commits.add(Commit(partial.path, entry)))
         return done.addCallbacks(ended, given_up, callbackArgs=(partial,), errbackArgs=(partial,))
+
+    def _write_commits(self, batch: list[Commit]) -> Deferred[Outcome]:
+        """Others may have to make room for them: what was used last is noted before."""
+        writer = self._hold.writer
+        if writer is not None and self._space.is_tight(sum([writer.room_of(commit.entry) for commit in batch])):
+            self._uses.note_all()
+        return self._write(Writer.commit, batch)
 
     def _sync(self, fd: int) -> None:
         self._steps("written")
@@ -388,36 +383,8 @@ class DiskStore:
             _log.error("The index could not be written: {why}", why=why)
 
     def used(self, key: str, now: float) -> None:
-        use = self._uses.get(key)
-        if use is not None:
-            use.last = now
-            use.times += 1
-        elif len(self._uses) < _MOST_UNNOTED:
-            # Else the disk is behind. What is used often is noted the next time.
-            self._uses[key] = _Use(now)
-            if len(self._uses) >= _MANY_USES and not self._noting:
-                self._flush_uses()
-
-    def _flush_uses(self) -> None:
-        """Have some uses noted, one batch after the other, so that no more wait for the writer than it can take."""
-        if self._running and self._uses and not self._noting:
-            self._noting = True
-            self._note_uses().addErrback(self._failed).addBoth(self._noted)
-
-    def _noted(self, _none: None) -> None:
-        self._noting = False
-        if len(self._uses) >= _MOST_USES:
-            self._flush_uses()
-
-    def _note_all(self) -> None:
-        """Before whatever depends on what was used last."""
-        while self._uses:
-            self._note_uses().addErrback(self._failed)
-
-    def _note_uses(self) -> Deferred[None]:
-        some = list(itertools.islice(self._uses, _MOST_USES))
-        uses = [(key, self._uses.pop(key)) for key in some]
-        return self._write(Writer.touch, [(key, use.last, use.times) for key, use in uses])
+        if self._running:
+            self._uses.used(key, now)
 
     def usage(self) -> tuple[int, int]:
         writer = self._hold.writer

@@ -118,4 +118,6 @@ class Gathering:
             else:
                 waiter.errback(error)
         if self._drained is not None and not self._writing:
-            self._drained.callback(None)
+            # Once: what comes behind the drain may still be refused.
+            drained, self._drained = self._drained, None
+            drained.callback(None)

@@ -64,6 +64,11 @@ class Space:
         self._under_way += size
         self._since += size
 
+    def is_tight(self, size: int) -> bool:
+        """Whether something may have to go once so many bytes, which were taken before, are stored."""
+        full = 0 < self._bounds.max_size < self._allocated() + size
+        return full or (self._free is not None and self._free - self._since < self._bounds.min_free + size)
+
     def give_back(self, size: int) -> None:
         """So many of the bytes taken are stored by now, or gone."""
         self._under_way -= size

@@ -100,7 +100,7 @@ class Writer:
             self._unlink({commit.entry.digest for commit in placed})
             raise CannotStore(f"{error.strerror}: {self._blobs}") from None
         self._steps("directory-synced")
-        entries = [(commit.entry, self._allocated(commit.entry)) for commit in placed]
+        entries = [(commit.entry, self.room_of(commit.entry)) for commit in placed]
         loose: set[str] = set()
         try:
             self._transact(lambda: loose.update(self.index.insert(entries, self._now())))
@@ -114,8 +114,12 @@ class Writer:
         self._unlink(loose)
         return Outcome(failed, self.evict(0))
 
-    def _allocated(self, entry: Stored) -> int:
-        """Bytes on the disk, the row included: without that, there could be any number of entries without a body."""
+    def room_of(self, entry: Stored) -> int:
+        """
+        Bytes on the disk, the row included: without that, there could be any number of entries without a body.
+
+        It may be asked from any thread.
+        """
         return -(-(entry.size + row_bytes(entry)) // self._block) * self._block
 
     def _transact(self, work: Callable[[], object]) -> None:
