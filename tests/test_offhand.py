@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterator
 from functools import cache
@@ -212,3 +213,21 @@ def test_a_damaged_body_is_fetched_again(answered: list[bytes]) -> None:
     assert said(wire, request(*ARTIFACT)).endswith(good)
     assert answered == []
     assert wire.asked.count(entry.url) == 2
+
+
+def test_whether_an_upstream_has_recovered_is_seen() -> None:
+    """As often as by the ordinary way: who is told to look there does, and not who answers offhand or nothing."""
+    found = []
+    for config in (FORGETFUL, Config(memory_cache=0)):
+        wire = stored(config)
+        wire.kit.wall += 700
+        wire.kit.upstream.down = True
+        said(wire, request(*ARTIFACT))
+        asked = [len(wire.asked)]
+        for down in (True, False, False, False):
+            wire.kit.upstream.down = down
+            wire.kit.advance(11)
+            said(wire, request(*ARTIFACT))
+            asked.append(len(wire.asked))
+        found.append([after - before for before, after in itertools.pairwise(asked)])
+    assert found[0] == found[1] == [1, 1, 0, 0]
