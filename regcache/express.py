@@ -153,8 +153,9 @@ class Prepared:
         when it is that.
         """
         if not self._from <= now < self._until:
-            reply, self._until = timed(self.reply, now)
-            self._from, counted = now, timed_fields(reply, now)
+            # As it is now it is logged as well.
+            self.reply, self._until = timed(self.reply, now)
+            self._from, self._form, counted = now, None, timed_fields(self.reply, now)
             self.standing.given()
             lines = [name + b": " + counted.get(name, value) for name, value in self.fields]
             self._head = b"\r\n".join((self.start, *lines, b"X-Request-Id: "))
@@ -208,9 +209,10 @@ class Ready:
         """The line of the access log that tells of one such request."""
         prepared = self.prepared
         parts = self._parts
-        if self._form is not form or sent != prepared.size:
+        usual = sent == prepared.size and self.since <= now < self.until
+        if not usual or self._form is not form:
             parts = form.alike(prepared.logged(form), self.head.logged(form), int(now), sent)
-            if sent == prepared.size:
+            if usual:
                 self._form, self._parts = form, parts
         return form.line(parts, now, prepared.client or client, request_id, seconds)
 

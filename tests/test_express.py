@@ -26,6 +26,7 @@ from regcache.config import Config
 from regcache.errors import BlobDamaged
 from regcache.express import Express, Place
 from regcache.flow.reply import Reply, Unknown
+from regcache.flow.sending import Sender
 from regcache.heads import Heads
 from regcache.http.messages import Headers, Kind, Stored
 from regcache.http.policy import Rules, UseStored, decide, settled_until
@@ -706,6 +707,43 @@ def test_both_ways_log_the_same(form: str, fields: list[tuple[bytes, bytes]], qu
         assert all(map(str.isprintable, lines))
         logs.append([re.sub(r"regcache-test-\d+", "", line) for line in lines])
     assert logs[0] == logs[1]
+
+
+@pytest.mark.parametrize("form", ["combined", "json"])
+def test_both_ways_log_how_it_stands_at_that_time(form: str) -> None:
+    """What is left of its lifetime then, however long its answer has been ready."""
+    logs = []
+    for most in (Config().memory_cache, 0):
+        wire = Wire(Config(memory_cache=most))
+        wire.house.log = AccessLog(wire.kit.clock, Target(where="-", form=form, hits=True), lambda *_: Deferred())
+        for seconds in (0, 0, 0.25, 0, 1, 0.5, 100, 0):
+            wire.kit.wall += seconds
+            said(wire, request(*NPM))
+        logs.append([re.sub(r"regcache-test-\d+", "", line) for line in wire.house.log._lines])
+    assert logs[0] == logs[1]
+    assert form != "json" or "; ttl=86298" in logs[0][-1]
+
+
+def test_both_ways_log_the_end(ready: list[bytes], monkeypatch: pytest.MonkeyPatch) -> None:
+    """When a client that reads slowly has read all, and not when it came."""
+    monkeypatch.setattr("regcache.hurry._MOST_WAITING", 0)
+    monkeypatch.setattr("regcache.web.at_once", lambda *_: None)
+    logs, start = [], Sender.start
+    for most in (Config().memory_cache, 0):
+        wire, slow = Wire(Config(memory_cache=most)), list[Sender]()
+        wire.house.log = AccessLog(wire.kit.clock, Target(where="-", hits=True), lambda *_: Deferred())
+        for _ in range(3):
+            said(wire, request(*NPM))
+        with monkeypatch.context() as patch:
+            patch.setattr(Sender, "start", lambda sender, slow=slow: slow.append(sender))
+            wire.connect(request(*NPM))
+        said(wire, request(*NPM))
+        wire.kit.wall += 7
+        start(*slow)
+        logs.append([re.sub(r"regcache-test-\d+", "", line) for line in wire.house.log._lines])
+        assert len(re.findall("22:13:20", "".join(logs[-1]))) == len(logs[-1]) - 1 == 4
+    assert logs[0] == logs[1]
+    assert len(ready) == 3
 
 
 def test_a_client_that_reads_slowly(tmp_path: Path) -> None:
