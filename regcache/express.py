@@ -129,9 +129,11 @@ class Prepared:
 
     @property
     def weight(self) -> int:
-        """Bytes that it takes, about: its fields as they were said, and as they will be."""
+        """Bytes that it takes, about: its fields as they were said, and as they will be, and what it is called."""
         held = 0 if isinstance(self.body, Kept) else len(self.body)
-        return held + 2 * sum(len(name) + len(value) for name, value in self.fields) + _OVERHEAD
+        held += 2 * sum(len(name) + len(value) for name, value in self.fields)
+        # A long target is the key of an entry and in its address as well, and in the line of the log.
+        return held + 6 * len(self.target) + _OVERHEAD
 
     def is_at_hand(self, now: float) -> bool:
         """Whether it can be given without waiting for the disk."""

@@ -442,6 +442,19 @@ def test_long_heads_are_counted() -> None:
     assert 0 < len(wire.house.express._ready._items) <= 9
 
 
+def test_long_targets_are_counted() -> None:
+    """What has one holds it many times, in its key and its address for one."""
+    wire = followed(Config(memory_cache=100_000), cache_control="max-age=60")
+    for number in range(20):
+        target = b"/generic/a?%d" % number + b"x" * 4_000
+        wire.kit.upstream.pages[f"{wire.registries['generic'].options.url}{target[9:].decode()}"] = Page(
+            body=b"a", headers={"cache-control": "max-age=60"}
+        )
+        for _ in range(3):
+            said(wire, request(target))
+    assert 0 < len(wire.house.express._ready._items) <= 4
+
+
 def test_in_pieces(ready: list[bytes]) -> None:
     """A head that comes in two pieces, or in the middle of another request, is read as one always is."""
     wire = prepared(ready)

@@ -194,6 +194,17 @@ def test_no_secret_is_kept(answered: list[bytes]) -> None:
     assert len(answered) == 3
 
 
+def test_many_short_fields_are_counted(answered: list[bytes]) -> None:
+    """Each takes more memory than it has bytes in a head."""
+    wire = stored(FORGETFUL)
+    answered.clear()
+    for number in range(40):
+        said(wire, request(ARTIFACT[0], b"".join(b"%x:%d\r\n" % (0xA00 + name, number) for name in range(490))))
+    assert len(answered) == 40
+    known = [asker for asker, _ in wire.site.resource.offhand._known._items.values()]
+    assert 0 < sum(len(asker.fields.items) for asker in known) < (1 << 20) / 150
+
+
 def test_a_bug_is_told_as_ever(answered: list[bytes], monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever asks gets an answer that says so."""
     wire = stored(FORGETFUL)
