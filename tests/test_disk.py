@@ -11,14 +11,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from attrs import evolve
 from twisted.internet.defer import Deferred, maybeDeferred
 
 from regcache.errors import CannotStore, ConfigError
+from regcache.http.messages import Headers
+from regcache.revision import Revision
 from regcache.store import directory, disk
 from regcache.store.blobs import File, Partial
 from regcache.store.files import Files
 from regcache.store.index import FORMAT, connect
 from regcache.store.placing import Commit
+from regcache.store.records import Records
 from regcache.store.space import Bounds, Space
 from regcache.store.writer import Writer
 from tests.stores import entry, indexed, let_go, logged, opened, put, rows, writer_of
@@ -339,6 +343,30 @@ def noted(directory: Path) -> dict[str, tuple[float, int]]:
     with contextlib.closing(connect(directory / "index.sqlite3", readonly=True)) as connection:
         found = connection.execute("SELECT key, used_at, hits FROM entries").fetchall()
     return {key: (when, hits) for key, when, hits in found}
+
+
+def test_records_are_counted_by_their_texts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As long as clients and registries make them: what was asked for last is known, and not one byte too many."""
+    monkeypatch.setattr("regcache.store.records._MOST_BYTES", 10_000)
+    revision = Revision()
+    known = Records(revision)
+    for number in range(50):
+        before = revision.number
+        known.put(f"{number}{'x' * 900}", None)
+        assert (revision.number > before) is (number > 10), "whoever was told of what is forgotten has to ask again"
+    assert sum(map(len, known._items)) == known._bytes <= 10_000
+    assert known.get(f"49{'x' * 900}") is not None
+    one = evolve(entry("npm/a", b"a"), headers=Headers.of({"x": "y" * 6000}))
+    for _ in range(3):
+        known.put("npm/a", one)
+        known.put("npm/b", evolve(one, key="npm/b"))
+    assert [*known._items] == ["npm/b"]
+    known.put("npm/c", None)
+    known.put("npm/b", None)
+    known.drop("npm/b")
+    assert (known._bytes, [*known._items]) == (5, ["npm/c"])
+    known.put("npm/d", evolve(one, url="x" * 20_000))
+    assert (known._bytes, [*known._items]) == (0, [])
 
 
 def test_uses_are_noted_in_batches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
