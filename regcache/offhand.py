@@ -117,7 +117,8 @@ class Offhand:
         house.cache.context.store.used(reply.standing.used, now)
         reply.standing.given()
         # It takes longer to remember than to find: what is asked for once is not worth it, whatever room there is.
-        if house.express.asked_before(place, head.asked):
+        express = house.express
+        if express.asked_before(place, head.asked) and express.taken(reply, uncopied=False) is not None:
             about = {"client": asker.client, "registry": name, "method": "GET", "target": target}
             self._remember(place, head, reply, fields, body, **about)
         seconds = house.clock.seconds() - began

@@ -18,6 +18,7 @@ from regcache.accesslog import AccessLog, Target
 from regcache.config import Config
 from regcache.limits import Limits
 from regcache.offhand import Offhand
+from regcache.testing import Page
 from tests import test_express
 from tests.test_express import ASKS, FIELDS, request
 from tests.wire import Wire, nothing_logged, sample_of
@@ -203,6 +204,16 @@ def test_many_short_fields_are_counted(answered: list[bytes]) -> None:
     assert len(answered) == 40
     known = [asker for asker, _ in wire.site.resource.offhand._known._items.values()]
     assert 0 < sum(len(asker.fields.items) for asker in known) < (1 << 20) / 150
+
+
+def test_one_answer_pushes_out_no_others() -> None:
+    """What would take more than an eighth of the memory is given, and not remembered."""
+    for most, ready in ((16_000, False), (60_000, True)):
+        wire = stored(Config(memory_cache=most))
+        wire.kit.upstream.pages[f"{wire.registries['generic'].options.url}a"] = Page(body=b"a" * 4000)
+        for _ in range(5):
+            assert b"X-Cache: " in said(wire, request(b"/generic/a"))
+        assert any(asked.startswith(b"GET /generic/a ") for _, asked in wire.house.express._ready._items) is ready
 
 
 def test_a_bug_is_told_as_ever(answered: list[bytes], monkeypatch: pytest.MonkeyPatch) -> None:
