@@ -15,6 +15,7 @@ from typing import NamedTuple
 from attrs import define, evolve, field
 
 from regcache.counts import Answers
+from regcache.errors import holds_secret
 from regcache.flow.context import Bounded
 from regcache.flow.reply import Reply, Standing, cache_status, timed
 from regcache.flow.sending import at_once
@@ -129,9 +130,11 @@ class Prepared:
 
     @property
     def weight(self) -> int:
-        """Bytes that it takes, about: its fields as they were said, and as they will be."""
+        """Bytes that it takes, about: its fields as they were said, and as they will be, and what it is called."""
         held = 0 if isinstance(self.body, Kept) else len(self.body)
-        return held + 2 * sum(len(name) + len(value) for name, value in self.fields) + _OVERHEAD
+        held += 2 * sum(len(name) + len(value) for name, value in self.fields)
+        # A long target is the key of an entry and in its address as well, and in the line of the log.
+        return held + 6 * len(self.target) + _OVERHEAD
 
     def is_at_hand(self, now: float) -> bool:
         """Whether it can be given without waiting for the disk."""
@@ -153,8 +156,9 @@ class Prepared:
         when it is that.
         """
         if not self._from <= now < self._until:
-            reply, self._until = timed(self.reply, now)
-            self._from, counted = now, timed_fields(reply, now)
+            # As it is now it is logged as well.
+            self.reply, self._until = timed(self.reply, now)
+            self._from, self._form, counted = now, None, timed_fields(self.reply, now)
             self.standing.given()
             lines = [name + b": " + counted.get(name, value) for name, value in self.fields]
             self._head = b"\r\n".join((self.start, *lines, b"X-Request-Id: "))
@@ -208,9 +212,10 @@ class Ready:
         """The line of the access log that tells of one such request."""
         prepared = self.prepared
         parts = self._parts
-        if self._form is not form or sent != prepared.size:
+        usual = sent == prepared.size and self.since <= now < self.until
+        if not usual or self._form is not form:
             parts = form.alike(prepared.logged(form), self.head.logged(form), int(now), sent)
-            if sent == prepared.size:
+            if usual:
                 self._form, self._parts = form, parts
         return form.line(parts, now, prepared.client or client, request_id, seconds)
 
@@ -313,8 +318,9 @@ class Express:
         return False
 
     def remember(self, place: Place, asked: bytes, prepared: Prepared) -> None:
-        """That is the answer, while it holds."""
-        if is_all(asked.lower()) and not may_open(asked.partition(b"\r\n")[2]):
+        """That is the answer, while it holds; what may open something is not kept."""
+        secret = may_open(asked.partition(b"\r\n")[2]) or holds_secret(prepared.target)
+        if is_all(asked.lower()) and not secret:
             self._ready.put((place, asked), prepared, prepared.weight + 2 * len(asked))
 
     def close(self) -> None:

@@ -90,13 +90,14 @@ def give(house: House, client: Client, ready: Ready, now: float, began: float, r
     house.cache.context.store.used(prepared.standing.used, now)
     written = client.write(ready.said + request_id.encode() + _END, prepared.body)
     if written < prepared.size:
-        note = partial(_note, house, client, ready, now, began, request_id)
+        note = partial(_note, house, client, ready, began, request_id)
         _Rest(house, client, prepared, written, note).start()
     else:
-        _note(house, client, ready, now, began, request_id, written)
+        _note(house, client, ready, began, request_id, written, now)
 
 
-def _note(house: House, client: Client, ready: Ready, now: float, began: float, request_id: str, sent: int) -> None:
+def _note(house: House, client: Client, ready: Ready, began: float, request_id: str, sent: int, now: float) -> None:
+    """Such a request is over at that time by the wall clock."""
     prepared, seconds = ready.prepared, house.clock.seconds() - began
     form = house.answered(prepared.reply, prepared.answers, sent, seconds)
     if form is not None:
@@ -108,10 +109,12 @@ class _Rest(Occupant):
     The end of a body that the socket did not take at once.
 
     :param at: how many bytes of the body are written.
-    :param note: told how many bytes were sent, when it is over.
+    :param note: told how many bytes were sent, and when it was over.
     """
 
-    def __init__(self, house: House, client: Client, prepared: Prepared, at: int, note: Callable[[int], None]) -> None:
+    def __init__(
+        self, house: House, client: Client, prepared: Prepared, at: int, note: Callable[[int, float], None]
+    ) -> None:
         super().__init__(client.channel)
         self.peer = Peer(client.address, False)
         self.admitted = False
@@ -127,7 +130,7 @@ class _Rest(Occupant):
 
     def _over(self, sent: int) -> None:
         self._house.left(self)
-        self._note(self._at + sent)
+        self._note(self._at + sent, self._house.now())
 
     def abandon(self) -> None:
         """Time is up: the client sees a failed transfer."""

@@ -122,13 +122,13 @@ class _Combined(Form):
     def answer(self, answered: Answered) -> tuple[str, ...]:
         # The name stands without quotes, and a blank in it would be the end of it.
         user = _escaped(answered.user).replace(" ", "\\x20") or "-"
-        asked = _word(f"{answered.method} {answered.target} {answered.protocol}")
+        asked = _said(f"{answered.method} {answered.target} {answered.protocol}")
         waited = "-" if answered.upstream_seconds is None else f"{answered.upstream_seconds:.3f}"
         about = f'{_word(answered.registry)} {_word(answered.package)} {_word(answered.outcome)} "{waited}"'
         return user, f"{asked} {answered.status}", about
 
     def told(self, referer: str, agent: str) -> str:
-        return f"{_word(referer)} {_word(agent)}"
+        return f"{_said(referer)} {_said(agent)}"
 
     def alike(self, answer: tuple[str, ...], told: str, second: int, sent: int) -> tuple[str, ...]:
         user, asked, about = answer
@@ -224,6 +224,11 @@ def _again(text: str) -> str:
 def _word(text: str) -> str:
     """A word of a line in its quotes: what is short may well come again."""
     return _again(text) if len(text) <= _LONGEST_AGAIN else _quoted(text)
+
+
+def _said(text: str) -> str:
+    """The same of what a client has said, of which no secret is remembered."""
+    return _word(shown(text))
 
 
 def packages_of(registry: IRegistry, request: RequestHead) -> str:

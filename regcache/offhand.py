@@ -35,8 +35,8 @@ __all__ = ["Offhand"]
 #: A request to read what stands at a path.
 _START = re.compile(rb"GET (/[\x21-\x7e]*) HTTP/1\.1(?=\r\n)")
 _OK = b"HTTP/1.1 200 OK"
-#: Bytes of the heads by which clients are known, and what one takes beside.
-_MOST_KNOWN, _OVERHEAD = 1 << 20, 1024
+#: Bytes of the heads by which clients are known; what one takes beside, and each of its fields, however short it is.
+_MOST_KNOWN, _OVERHEAD, _FIELD = 1 << 20, 1024, 200
 
 
 @frozen
@@ -52,6 +52,11 @@ class _Asker:
     fields: Headers
     client: str
     reached: str
+
+    @property
+    def weight(self) -> int:
+        """Bytes that it takes, about, beside those of the head."""
+        return _OVERHEAD + _FIELD * len(self.fields.items)
 
     def line(
         self, target: str, reply: Reply, registry: str, address: str, request_id: str, now: float, seconds: float
@@ -112,7 +117,8 @@ class Offhand:
         house.cache.context.store.used(reply.standing.used, now)
         reply.standing.given()
         # It takes longer to remember than to find: what is asked for once is not worth it, whatever room there is.
-        if house.express.asked_before(place, head.asked):
+        express = house.express
+        if express.asked_before(place, head.asked) and express.taken(reply, uncopied=False) is not None:
             about = {"client": asker.client, "registry": name, "method": "GET", "target": target}
             self._remember(place, head, reply, fields, body, **about)
         seconds = house.clock.seconds() - began
@@ -165,7 +171,7 @@ class Offhand:
         if asker is None:
             asker = self._judged(channel, place, rest[2:])
             if asker is not None and comes_again(rest) and not may_open(rest):
-                self._known.put((place, rest), asker, 2 * len(rest) + _OVERHEAD)
+                self._known.put((place, rest), asker, 2 * len(rest) + asker.weight)
         return asker
 
     def _judged(self, channel: HTTPChannel, place: Place, rest: bytes) -> _Asker | None:

@@ -16,6 +16,7 @@ from attrs import evolve
 from twisted.internet.defer import Deferred, maybeDeferred
 
 from regcache.errors import CannotStore, ConfigError
+from regcache.http.messages import Headers
 from regcache.revision import Revision
 from regcache.store import directory, disk, uses
 from regcache.store.blobs import File, Partial
@@ -367,6 +368,27 @@ def test_whatever_is_said_of_a_record_is_another_revision(monkeypatch: pytest.Mo
     assert changed(lambda: records.put("npm/a", None))
     assert changed(lambda: records.drop("npm/b"))
     assert changed(lambda: records.drop("npm/a"))
+
+
+def test_records_are_counted_by_their_texts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As long as clients and registries make them: what was asked for last is known, and not one byte too many."""
+    monkeypatch.setattr("regcache.store.records._MOST_BYTES", 10_000)
+    known = Records(Revision())
+    for number in range(50):
+        known.put(f"{number}{'x' * 900}", None)
+    assert sum(map(len, known._items)) == known._bytes <= 10_000
+    assert known.get(f"49{'x' * 900}") is not None
+    one = evolve(entry("npm/a", b"a"), headers=Headers.of({"x": "y" * 6000}))
+    for _ in range(3):
+        known.put("npm/a", one)
+        known.put("npm/b", evolve(one, key="npm/b"))
+    assert [*known._items] == ["npm/b"]
+    known.put("npm/c", None)
+    known.put("npm/b", None)
+    known.drop("npm/b")
+    assert (known._bytes, [*known._items]) == (5, ["npm/c"])
+    known.put("npm/d", evolve(one, url="x" * 20_000))
+    assert (known._bytes, [*known._items]) == (0, [])
 
 
 def test_uses_are_noted_in_batches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

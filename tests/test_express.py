@@ -26,6 +26,7 @@ from regcache.config import Config
 from regcache.errors import BlobDamaged
 from regcache.express import Express, Place
 from regcache.flow.reply import Reply, Unknown
+from regcache.flow.sending import Sender
 from regcache.heads import Heads
 from regcache.http.messages import Headers, Kind, Stored
 from regcache.http.policy import Rules, UseStored, decide, settled_until
@@ -441,6 +442,19 @@ def test_long_heads_are_counted() -> None:
     assert 0 < len(wire.house.express._ready._items) <= 9
 
 
+def test_long_targets_are_counted() -> None:
+    """What has one holds it many times, in its key and its address for one."""
+    wire = followed(Config(memory_cache=100_000), cache_control="max-age=60")
+    for number in range(20):
+        target = b"/generic/a?%d" % number + b"x" * 4_000
+        wire.kit.upstream.pages[f"{wire.registries['generic'].options.url}{target[9:].decode()}"] = Page(
+            body=b"a", headers={"cache-control": "max-age=60"}
+        )
+        for _ in range(3):
+            said(wire, request(target))
+    assert 0 < len(wire.house.express._ready._items) <= 4
+
+
 def test_in_pieces(ready: list[bytes]) -> None:
     """A head that comes in two pieces, or in the middle of another request, is read as one always is."""
     wire = prepared(ready)
@@ -491,7 +505,13 @@ def test_what_is_irregular_is_twisteds_to_read(asked: bytes) -> None:
     assert regular.fields.items[1:3] == (("a", "b"), ("x", "\xe4"))
 
 
-@pytest.mark.parametrize("name", [b"Authorization", b"Proxy-Authorization", b"cookie", b"X-NuGet-ApiKey"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *(b"Authorization", b"Proxy-Authorization", b"cookie", b"X-NuGet-ApiKey", b"X-JFrog-Art-Api", b"X-Password"),
+        *(b"X-Amz-Credential", b"X-Amz-Signature"),
+    ],
+)
 def test_fields_that_may_open_something_are_not_kept(name: bytes) -> None:
     """Others are, of the heads that came last."""
     _read.cache_clear()
@@ -521,6 +541,34 @@ def test_no_answer_is_kept_under_what_may_open_something(ready: list[bytes], nam
     for _ in range(3):
         said(wire, request(b"/npm/%40scope%2Ftoken-key"))
         said(wire, request(NPM[0], NPM[1] + b"npm-auth-type: web\r\n"))
+    assert ready
+
+
+@pytest.mark.parametrize("query", [b"?token=opens", b"?a=b&X-Amz-Signature=opens", b"?password=opens"])
+def test_no_answer_is_kept_of_what_may_open_something(
+    ready: list[bytes], query: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither is the head of such a request, nor a word of its line in the log; another query holds nothing."""
+    wire = prepared(ready)
+    wire.house.log = AccessLog(wire.kit.clock, Target(where="-", hits=True), lambda *_: Deferred())
+    words = list[str]()
+
+    def noting(text: str) -> str:
+        words.append(text)
+        return text
+
+    monkeypatch.setattr("regcache.lines._again", noting)
+    express = wire.house.express
+    known = {*express._ready._items}, {*express.heads._known._items}
+    fields = b"Referer: https://a.test/" + query + b"\r\nUser-Agent: a" + query + b"\r\n"
+    for _ in range(3):
+        assert said(wire, request(NPM[0] + query, fields)).startswith(b"HTTP/1.1 200")
+    assert ({*express._ready._items}, {*express.heads._known._items}) == known
+    assert ready == []
+    assert len(words) > 10
+    assert "opens" not in "".join(words)
+    for _ in range(3):
+        said(wire, request(NPM[0] + b"?tokens&a=b"))
     assert ready
 
 
@@ -706,6 +754,43 @@ def test_both_ways_log_the_same(form: str, fields: list[tuple[bytes, bytes]], qu
         assert all(map(str.isprintable, lines))
         logs.append([re.sub(r"regcache-test-\d+", "", line) for line in lines])
     assert logs[0] == logs[1]
+
+
+@pytest.mark.parametrize("form", ["combined", "json"])
+def test_both_ways_log_how_it_stands_at_that_time(form: str) -> None:
+    """What is left of its lifetime then, however long its answer has been ready."""
+    logs = []
+    for most in (Config().memory_cache, 0):
+        wire = Wire(Config(memory_cache=most))
+        wire.house.log = AccessLog(wire.kit.clock, Target(where="-", form=form, hits=True), lambda *_: Deferred())
+        for seconds in (0, 0, 0.25, 0, 1, 0.5, 100, 0):
+            wire.kit.wall += seconds
+            said(wire, request(*NPM))
+        logs.append([re.sub(r"regcache-test-\d+", "", line) for line in wire.house.log._lines])
+    assert logs[0] == logs[1]
+    assert form != "json" or "; ttl=86298" in logs[0][-1]
+
+
+def test_both_ways_log_the_end(ready: list[bytes], monkeypatch: pytest.MonkeyPatch) -> None:
+    """When a client that reads slowly has read all, and not when it came."""
+    monkeypatch.setattr("regcache.hurry._MOST_WAITING", 0)
+    monkeypatch.setattr("regcache.web.at_once", lambda *_: None)
+    logs, start = [], Sender.start
+    for most in (Config().memory_cache, 0):
+        wire, slow = Wire(Config(memory_cache=most)), list[Sender]()
+        wire.house.log = AccessLog(wire.kit.clock, Target(where="-", hits=True), lambda *_: Deferred())
+        for _ in range(3):
+            said(wire, request(*NPM))
+        with monkeypatch.context() as patch:
+            patch.setattr(Sender, "start", lambda sender, slow=slow: slow.append(sender))
+            wire.connect(request(*NPM))
+        said(wire, request(*NPM))
+        wire.kit.wall += 7
+        start(*slow)
+        logs.append([re.sub(r"regcache-test-\d+", "", line) for line in wire.house.log._lines])
+        assert len(re.findall("22:13:20", "".join(logs[-1]))) == len(logs[-1]) - 1 == 4
+    assert logs[0] == logs[1]
+    assert len(ready) == 3
 
 
 def test_a_client_that_reads_slowly(tmp_path: Path) -> None:

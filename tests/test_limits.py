@@ -180,6 +180,20 @@ def test_whoever_reads_what_is_ready_slowly_takes_no_place(monkeypatch: pytest.M
     assert answers(other.value())[0].status == 404
 
 
+def test_long_names_that_are_nowhere_count_as_several(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A client may ask for whatever it likes: what is remembered of that is so many bytes, and what came last."""
+    monkeypatch.setattr("regcache.flow.context._MOST_MISSING", 40)
+    wire = Wire()
+    wire.house.cache.context.forget()
+    missing = wire.house.cache.context.missing
+    for number in range(60):
+        wire.connect(b"GET /generic/%d HTTP/1.1\r\nHost: localhost\r\n\r\n" % number)
+    assert len(missing._items) == 40
+    for number in range(60):
+        wire.connect(b"GET /generic/%d?%s HTTP/1.1\r\nHost: localhost\r\n\r\n" % (number, b"x" * 5000))
+    assert 0 < sum(map(len, missing._items)) <= 40 * 1024 / 2
+
+
 def test_where_all_clients_are_here() -> None:
     """One address may have all that there is: it is everybody's."""
     port = Port(evolve(FEW, shared=False))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterator
 from functools import cache
@@ -17,6 +18,7 @@ from regcache.accesslog import AccessLog, Target
 from regcache.config import Config
 from regcache.limits import Limits
 from regcache.offhand import Offhand
+from regcache.testing import Page
 from tests import test_express
 from tests.test_express import ASKS, FIELDS, request
 from tests.wire import Wire, nothing_logged, sample_of
@@ -193,6 +195,27 @@ def test_no_secret_is_kept(answered: list[bytes]) -> None:
     assert len(answered) == 3
 
 
+def test_many_short_fields_are_counted(answered: list[bytes]) -> None:
+    """Each takes more memory than it has bytes in a head."""
+    wire = stored(FORGETFUL)
+    answered.clear()
+    for number in range(40):
+        said(wire, request(ARTIFACT[0], b"".join(b"%x:%d\r\n" % (0xA00 + name, number) for name in range(490))))
+    assert len(answered) == 40
+    known = [asker for asker, _ in wire.site.resource.offhand._known._items.values()]
+    assert 0 < sum(len(asker.fields.items) for asker in known) < (1 << 20) / 150
+
+
+def test_one_answer_pushes_out_no_others() -> None:
+    """What would take more than an eighth of the memory is given, and not remembered."""
+    for most, ready in ((16_000, False), (60_000, True)):
+        wire = stored(Config(memory_cache=most))
+        wire.kit.upstream.pages[f"{wire.registries['generic'].options.url}a"] = Page(body=b"a" * 4000)
+        for _ in range(5):
+            assert b"X-Cache: " in said(wire, request(b"/generic/a"))
+        assert any(asked.startswith(b"GET /generic/a ") for _, asked in wire.house.express._ready._items) is ready
+
+
 def test_a_bug_is_told_as_ever(answered: list[bytes], monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever asks gets an answer that says so."""
     wire = stored(FORGETFUL)
@@ -212,3 +235,21 @@ def test_a_damaged_body_is_fetched_again(answered: list[bytes]) -> None:
     assert said(wire, request(*ARTIFACT)).endswith(good)
     assert answered == []
     assert wire.asked.count(entry.url) == 2
+
+
+def test_whether_an_upstream_has_recovered_is_seen() -> None:
+    """As often as by the ordinary way: who is told to look there does, and not who answers offhand or nothing."""
+    found = []
+    for config in (FORGETFUL, Config(memory_cache=0)):
+        wire = stored(config)
+        wire.kit.wall += 700
+        wire.kit.upstream.down = True
+        said(wire, request(*ARTIFACT))
+        asked = [len(wire.asked)]
+        for down in (True, False, False, False):
+            wire.kit.upstream.down = down
+            wire.kit.advance(11)
+            said(wire, request(*ARTIFACT))
+            asked.append(len(wire.asked))
+        found.append([after - before for before, after in itertools.pairwise(asked)])
+    assert found[0] == found[1] == [1, 1, 0, 0]

@@ -37,7 +37,7 @@ from regcache.flow.upstream import Ask, origin_of
 from regcache.flow.waiting import within
 from regcache.http.fields import format_date, parse_date
 from regcache.http.messages import Headers, Kind, RequestHead, Stored
-from regcache.http.policy import Gone, Refuse, Revalidate, Rules, UseStored, settled_until
+from regcache.http.policy import Gone, Refuse, Revalidate, Rules, UseStored, decide, settled_until
 from regcache.http.ranges import Part
 from regcache.interfaces import IBody, IPartial, IRegistry
 from regcache.logs import Log
@@ -130,8 +130,9 @@ class Artifacts:
             return None
         context = self._context
         rules, mutable = self._rules(registry, route, request, stored)
-        decision, probing = weigh(context, stored, rules, stored.key, route.url, mutable=mutable)
-        if probing or not isinstance(decision, UseStored) or decision.stale or decision.refresh:
+        # Not weighed: whoever is told to see if an upstream has recovered is the only one for a while.
+        decision = decide(stored, rules, now=context.now(), mutable=mutable, spared=False)
+        if not isinstance(decision, UseStored) or decision.stale or decision.refresh:
             return None
         body = context.store.read(stored)
         until = settled_until(stored, rules, mutable=mutable)

@@ -143,7 +143,8 @@ async def _gone(
     text = await _said(answer) or f"The registry answered {status} for {answer.url}."
     if stored is None:
         until = context.clock.seconds() + missing_for(registry, status, answer.headers, context.now())
-        context.missing.put(key, Missing(status, until, text), 1)
+        # Names are as long as clients make them.
+        context.missing.put(key, Missing(status, until, text), 1 + (2 * len(key) + len(text)) // 1024)
     elif not stored.withdrawn and status == 404 and (again := context.withdrawals.gone(origin, stored)):
         for entry in again:
             context.note(entry)
