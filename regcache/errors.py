@@ -47,6 +47,7 @@ __all__ = [
     "UpstreamStatus",
     "UpstreamTimeout",
     "Withdrawn",
+    "holds_secret",
     "shown",
 ]
 
@@ -81,6 +82,11 @@ def shown(text: str) -> str:
     if safe.isprintable():
         return safe
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in safe)
+
+
+def holds_secret(text: str) -> bool:
+    """Whether something stands in a text that :func:`shown` leaves out since it may open something."""
+    return _TELLING.search(text) is not None and any(one.search(text) for one in (_USER, *_SECRETS))
 
 
 class RegCacheError(Exception):

@@ -15,6 +15,7 @@ from typing import NamedTuple
 from attrs import define, evolve, field
 
 from regcache.counts import Answers
+from regcache.errors import holds_secret
 from regcache.flow.context import Bounded
 from regcache.flow.reply import Reply, Standing, cache_status, timed
 from regcache.flow.sending import at_once
@@ -317,8 +318,9 @@ class Express:
         return False
 
     def remember(self, place: Place, asked: bytes, prepared: Prepared) -> None:
-        """That is the answer, while it holds."""
-        if is_all(asked.lower()) and not may_open(asked.partition(b"\r\n")[2]):
+        """That is the answer, while it holds; what may open something is not kept."""
+        secret = may_open(asked.partition(b"\r\n")[2]) or holds_secret(prepared.target)
+        if is_all(asked.lower()) and not secret:
             self._ready.put((place, asked), prepared, prepared.weight + 2 * len(asked))
 
     def close(self) -> None:

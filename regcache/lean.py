@@ -27,7 +27,10 @@ __all__ = ["LeanRequest", "Occupant", "fields_of", "is_all", "may_open"]
 _START = re.compile(rb"(GET|HEAD) ([\x21-\x7e]+) HTTP/1\.1")
 _FIELDS = re.compile(rb"(?:[!#$%&'*+.^_`|~0-9A-Za-z-]+:[\t\x20-\x7e\x80-\xff]*\r\n)+\r\n")
 #: The names of fields that may open something, of which nothing is kept.
-_SECRET = re.compile(rb"^[^:\n]*(?:auth(?!-type:)|cookie|key|otp|secret|token)", re.IGNORECASE | re.MULTILINE)
+_SECRET = re.compile(
+    rb"^[^:\n]*(?:auth(?!-type:)|-api:|cookie|credential|key|otp|passw|secret|signature|token)",
+    re.IGNORECASE | re.MULTILINE,
+)
 #: What makes more of a request than its head, or something else of the connection than the next request.
 _NOT_PLAIN = (b"content-length", b"transfer-encoding", b"expect", b"upgrade", b"te", b"trailer")
 #: Bytes of a head of which the fields are remembered: as many short ones as fit take twenty times that.

@@ -505,7 +505,13 @@ def test_what_is_irregular_is_twisteds_to_read(asked: bytes) -> None:
     assert regular.fields.items[1:3] == (("a", "b"), ("x", "\xe4"))
 
 
-@pytest.mark.parametrize("name", [b"Authorization", b"Proxy-Authorization", b"cookie", b"X-NuGet-ApiKey"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *(b"Authorization", b"Proxy-Authorization", b"cookie", b"X-NuGet-ApiKey", b"X-JFrog-Art-Api", b"X-Password"),
+        *(b"X-Amz-Credential", b"X-Amz-Signature"),
+    ],
+)
 def test_fields_that_may_open_something_are_not_kept(name: bytes) -> None:
     """Others are, of the heads that came last."""
     _read.cache_clear()
@@ -535,6 +541,34 @@ def test_no_answer_is_kept_under_what_may_open_something(ready: list[bytes], nam
     for _ in range(3):
         said(wire, request(b"/npm/%40scope%2Ftoken-key"))
         said(wire, request(NPM[0], NPM[1] + b"npm-auth-type: web\r\n"))
+    assert ready
+
+
+@pytest.mark.parametrize("query", [b"?token=opens", b"?a=b&X-Amz-Signature=opens", b"?password=opens"])
+def test_no_answer_is_kept_of_what_may_open_something(
+    ready: list[bytes], query: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither is the head of such a request, nor a word of its line in the log; another query holds nothing."""
+    wire = prepared(ready)
+    wire.house.log = AccessLog(wire.kit.clock, Target(where="-", hits=True), lambda *_: Deferred())
+    words = list[str]()
+
+    def noting(text: str) -> str:
+        words.append(text)
+        return text
+
+    monkeypatch.setattr("regcache.lines._again", noting)
+    express = wire.house.express
+    known = {*express._ready._items}, {*express.heads._known._items}
+    fields = b"Referer: https://a.test/" + query + b"\r\nUser-Agent: a\r\n"
+    for _ in range(3):
+        assert said(wire, request(NPM[0] + query, fields)).startswith(b"HTTP/1.1 200")
+    assert ({*express._ready._items}, {*express.heads._known._items}) == known
+    assert ready == []
+    assert len(words) > 10
+    assert "opens" not in "".join(words)
+    for _ in range(3):
+        said(wire, request(NPM[0] + b"?tokens&a=b"))
     assert ready
 
 
