@@ -122,13 +122,14 @@ class _Combined(Form):
     def answer(self, answered: Answered) -> tuple[str, ...]:
         # The name stands without quotes, and a blank in it would be the end of it.
         user = _escaped(answered.user).replace(" ", "\\x20") or "-"
-        asked = _said(f"{answered.method} {answered.target} {answered.protocol}")
+        # Nothing of it is remembered: it may hold a secret, and what is asked for often has its line ready.
+        asked = _quoted(f"{answered.method} {answered.target} {answered.protocol}")
         waited = "-" if answered.upstream_seconds is None else f"{answered.upstream_seconds:.3f}"
         about = f'{_word(answered.registry)} {_word(answered.package)} {_word(answered.outcome)} "{waited}"'
         return user, f"{asked} {answered.status}", about
 
     def told(self, referer: str, agent: str) -> str:
-        return f"{_said(referer)} {_said(agent)}"
+        return f"{_quoted(referer)} {_word(agent)}"
 
     def alike(self, answer: tuple[str, ...], told: str, second: int, sent: int) -> tuple[str, ...]:
         user, asked, about = answer
@@ -212,7 +213,7 @@ def _escaped(text: str) -> str:
 
 
 def _quoted(text: str) -> str:
-    return f'"{_escaped(text) or "-"}"'
+    return f'"{_escaped(text)}"' if text else '"-"'
 
 
 @lru_cache(4096)

@@ -560,7 +560,7 @@ def test_no_answer_is_kept_of_what_may_open_something(
     monkeypatch.setattr("regcache.lines._again", noting)
     express = wire.house.express
     known = {*express._ready._items}, {*express.heads._known._items}
-    fields = b"Referer: https://a.test/" + query + b"\r\nUser-Agent: a" + query + b"\r\n"
+    fields = b"Referer: https://a.test/" + query + b"\r\nUser-Agent: a\r\n"
     for _ in range(3):
         assert said(wire, request(NPM[0] + query, fields)).startswith(b"HTTP/1.1 200")
     assert ({*express._ready._items}, {*express.heads._known._items}) == known
