@@ -145,6 +145,19 @@ class Access:
         shown = f"[{name}]" if ":" in name else name
         return f"{scheme}://{shown}" + ("" if port in (None, _PORTS[scheme]) else f":{port}")
 
+    def let_in(
+        self, headers: Headers, peer: Peer, secure: bool, local: str, *, named: str = "", shows: bool = False
+    ) -> str:
+        """
+        See that whoever asks may: of us, by that name, and not for a web page of somebody else's.
+
+        :returns: by which scheme and authority they reached us, as :meth:`host` does.
+        :raises regcache.errors.RegCacheError: as :meth:`host` and :meth:`page` do.
+        """
+        reached = self.host(headers, peer, secure, local, named)
+        self.page(headers, reached, shows)
+        return reached
+
     def page(self, headers: Headers, reached: str, shows: bool) -> None:
         """
         Refuse what a web page of somebody else's asks in a browser, which says so by Fetch Metadata or by Origin

@@ -14,13 +14,11 @@ from functools import lru_cache
 from types import MappingProxyType
 
 from attrs import define
-from twisted.web.server import Request
 
 from regcache.errors import RegCacheError, shown
 from regcache.flow.reply import Reply, cache_status
-from regcache.http.messages import RequestHead
+from regcache.http.messages import Headers, RequestHead
 from regcache.interfaces import IOrdered, IRegistry
-from regcache.lean import LeanRequest
 
 __all__ = ["FORMATS", "Answered", "Form", "Line", "line_of", "packages_of"]
 
@@ -227,11 +225,6 @@ def _word(text: str) -> str:
     return _again(text) if len(text) <= _LONGEST_AGAIN else _quoted(text)
 
 
-def _said(text: str) -> str:
-    """The same of what a client has said, of which no secret is remembered."""
-    return _word(shown(text))
-
-
 def packages_of(registry: IRegistry, request: RequestHead) -> str:
     """The packages that a request is about, as far as its address tells, separated by commas."""
     first = registry.members[0] if IOrdered.providedBy(registry) else registry
@@ -242,25 +235,24 @@ def packages_of(registry: IRegistry, request: RequestHead) -> str:
     return ",".join(getattr(route, "packages", ()))
 
 
-def line_of(request: Request | LeanRequest, reply: Reply, when: float, sent: int, seconds: float, **about: str) -> Line:
+def line_of(
+    reply: Reply, fields: Headers, *, when: float, sent: int, seconds: float, method: str, target: str, **about: str
+) -> Line:
     """
-    The line of a request that was answered.
+    The line of a request that was answered; its parts are as in :class:`Line`.
 
-    :param about: what the request does not say itself: ``client``, ``user``, ``request_id``, ``registry``, ``package``.
+    :param fields: those of the request.
+    :param about: what neither says: ``protocol``, ``client``, ``user``, ``request_id``, ``registry``, ``package``.
     """
-
-    def field(name: bytes) -> str:
-        return (request.getHeader(name) or b"").decode("latin-1")
-
+    referer, agent = ("".join(fields.lines(name)[-1:]) for name in ("referer", "user-agent"))
     return Line(
         when=when,
-        method=request.method.decode("latin-1"),
-        target=request.uri.decode("latin-1"),
-        protocol=request.clientproto.decode("latin-1"),
+        method=method,
+        target=target,
         status=reply.status,
         sent=sent,
-        referer=field(b"referer"),
-        agent=field(b"user-agent"),
+        referer=referer,
+        agent=agent,
         outcome=reply.how.value.lower(),
         cache_status=cache_status(reply),
         upstream_seconds=reply.upstream_seconds,

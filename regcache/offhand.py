@@ -18,14 +18,14 @@ from twisted.web.http import HTTPChannel
 from regcache.errors import RegCacheError
 from regcache.express import Place, Prepared
 from regcache.flow.context import Bounded
-from regcache.flow.reply import Reply, cache_status
+from regcache.flow.reply import Reply
 from regcache.heads import Head, comes_again
 from regcache.house import House
 from regcache.http.messages import Headers, RequestHead
 from regcache.http.ranges import wants_whole
 from regcache.hurry import Client
 from regcache.lean import fields_of, may_open
-from regcache.lines import Line
+from regcache.lines import line_of
 from regcache.pages import is_own
 from regcache.stamps import stamped
 from regcache.targets import split_name
@@ -57,28 +57,6 @@ class _Asker:
     def weight(self) -> int:
         """Bytes that it takes, about, beside those of the head."""
         return _OVERHEAD + _FIELD * len(self.fields.items)
-
-    def line(
-        self, target: str, reply: Reply, registry: str, address: str, request_id: str, now: float, seconds: float
-    ) -> Line:
-        """The line of the access log that tells of a request; what is in it is as in :class:`regcache.lines.Line`."""
-        referer, agent = (self.fields.lines(name)[-1:] or [""] for name in ("referer", "user-agent"))
-        return Line(
-            when=now,
-            client=self.client or address,
-            request_id=request_id,
-            registry=registry,
-            method="GET",
-            target=target,
-            status=reply.status,
-            sent=len(reply.body) if isinstance(reply.body, bytes) else 0,
-            referer=referer[0],
-            agent=agent[0],
-            package=",".join(reply.packages or ()),
-            outcome=reply.how.value.lower(),
-            cache_status=cache_status(reply),
-            seconds=seconds,
-        )
 
 
 class Offhand:
@@ -124,7 +102,19 @@ class Offhand:
         seconds = house.clock.seconds() - began
         form = house.answered(reply, house.answers(reply, name), len(body), seconds)
         if form is not None:
-            line = asker.line(target, reply, name, client.address, request_id, now, seconds)
+            line = line_of(
+                reply,
+                asker.fields,
+                when=now,
+                sent=len(body),
+                seconds=seconds,
+                method="GET",
+                target=target,
+                client=asker.client or client.address,
+                request_id=request_id,
+                registry=name,
+                package=",".join(reply.packages or ()),
+            )
             house.log.note(form(line))
         return True
 
@@ -183,8 +173,7 @@ class Offhand:
         host = getattr(channel.getPeer(), "host", None) or ""
         try:
             peer = access.peer(host, fields)
-            reached = access.host(fields, peer, place.secure, place.local)
-            access.page(fields, reached, shows=False)
+            reached = access.let_in(fields, peer, place.secure, place.local)
         except RegCacheError:
             return None
         return _Asker(fields, peer.address if place.proxy else "", reached)

@@ -73,7 +73,7 @@ class RegCacheResource(Resource):
         access, headers = self.house.access, headers_of(request)
         try:
             peer = access.peer(getattr(request.getClientAddress(), "host", None) or "", headers)
-            access.page(headers, access.host(headers, peer, request.isSecure(), local_of(request)), shows=False)
+            access.let_in(headers, peer, request.isSecure(), local_of(request))
             self.house.door.judge(headers)
         except RegCacheError as error:
             return error
@@ -149,8 +149,9 @@ class _Exchange:
         if path == LIVE and house.running():
             self._only_read()
             return live()
-        reached = house.access.host(headers, self.peer, request.isSecure(), local_of(request), named)
-        house.access.page(headers, reached, shows=self._registry is None or rest in ("", "/"))
+        shows = self._registry is None or rest in ("", "/")
+        secure, local = request.isSecure(), local_of(request)
+        reached = house.access.let_in(headers, self.peer, secure, local, named=named, shows=shows)
         if not house.running():
             raise NotStarted("Try again shortly.")
         self._who = await house.door.admit(headers, self.peer, self._registry.options if self._registry else None)
@@ -323,9 +324,22 @@ class _Exchange:
     def _note(self, reply: Reply, sent: int, seconds: float) -> None:
         form = self._house.answered(reply, self._house.answers(reply, self._name), sent, seconds)
         if form is not None:
-            about = {"client": self.peer.address, "user": self._who, "request_id": self._id, "registry": self._name}
-            now = self._house.now()
-            line = line_of(self._request, reply, now, sent, seconds, package=self._package(reply), **about)
+            request = self._request
+            line = line_of(
+                reply,
+                headers_of(request),
+                when=self._house.now(),
+                sent=sent,
+                seconds=seconds,
+                method=request.method.decode("latin-1"),
+                target=request.uri.decode("latin-1"),
+                protocol=request.clientproto.decode("latin-1"),
+                client=self.peer.address,
+                user=self._who,
+                request_id=self._id,
+                registry=self._name,
+                package=self._package(reply),
+            )
             self._house.log.note(form(line))
 
     def _package(self, reply: Reply) -> str:
