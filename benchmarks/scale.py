@@ -10,6 +10,7 @@ from pathlib import Path
 from statistics import median
 
 from benchmarks.command import Groups
+from benchmarks.hits import FLOOR, beside
 from benchmarks.lab import Lab
 from benchmarks.load import WrongAnswer, get, wrk
 from benchmarks.report import Row, at_least, at_most, ratios
@@ -102,6 +103,7 @@ def scale(lab: Lab) -> list[Row]:
     servers = {
         "large": lab.new_regcache(cache=large, logged=False),
         "small": lab.new_regcache(cache=small, logged=False),
+        FLOOR: lab.floor(FLOOR, "floor_keys", str(large / "cache")),
     }
     try:
         rows += _rates(lab, servers, entries, own, name)
@@ -138,6 +140,7 @@ def _rates(lab: Lab, servers: dict[str, Server], entries: int, own: int, name: s
         "small": ("small", 0, SMALL - 1),
         "hot": ("large", entries - HOT, entries - 1),
         "random": ("large", own, entries - 1),
+        FLOOR: (FLOOR, own, entries - 1),
     }
     rates: dict[str, list[float]] = {label: [] for label in loads}
     for turn in lab.turns([*loads]):
@@ -150,10 +153,18 @@ def _rates(lab: Lab, servers: dict[str, Server], entries: int, own: int, name: s
             _check(servers[which], last)
     memory = (servers["large"].resident() / _MEGA,)
     note = ", ".join(f"{label} {median(some):,.0f}/s" for label, some in rates.items())
-    hot, everything = (ratios(rates[label], rates["small"]) for label in ("hot", "random"))
+    hot, everything, least = (ratios(rates[label], rates["small"]) for label in ("hot", "random", FLOOR))
+    target = at_least(0.4)
+    floor = beside(f"{name}: requests, all at random, {FLOOR} ÷ small store", least, target)
     return [
         Row(f"{name}: requests, {HOT:,} hot ÷ small store", hot, at_least(0.9), note=note),
-        Row(f"{name}: requests, all at random ÷ small store", everything, at_least(0.4)),
+        Row(f"{name}: requests, all at random ÷ small store", everything, target),
+        floor,
+        Row(
+            f"{name}: requests, all at random ÷ {FLOOR}",
+            ratios(rates["random"], rates[FLOOR]),
+            at_least(0.87) if floor.note else None,
+        ),
         Row(f"{name}: memory after that", memory, at_most(250), "MB"),
     ]
 
