@@ -59,7 +59,7 @@ SMALL_CAPS = {
     "auth._MOST_COUNTED": 30,
     "express._MOST_ASKED": 20,
     "express._MOST_FOUND": 20,
-    "flow.artifacts._MOST_SERVED": 20,
+    "flow.copies._MOST_SERVED": 20,
     "flow.breaker._MOST_KEYS": 30,
     "flow.breaker._MOST_ORIGINS": 20,
     "flow.connections._MOST_ENDPOINTS": 20,

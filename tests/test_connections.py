@@ -21,7 +21,8 @@ from zope.interface.verify import verifyObject
 from regcache.errors import BadRequest, ConnectFailed, CutShort, ForbiddenOrigin, UpstreamError
 from regcache.flow import connections
 from regcache.flow.connections import Connections, Trust
-from regcache.flow.exchange import _READING, _fields, written
+from regcache.flow.exchange import _READING
+from regcache.flow.requests import _fields, written
 from regcache.http.messages import Headers
 from regcache.interfaces import IReceiver, IResponse, IUpstream
 from tests.certificates import certificate

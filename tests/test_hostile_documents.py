@@ -22,7 +22,8 @@ from twisted.internet.testing import StringTransport
 from regcache.config import load
 from regcache.errors import BadDocument, ConfigError, RegCacheError
 from regcache.flow.dirhash import mod_h1, zip_h1
-from regcache.flow.exchange import Connection, place_of, written
+from regcache.flow.exchange import Connection
+from regcache.flow.requests import place_of, written
 from regcache.http import fields, ranges
 from regcache.http.messages import Headers, RequestHead
 from regcache.interfaces import IRegistry

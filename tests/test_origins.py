@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from regcache.errors import ConfigError
-from regcache.flow.exchange import _place_of, place_of
+from regcache.flow.requests import _place_of, place_of
 from regcache.flow.upstream import _origin_of as _named
 from regcache.flow.upstream import origin_of
 from regcache.http.origins import Origin, Origins, _origin_of

@@ -23,7 +23,7 @@ from regcache.config import Config
 from regcache.flow.cache import Cache
 from regcache.flow.context import Context
 from regcache.flow.derive import InlineDeriver
-from regcache.flow.exchange import place_of, written
+from regcache.flow.requests import place_of, written
 from regcache.flow.upstream import Upstream
 from regcache.house import House
 from regcache.http.messages import Headers

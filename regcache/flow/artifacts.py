@@ -6,14 +6,12 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import math
 import secrets
 
 from attrs import evolve
 from twisted.internet.defer import Deferred, fail
 
 from regcache.errors import (
-    BlobDamaged,
     CannotStore,
     Crowded,
     NotFound,
@@ -24,22 +22,22 @@ from regcache.errors import (
     Withdrawn,
 )
 from regcache.flow.asking import weigh
-from regcache.flow.context import JUST_NOW, Bounded, Context
+from regcache.flow.context import Context
+from regcache.flow.copies import Copies, fields_of
 from regcache.flow.documents import Documents
 from regcache.flow.fetching import key_of
 from regcache.flow.filling import Fill, Filling
 from regcache.flow.hashing import Hashing
-from regcache.flow.lifetimes import age_told, cache_control_of, rules_for, vouched_at
+from regcache.flow.lifetimes import rules_for
 from regcache.flow.proofs import place_of
-from regcache.flow.reply import How, Reply, Standing, Unknown
+from regcache.flow.reply import How, Reply, Unknown
 from regcache.flow.transfer import Transfer
 from regcache.flow.upstream import Ask, origin_of
 from regcache.flow.waiting import within
-from regcache.http.fields import format_date, parse_date
 from regcache.http.messages import Headers, Kind, RequestHead, Stored
 from regcache.http.policy import Gone, Refuse, Revalidate, Rules, UseStored, decide, settled_until
 from regcache.http.ranges import Part
-from regcache.interfaces import IBody, IPartial, IRegistry
+from regcache.interfaces import IPartial, IRegistry
 from regcache.logs import Log
 from regcache.routes import Artifact
 
@@ -48,10 +46,8 @@ __all__ = ["Artifacts"]
 _log = Log()
 #: A range that begins further ahead of what has arrived is fetched by a request of its own.
 _AHEAD = 8 << 20
-_MOST_SERVED = 2_000
 #: Seconds after which what could not be proven is asked for again, where there is an index that may prove it.
 _UNPROVEN = 60.0
-_FOREVER = "public, max-age=31536000, immutable"
 
 
 class Artifacts:
@@ -65,8 +61,7 @@ class Artifacts:
         # Entity tags of bodies that are not found good yet; no other process has the same.
         nonce = secrets.token_hex(12)
         self._once = (f"{nonce}-{number}" for number in itertools.count())
-        # The copy of a mutable one that was sent last, and when.
-        self._served: Bounded[str, tuple[Stored, float]] = Bounded(_MOST_SERVED)
+        self._copies = Copies(context)
 
     @property
     def transfers(self) -> list[Transfer]:
@@ -90,7 +85,7 @@ class Artifacts:
                 self._filling.fill(registry, route, stored)
         if isinstance(decision, Refuse):
             found = await self._filling.adopt(registry, route)
-            reply = None if found is None else self._from_store(registry, route, found, How.HIT)
+            reply = None if found is None else self._copies.given(registry, route, found, How.HIT)
             if reply is not None:
                 return reply
             raise Offline(f"{route.url} was never asked for while the cache was online.")
@@ -100,7 +95,7 @@ class Artifacts:
         if isinstance(decision, UseStored) and stored is not None:
             until = settled_until(stored, rules, mutable=mutable)
             how = How.STALE if decision.stale else How.HIT
-            reply = self._from_store(registry, route, stored, how, until)
+            reply = self._copies.given(registry, route, stored, how, until)
             if reply is None and rules.offline:
                 raise Offline(f"The stored copy of {key} was damaged.")
         elif isinstance(decision, Revalidate) and stored is not None:
@@ -136,7 +131,7 @@ class Artifacts:
             return None
         body = context.store.read(stored)
         until = settled_until(stored, rules, mutable=mutable)
-        return None if body is None else self._copy(registry, route, stored, body, How.HIT, until)
+        return None if body is None else self._copies.reply(registry, route, stored, body, How.HIT, until)
 
     def _rules(
         self, registry: IRegistry, route: Artifact, request: RequestHead, stored: Stored | None
@@ -159,10 +154,10 @@ class Artifacts:
         :raises regcache.errors.NotFound: if the upstream has withdrawn it.
         """
         context, key = self._context, key_of(registry, route)
-        if self._just_served(key) is None and route.mutable and await context.store.find(key) is not None:
+        if self._copies.just_served(key) is None and route.mutable and await context.store.find(key) is not None:
             with contextlib.suppress(UpstreamError):
                 (await self.answer(registry, route, evolve(request, method="HEAD"))).close()
-        served = self._just_served(key)
+        served = self._copies.just_served(key)
         if served is not None:
             return served
         fill = self._filling.under_way(key)
@@ -172,90 +167,6 @@ class Artifacts:
         stored = await context.store.find(key)
         good = stored is not None and stored.kind is Kind.ARTIFACT and not stored.withdrawn
         return stored if good else None
-
-    def _just_served(self, key: str) -> Stored | None:
-        entry, when = self._served.get(key) or (None, 0.0)
-        return entry if self._context.clock.seconds() - when < JUST_NOW else None
-
-    # From the store.
-
-    def _from_store(
-        self, registry: IRegistry, route: Artifact, stored: Stored, how: How, until: float = -math.inf
-    ) -> Reply | None:
-        """
-        The stored copy; None if it is damaged.
-
-        :param until: how long it will surely be the answer, by the wall clock.
-        """
-        try:
-            body = self._context.store.open(stored)
-        except BlobDamaged as error:
-            _log.error("{key}: {why} It is fetched again.", key=stored.key, why=error.text)
-            return None
-        self._given(route, stored)
-        return self._copy(registry, route, stored, body, how, until)
-
-    def _copy(
-        self, registry: IRegistry, route: Artifact, stored: Stored, body: bytes | IBody, how: How, until: float
-    ) -> Reply:
-        """The stored copy with that body."""
-        now = self._context.now()
-        told = stored.headers.get("last-modified")
-        modified = parse_date(told) if told else None
-        fields = [
-            *self._fields(registry, route, stored.headers, stored.verified),
-            ("etag", f'"{stored.digest[:40]}"'),
-            ("last-modified", format_date(stored.stored_at if modified is None else modified)),
-            ("age", age_told(registry, stored, now)),
-        ]
-        if route.digest_fields:
-            fields += _told_digests(route, stored)
-        detail = "" if stored.verified else "unverified"
-        standing = self._standing(registry, route, stored, until) if stored.validated_at <= now < until else None
-        return Reply(
-            status=200,
-            headers=Headers(tuple(fields)),
-            body=body,
-            stop=stored.size,
-            how=how,
-            detail=detail,
-            standing=standing,
-            packages=route.packages,
-        )
-
-    def _standing(self, registry: IRegistry, route: Artifact, stored: Stored, until: float) -> Standing:
-        return Standing(
-            until=until,
-            entries=((stored.key, stored),),
-            vouched_at=vouched_at(registry, stored),
-            used=stored.key,
-            given=lambda: self._noted(route, stored),
-        )
-
-    def _given(self, route: Artifact, stored: Stored) -> None:
-        """The copy was sent to a client."""
-        self._context.store.used(stored.key, self._context.now())
-        self._noted(route, stored)
-
-    def _noted(self, route: Artifact, stored: Stored) -> None:
-        if route.mutable:
-            self._served.put(stored.key, (stored, self._context.clock.seconds()), 1)
-
-    def _headers(self, registry: IRegistry, route: Artifact, upstream: Headers, lasting: bool) -> Headers:
-        return Headers(tuple(self._fields(registry, route, upstream, lasting)))
-
-    @staticmethod
-    def _fields(registry: IRegistry, route: Artifact, upstream: Headers, lasting: bool) -> list[tuple[str, str]]:
-        kind = route.content_type or upstream.get("content-type") or "application/octet-stream"
-        for_ever = lasting and not route.mutable
-        fields = [
-            ("content-type", kind),
-            ("cache-control", _FOREVER if for_ever else cache_control_of(registry, upstream, "max-age=0")),
-            ("accept-ranges", "bytes"),
-        ]
-        if "content-disposition" in upstream:
-            fields.append(("content-disposition", upstream.get("content-disposition")))
-        return fields
 
     # From the upstream.
 
@@ -269,7 +180,7 @@ class Artifacts:
             left = decision.wait - (context.clock.seconds() - fill.began)
             if not await within(context.clock, max(left, 0), Deferred.fromCoroutine(self._settled(fill))):
                 return await self._join(registry, route, fill, request)
-            return self._from_store(registry, route, await fill.unchanged.wait(), How.REVALIDATED)
+            return self._copies.given(registry, route, await fill.unchanged.wait(), How.REVALIDATED)
         except NotFound:
             raise
         except (TimeoutError, UpstreamError) as error:
@@ -284,7 +195,7 @@ class Artifacts:
             if decision.stale:
                 why = error.text if isinstance(error, UpstreamError) else "The registry is slow."
                 _log.warn("{key}: answered from a stale copy: {why}", key=stored.key, why=why)
-            return self._from_store(registry, route, stored, How.STALE if decision.stale else How.HIT)
+            return self._copies.given(registry, route, stored, How.STALE if decision.stale else How.HIT)
 
     def _lagged(self, route: Artifact, decision: Revalidate) -> None:
         """The upstream took too long: others with a stored copy need not wait as well."""
@@ -332,7 +243,7 @@ class Artifacts:
             if not fill.unchanged.known:
                 raise
             # It was a revalidation that was joined, of a copy that has gone since.
-            found = self._from_store(registry, route, await fill.unchanged.wait(), How.REVALIDATED)
+            found = self._copies.given(registry, route, await fill.unchanged.wait(), How.REVALIDATED)
             return found or await self._join(registry, route, self._filling.fill(registry, route, None), request)
         return evolve(reply, detail="collapsed") if joined else reply
 
@@ -343,18 +254,12 @@ class Artifacts:
         Hosts that sign their URLs, or serve files alone, refuse HEAD: whatever it is refused with says nothing.
         """
         context, fill = self._context, self._filling.under_way(key)
+        unasked = Headers(tuple(fields_of(registry, route, Headers(), lasting=False)))
         if fill is not None and fill.transfer.total is not None:
-            return Reply(
-                status=200,
-                headers=self._headers(registry, route, Headers(), False),
-                stop=fill.transfer.total,
-                how=How.MISS,
-            )
+            return Reply(status=200, headers=unasked, stop=fill.transfer.total, how=How.MISS)
         fact = await self._filling.proofs.stored(registry, route)
         if fact is not None and fact.size is not None and route.is_there(fact):
-            return Reply(
-                status=200, headers=self._headers(registry, route, Headers(), False), stop=fact.size, how=How.MISS
-            )
+            return Reply(status=200, headers=unasked, stop=fact.size, how=How.MISS)
         url = place_of(registry, route, fact)
         fields = context.request_fields.replacing({"accept": route.accept})
         name = registry.options.name
@@ -364,7 +269,7 @@ class Artifacts:
         answer.discard()
         if answer.status != 200:
             return None
-        headers = self._headers(registry, route, answer.headers, False)
+        headers = Headers(tuple(fields_of(registry, route, answer.headers, lasting=False)))
         body = b"" if answer.length is not None else Unknown()
         return Reply(status=200, headers=headers, body=body, stop=answer.length, how=How.MISS)
 
@@ -375,7 +280,7 @@ class Artifacts:
         A client that could not tell a cut from the end gets nothing before the length is known.
         """
         context, transfer = self._context, fill.transfer
-        self._served.drop(transfer.key)
+        self._copies.forget(transfer.key)
         began = context.clock.seconds()
         reader = transfer.open()
         try:
@@ -399,7 +304,7 @@ class Artifacts:
             reader.close()
             raise
         answer = transfer.head.value or await transfer.head.wait()
-        fields = [*self._fields(registry, route, answer.headers, False), ("etag", f'"{next(self._once)}"')]
+        fields = [*fields_of(registry, route, answer.headers, lasting=False), ("etag", f'"{next(self._once)}"')]
         return Reply(
             status=200,
             headers=Headers(tuple(fields)),
@@ -444,9 +349,3 @@ class Artifacts:
 
         transfer.begin(answer, None, Hashing(set()), unchecked, never)
         return transfer
-
-
-def _told_digests(route: Artifact, stored: Stored) -> list[tuple[str, str]]:
-    """The fields that tell the digests of a copy that is known to be good."""
-    found = {digest.algorithm: digest.value for digest in stored.digests} if stored.verified else {}
-    return [(name, found[algorithm]) for name, algorithm in route.digest_fields if algorithm in found]

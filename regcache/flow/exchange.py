@@ -11,12 +11,9 @@ them from decoding, buffering, following and trusting what a proxy must not.
 from __future__ import annotations
 
 import os
-import re
 import socket
 import typing
-from functools import lru_cache
 from typing import Any, BinaryIO
-from urllib.parse import quote, urlsplit
 
 import httptools
 from OpenSSL import SSL
@@ -27,17 +24,17 @@ from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from regcache.errors import BadRequest, ConnectFailed, CutShort, ForbiddenOrigin, UpstreamError
-from regcache.flow.feeding import Feeding, size_of
+from regcache.errors import ConnectFailed, CutShort, UpstreamError
+from regcache.flow.feeding import Feeding
+from regcache.flow.requests import Where
 from regcache.flow.sockets import PlainSocket
 from regcache.http.messages import Headers
-from regcache.http.origins import LONGEST_AGAIN, Origin
 from regcache.interfaces import IReceiver, IResponse
 
 if typing.TYPE_CHECKING:
     from regcache.interfaces import Interim
 
-__all__ = ["Connection", "Exchange", "Owner", "Stale", "Where", "explained", "place_of", "written"]
+__all__ = ["Connection", "Exchange", "Owner", "Stale", "explained"]
 
 #: Bytes of a body from which on it is read in larger pieces, and past the parser.
 _LARGE = 1 << 18
@@ -47,81 +44,16 @@ _MOST_FRAMING = 65536
 _MOST_FIELDS = 500
 #: Bytes of framing that a byte of the body may cost: chunks of one byte come with five more.
 _FRAMING_A_BYTE = 16
-#: What may stand in a request target as it is (RFC 9112 section 3.2); the rest is percent-encoded.
-_TARGET = "%!$&'()*+,;=:@/?~[]"
 _CLOSED = (neterror.ConnectionDone, neterror.ConnectionLost)
 _SURPLUS = "more bytes came than announced"
-#: Methods of which a request without content says so (RFC 9110 section 8.6).
-_WITH_CONTENT = frozenset({"POST", "PUT", "PATCH"})
 #: The transfer codings that there are (RFC 9112 section 7).
 _TRANSFER_CODINGS = frozenset(
     {"chunked", "compress", "deflate", "gzip", "identity", "trailers", "x-compress", "x-gzip"}
 )
-#: A URL of which the path is sent as it is.
-_PLAIN = re.compile(r"https?://[^/?#]+(/[A-Za-z0-9_.~%!$&'()*+,;=:@/\[\]-]*)")
-#: What is remembered nowhere but where it is configured.
-_SECRET = frozenset({"authorization", "proxy-authorization"})
-_CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
-
-#: Scheme, host and port.
-Where = tuple[str, str, int]
 
 
 class Stale(Exception):
     """A kept connection turned out to be closed before anything came back: the request can be sent again."""
-
-
-def place_of(url: str) -> tuple[Where, str, str]:
-    """
-    Where a URL's host is, the target to ask it for, and the value of the Host field.
-
-    :raises regcache.errors.ForbiddenOrigin: if it is not one that everybody reads in the same way.
-    """
-    return _place_of(url) if len(url) <= LONGEST_AGAIN else _place_of.__wrapped__(url)
-
-
-@lru_cache(1024)
-def _place_of(url: str) -> tuple[Where, str, str]:
-    origin = Origin.of(url)
-    if origin is None:
-        raise ForbiddenOrigin("It is no usable http or https URL.")
-    plain = _PLAIN.fullmatch(url)
-    if plain is not None:
-        # Nothing of it would be written otherwise.
-        return (origin.scheme, origin.host, origin.port), plain[1], origin.authority
-    parts = urlsplit(url)
-    target = quote((parts.path or "/") + (f"?{parts.query}" if parts.query else ""), safe=_TARGET)
-    return (origin.scheme, origin.host, origin.port), target, origin.authority
-
-
-def written(
-    method: str, target: str, host: str, headers: Headers, body: bytes | BinaryIO, *, ours: bool = False
-) -> bytes:
-    """
-    A request as it is sent, without a body that is a file.
-
-    :param ours: whether the fields are not a client's: they are remembered then, unless they open something, or are
-        long.
-    :raises regcache.errors.BadRequest: if a field holds what would end it.
-    """
-    size = size_of(body)
-    start = f"{method} {target} HTTP/1.1"
-    length = f"Content-Length: {size}\r\n" if size or method in _WITH_CONTENT else ""
-    if _CONTROL.search(start):
-        raise BadRequest("Its target holds control characters.")
-    said = dict(headers.items)
-    again = ours and _SECRET.isdisjoint(said) and sum(map(len, said.values())) <= LONGEST_AGAIN
-    fields = (_fields if again else _fields.__wrapped__)(host, headers)
-    return f"{start}\r\n{fields}{length}\r\n".encode("latin-1") + (body if isinstance(body, bytes) else b"")
-
-
-@lru_cache(64)
-def _fields(host: str, headers: Headers) -> str:
-    """The fields of a request: those to one host mostly say the same."""
-    lines = [f"Host: {host}", *[f"{name}: {value}" for name, value in headers]]
-    if _CONTROL.search("\t".join(lines)):
-        raise BadRequest("A header field holds control characters.")
-    return "\r\n".join([*lines, ""])
 
 
 def explained(failure: Failure, host: str) -> UpstreamError:
