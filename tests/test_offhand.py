@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from attrs import evolve
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -235,6 +236,22 @@ def test_a_damaged_body_is_fetched_again(answered: list[bytes]) -> None:
     assert said(wire, request(*ARTIFACT)).endswith(good)
     assert answered == []
     assert wire.asked.count(entry.url) == 2
+
+
+def test_the_root_of_a_registry_is_its_page(answered: list[bytes]) -> None:
+    """Also where something is stored under the name of that path."""
+    wire = stored(FORGETFUL)
+    store: Any = wire.house.cache.context.store
+
+    def page() -> bytes:
+        # It counts the entries.
+        return re.sub(rb"\d+", b"", said(wire, request(b"/generic/")))
+
+    before = page()
+    store.entries["generic/"] = evolve(store.peek(ARTIFACT[0].decode().lstrip("/")), key="generic/")
+    answered.clear()
+    assert page() == before
+    assert answered == []
 
 
 def test_whether_an_upstream_has_recovered_is_seen() -> None:
