@@ -19,8 +19,9 @@ from regcache.config import Config
 from regcache.counts import Counts
 from regcache.credentials import Held
 from regcache.errors import ConfigError
+from regcache.flow.answers import Access
 from regcache.flow.connections import CERTIFICATE, Certified, Connections, Trust
-from regcache.flow.upstream import Access, Upstream, origins_of
+from regcache.flow.upstream import Upstream, origins_of
 from regcache.http.origins import Origin
 from regcache.interfaces import IRegistry
 from regcache.renewal import Renewable, signature

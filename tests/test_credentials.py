@@ -22,7 +22,8 @@ from regcache.cautions import warnings
 from regcache.config import Config, load
 from regcache.credentials import Credentials, held, read
 from regcache.errors import ConfigError, ForbiddenOrigin
-from regcache.flow.upstream import Access, Answer, Ask, Upstream
+from regcache.flow.answers import Access, Answer
+from regcache.flow.upstream import Ask, Upstream
 from regcache.http.messages import Headers
 from regcache.http.origins import Origin
 from regcache.outward import Outward

@@ -19,9 +19,10 @@ from regcache.errors import CannotStore, ConfigError
 from regcache.http.messages import Headers
 from regcache.revision import Revision
 from regcache.store import directory, disk, uses
-from regcache.store.blobs import File, Partial
+from regcache.store.blobs import File
 from regcache.store.files import Files
 from regcache.store.index import FORMAT, connect
+from regcache.store.partial import Partial
 from regcache.store.placing import Commit
 from regcache.store.records import Records
 from regcache.store.space import Bounds, Space

@@ -15,7 +15,7 @@ from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import TestCase
 
-from regcache.flow import upstream
+from regcache.flow import answers
 from regcache.http.messages import Kind, Stored
 from regcache.store import gather
 from tests import fault_scripts as does
@@ -111,8 +111,8 @@ class Matrix(TestCase):
     async def open(self, fault: Fault) -> Lab:
         """A laboratory for a fault, in which nobody waits long for what is no fault."""
         for module, name, value in (
-            (upstream, "_STALL_SECONDS", 0.1),
-            (upstream, "_STALL_BYTES", 100),
+            (answers, "_STALL_SECONDS", 0.1),
+            (answers, "_STALL_BYTES", 100),
             (gather, "_PAUSE", 0.002),
         ):
             self.patch(module, name, value)  # type: ignore[no-untyped-call]

@@ -25,9 +25,10 @@ from twisted.python.failure import Failure
 from zope.interface.verify import verifyObject
 
 from regcache.errors import ConfigError, ConnectFailed, CutShort, UpstreamTimeout
+from regcache.flow.answers import Answer
 from regcache.flow.connections import Connections, Trust
 from regcache.flow.tunnels import Tunnel, _Opening
-from regcache.flow.upstream import Answer, Ask, Upstream
+from regcache.flow.upstream import Ask, Upstream
 from regcache.http.messages import Headers
 from regcache.http.proxies import DIRECT, Exemptions, Proxies, Proxy
 from regcache.interfaces import IUpstream

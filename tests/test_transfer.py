@@ -13,9 +13,9 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.internet.task import Clock
 
 from regcache.errors import CannotStore, CutShort, DigestMismatch, Unneeded, UpstreamError
+from regcache.flow.answers import Answer
 from regcache.flow.hashing import Hashing
-from regcache.flow.transfer import HOLD_BACK, Transfer
-from regcache.flow.upstream import Answer
+from regcache.flow.transfer import HOLD_BACK, Judge, Transfer
 from regcache.http.messages import Headers
 from regcache.interfaces import IBody, IPartial, IReceiver
 from tests.stores import logged
@@ -111,10 +111,15 @@ class Scene:
         self.transfer = Transfer(self.clock, "key")
         self.transfer.done.wait().addErrback(lambda _: None)
 
-    def begin(self, hold_back: int = HOLD_BACK) -> Scene:
-        """The head is here."""
+    def judge(self, *, hidden: bool = False) -> Judge:
+        """
+        Who says what the verdict is.
+
+        :param hidden: whether nobody may have seen anything until then.
+        """
 
         async def check(_size: int) -> bool:
+            assert not hidden or self.transfer.mark == 0
             if isinstance(self.verdict, Exception):
                 raise self.verdict
             return self.verdict
@@ -125,27 +130,18 @@ class Scene:
             self.committed.append(proven)
             return succeed(None)
 
+        return Judge(Hashing({"sha256"}), check, commit)
+
+    def begin(self, hold_back: int = HOLD_BACK) -> Scene:
+        """The head is here."""
         answer, partial = cast(Answer, self.flow), cast(IPartial | None, self.disk)
-        self.transfer.begin(answer, partial, Hashing({"sha256"}), check, commit, hold_back)
+        self.transfer.begin(answer, partial, self.judge(), hold_back)
         return self
 
     def take(self, body: bytes) -> Scene:
         """The head is here, and with it the whole body."""
-
-        async def check(_size: int) -> bool:
-            assert self.transfer.mark == 0
-            if isinstance(self.verdict, Exception):
-                raise self.verdict
-            return self.verdict
-
-        def commit(_partial: IPartial, proven: bool) -> Deferred[None]:
-            if self.refusal is not None:
-                raise self.refusal
-            self.committed.append(proven)
-            return succeed(None)
-
-        answer, partial, hashing = cast(Answer, self.flow), cast(IPartial, self.disk), Hashing({"sha256"})
-        Deferred.fromCoroutine(self.transfer.take(answer, body, partial, hashing, check, commit))
+        answer, partial = cast(Answer, self.flow), cast(IPartial, self.disk)
+        Deferred.fromCoroutine(self.transfer.take(answer, body, partial, self.judge(hidden=True)))
         return self
 
 

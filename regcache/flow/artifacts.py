@@ -31,7 +31,7 @@ from regcache.flow.hashing import Hashing
 from regcache.flow.lifetimes import rules_for
 from regcache.flow.proofs import place_of
 from regcache.flow.reply import How, Reply, Unknown
-from regcache.flow.transfer import Transfer
+from regcache.flow.transfer import Judge, Transfer
 from regcache.flow.upstream import Ask, origin_of
 from regcache.flow.waiting import within
 from regcache.http.messages import Headers, Kind, RequestHead, Stored
@@ -347,5 +347,5 @@ class Artifacts:
         def never(_partial: IPartial, _proven: bool) -> Deferred[None]:
             return fail(CannotStore(""))
 
-        transfer.begin(answer, None, Hashing(set()), unchecked, never)
+        transfer.begin(answer, None, Judge(Hashing(set()), unchecked, never))
         return transfer

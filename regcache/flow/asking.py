@@ -15,11 +15,12 @@ from regcache.errors import (
     UpstreamStatus,
     UpstreamTimeout,
 )
+from regcache.flow.answers import Answer
 from regcache.flow.breaker import MOST_HOLD
 from regcache.flow.collect import collect, decoded
 from regcache.flow.context import Context, Missing
 from regcache.flow.lifetimes import accounted, lifetime_fields, missing_for
-from regcache.flow.upstream import Answer, Ask, origin_of
+from regcache.flow.upstream import Ask, origin_of
 from regcache.http.fields import seconds
 from regcache.http.messages import Headers, Stored
 from regcache.http.policy import Decision, Revalidate, Rules, decide
@@ -113,7 +114,7 @@ async def question(
         headers = headers.replacing(_conditions(stored))
     asked_at = context.now()
     try:
-        answer = await context.upstream.ask(ask.saying(headers), deadline)
+        answer = await context.upstream.ask(evolve(ask, headers=headers), deadline)
     except (ConnectFailed, UpstreamTimeout, CutShort) as error:
         if context.breaker.broke(origin):
             _log.error("{origin} is in trouble: {why}", origin=origin, why=error.text)

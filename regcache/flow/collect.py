@@ -10,8 +10,8 @@ from twisted.internet.defer import Deferred, maybeDeferred
 from zope.interface import implementer
 
 from regcache.errors import BadDocument, CutShort, TooLarge, UpstreamError
+from regcache.flow.answers import Answer
 from regcache.flow.large import LARGE, joined
-from regcache.flow.upstream import Answer
 from regcache.interfaces import IReceiver
 
 __all__ = ["collect", "decoded"]

@@ -23,7 +23,8 @@ from twisted.web.client import BrowserLikePolicyForHTTPS
 from zope.interface import implementer
 
 from regcache.errors import ConnectFailed, RegCacheError, UpstreamError
-from regcache.flow.exchange import Connection, Stale, explained
+from regcache.flow.exchange import Connection, Stale
+from regcache.flow.reasons import explained
 from regcache.flow.requests import Where, place_of, written
 from regcache.flow.tunnels import Tunnel, refused
 from regcache.http.messages import Headers

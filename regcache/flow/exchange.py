@@ -10,22 +10,21 @@ them from decoding, buffering, following and trusting what a proxy must not.
 
 from __future__ import annotations
 
-import os
 import socket
 import typing
 from typing import Any, BinaryIO
 
 import httptools
 from OpenSSL import SSL
-from service_identity import VerificationError
 from twisted.internet import error as neterror
 from twisted.internet.defer import Deferred
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from regcache.errors import ConnectFailed, CutShort, UpstreamError
+from regcache.errors import CutShort, UpstreamError
 from regcache.flow.feeding import Feeding
+from regcache.flow.reasons import explained
 from regcache.flow.requests import Where
 from regcache.flow.sockets import PlainSocket
 from regcache.http.messages import Headers
@@ -34,7 +33,7 @@ from regcache.interfaces import IReceiver, IResponse
 if typing.TYPE_CHECKING:
     from regcache.interfaces import Interim
 
-__all__ = ["Connection", "Exchange", "Owner", "Stale", "explained"]
+__all__ = ["Connection", "Exchange", "Owner", "Stale"]
 
 #: Bytes of a body from which on it is read in larger pieces, and past the parser.
 _LARGE = 1 << 18
@@ -44,7 +43,6 @@ _MOST_FRAMING = 65536
 _MOST_FIELDS = 500
 #: Bytes of framing that a byte of the body may cost: chunks of one byte come with five more.
 _FRAMING_A_BYTE = 16
-_CLOSED = (neterror.ConnectionDone, neterror.ConnectionLost)
 _SURPLUS = "more bytes came than announced"
 #: The transfer codings that there are (RFC 9112 section 7).
 _TRANSFER_CODINGS = frozenset(
@@ -54,23 +52,6 @@ _TRANSFER_CODINGS = frozenset(
 
 class Stale(Exception):
     """A kept connection turned out to be closed before anything came back: the request can be sent again."""
-
-
-def explained(failure: Failure, host: str) -> UpstreamError:
-    """Why there is no response, in words for a person."""
-    error = failure.value
-    if isinstance(error, neterror.DNSLookupError):
-        return ConnectFailed(f"The name of {host} could not be looked up.")
-    if isinstance(error, VerificationError):
-        return ConnectFailed(f"TLS with {host} failed: its certificate is for another name.")
-    if isinstance(error, SSL.Error):
-        details = "; ".join(str(part[-1]) for part in (error.args[0] if error.args else ()) if part)
-        return ConnectFailed(f"TLS with {host} failed: {details or type(error).__name__}.")
-    if isinstance(error, _CLOSED):
-        return CutShort(f"{host} closed the connection before it answered.")
-    number = getattr(error, "osError", None)
-    # Twisted says the same twice, with the number in between.
-    return ConnectFailed(f"{host}: {os.strerror(number)}." if isinstance(number, int) else f"{host}: {error}")
 
 
 @implementer(IResponse)

@@ -23,6 +23,7 @@ from regcache.errors import (
     UpstreamStatus,
     shown,
 )
+from regcache.flow.answers import Answer
 from regcache.flow.asking import Unchanged, question
 from regcache.flow.context import Context
 from regcache.flow.derive import Derived, Job
@@ -32,7 +33,7 @@ from regcache.flow.hashing import Hashing
 from regcache.flow.lifetimes import storable
 from regcache.flow.representations import Representations, wants_gzip
 from regcache.flow.taking import Taken, Taking
-from regcache.flow.upstream import Answer, Ask, origin_of
+from regcache.flow.upstream import Ask, origin_of
 from regcache.flow.waiting import Outcome, spawn, within
 from regcache.http.messages import Digest, Headers, Kind, RequestHead, Stored
 from regcache.interfaces import IRegistry

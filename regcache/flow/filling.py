@@ -22,6 +22,7 @@ from regcache.errors import (
     UpstreamStatus,
 )
 from regcache.flow.adopting import adopted, entry_of
+from regcache.flow.answers import Answer
 from regcache.flow.asking import Unchanged, kept, question
 from regcache.flow.context import Context
 from regcache.flow.dirhash import WHOLE
@@ -30,8 +31,8 @@ from regcache.flow.fetching import key_of
 from regcache.flow.hashing import Hashing, rehashed
 from regcache.flow.lifetimes import storable
 from regcache.flow.proofs import Proofs, accept, place_of, uncomputed, verify
-from regcache.flow.transfer import Transfer
-from regcache.flow.upstream import Answer, Ask
+from regcache.flow.transfer import Judge, Transfer
+from regcache.flow.upstream import Ask
 from regcache.flow.waiting import Outcome, spawn
 from regcache.http.messages import STRENGTH, Headers, Stored
 from regcache.interfaces import IPartial, IRegistry
@@ -285,11 +286,12 @@ class _Work:
             self._fill.found.succeed(entry)
             return self._context.store.commit(finished, entry).addCallback(self._found, entry)
 
+        judge = Judge(hashing, check, commit)
         body = None if partial is None else answer.whole(_SMALL)
         if partial is None or body is None:
-            self._transfer.begin(answer, partial, hashing, check, commit)
+            self._transfer.begin(answer, partial, judge)
         else:
-            await self._transfer.take(answer, body, partial, hashing, check, commit)
+            await self._transfer.take(answer, body, partial, judge)
 
     def _partial(self, answer: Answer, hashing: Hashing) -> IPartial | None:
         if not storable(self._registry, answer.headers):

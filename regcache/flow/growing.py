@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterable
 
-from regcache.flow.upstream import Answer
+from regcache.flow.answers import Answer
 from regcache.http.fields import etags, parse_digests
 from regcache.http.messages import Digest, Headers, Stored
 from regcache.http.ranges import Part, content_range

@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from regcache.errors import Offline, RegCacheError, TooBusy
+from regcache.flow.answers import Answer
 from regcache.flow.context import Context
 from regcache.flow.fetching import key_of
 from regcache.flow.reply import How, Reply, Unknown
 from regcache.flow.resources import Fill, Resources
 from regcache.flow.transfer import Transfer
-from regcache.flow.upstream import Answer
 from regcache.http.directives import of_response
 from regcache.http.messages import Headers, RequestHead
 from regcache.http.paths import quote, segments

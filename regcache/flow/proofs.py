@@ -17,9 +17,9 @@ from regcache.errors import (
     RegCacheError,
     UpstreamError,
 )
+from regcache.flow.answers import Answer
 from regcache.flow.documents import Documents
 from regcache.flow.facts import PackedFact, unpacked
-from regcache.flow.upstream import Answer
 from regcache.http.messages import Digest, Headers, Stored
 from regcache.interfaces import IRegistry
 from regcache.routes import Artifact, Document, Fact

@@ -9,12 +9,12 @@ from attrs import evolve, frozen
 from twisted.internet.defer import DeferredSemaphore
 
 from regcache.errors import DigestMismatch, TooLarge
+from regcache.flow.answers import Answer
 from regcache.flow.asking import kept
 from regcache.flow.collect import collect, decoded
 from regcache.flow.context import Context
 from regcache.flow.growing import Misfit, agrees, joined, published, tagged
 from regcache.flow.hashing import Hashing
-from regcache.flow.upstream import Answer
 from regcache.http.messages import Digest, Headers
 from regcache.routes import Document, Source
 

@@ -16,21 +16,22 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+from attrs import frozen
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from regcache.errors import CannotStore, CutShort, RegCacheError, Unneeded, UpstreamError
+from regcache.flow.answers import Answer
 from regcache.flow.hashing import Hashing
 from regcache.flow.reader import Reader
-from regcache.flow.upstream import Answer
 from regcache.flow.waiting import Outcome, spawn
 from regcache.flow.window import Window
 from regcache.interfaces import IBody, IPartial, IReceiver, ISendable
 from regcache.logs import Log
 
-__all__ = ["HOLD_BACK", "Transfer"]
+__all__ = ["HOLD_BACK", "Judge", "Transfer"]
 
 _log = Log()
 
@@ -39,6 +40,22 @@ HOLD_BACK = 8192
 _MOST_PENDING = 1 << 20
 _STALLED_SECONDS = 10.0
 _ORPHAN_SECONDS = 60.0
+
+
+@frozen
+class Judge:
+    """
+    Who says whether a body is good, and keeps it.
+
+    :ivar hashing: given what passes through; what is written tells it by itself.
+    :ivar check: awaited with the number of bytes when all have come; raises if they are not good, and says whether the
+        framing alone may be trusted for their number.
+    :ivar commit: called with the partial when they are good; fires when it is stored.
+    """
+
+    hashing: Hashing
+    check: Callable[[int], Awaitable[bool]]
+    commit: Callable[[IPartial, bool], Deferred[None]]
 
 
 @implementer(IReceiver)
@@ -77,9 +94,8 @@ class Transfer:
         self._paused = False
         self._ended: tuple[UpstreamError | None, bool] | None = None
         self._flow: Any = None
-        # Both lead back here; let go of at the end.
-        self._check: Callable[[int], Awaitable[bool]] | None = None
-        self._commit: Callable[[IPartial, bool], Deferred[None]] | None = None
+        # It leads back here; let go of at the end.
+        self._judge: Judge | None = None
         self._timer: IDelayedCall | None = None
         self._window = Window()
         self._held = 0
@@ -96,25 +112,14 @@ class Transfer:
 
     # The owner's side.
 
-    def begin(
-        self,
-        answer: Answer,
-        partial: IPartial | None,
-        hashing: Hashing,
-        check: Callable[[int], Awaitable[bool]],
-        commit: Callable[[IPartial, bool], Deferred[None]],
-        hold_back: int = HOLD_BACK,
-    ) -> None:
+    def begin(self, answer: Answer, partial: IPartial | None, judge: Judge, hold_back: int = HOLD_BACK) -> None:
         """
         The upstream answered with a body: let it flow.
 
         :param partial: where it is written, or None when it cannot be stored.
-        :param check: awaited with the number of bytes when all have come; raises if they are not good, and says
-            whether the framing alone may be trusted for their number.
-        :param commit: called with the partial when they are good; fires when it is stored.
-        :param hold_back: bytes kept from readers until then.
+        :param hold_back: bytes kept from readers until the body is found good.
         """
-        self._hashing, self._check, self._commit = hashing, check, commit
+        self._judge = judge
         self.total = answer.length
         self._partial = partial
         self._held = hold_back
@@ -129,22 +134,14 @@ class Transfer:
         self._wake()
         self._mind_orphan()
 
-    async def take(
-        self,
-        answer: Answer,
-        body: bytes,
-        partial: IPartial,
-        hashing: Hashing,
-        check: Callable[[int], Awaitable[bool]],
-        commit: Callable[[IPartial, bool], Deferred[None]],
-    ) -> None:
+    async def take(self, answer: Answer, body: bytes, partial: IPartial, judge: Judge) -> None:
         """
         As :meth:`begin`, of an answer of which the whole body has come with its head: there is nothing to pace, and
         nobody reads before the end.
 
         Comes back once it is found good, or not.
         """
-        self._hashing, self._check, self._commit, self._partial = hashing, check, commit, partial
+        self._judge, self._partial = judge, partial
         self.total = self._arrived = self._held = len(body)
         self._ended, self._busy = (None, True), True
         for _ in self.readers:
@@ -169,7 +166,7 @@ class Transfer:
             self._partial.abort()
         self._window.clear()
         self._pending.clear()
-        self._check = self._commit = None
+        self._judge = None
         self._rest()
         self.head.fail(error)
         self.done.fail(error)
@@ -288,8 +285,9 @@ class Transfer:
             self._pending_size = 0
             self._busy = True
             if self.relaying:
+                assert self._judge is not None
                 for piece in pieces:
-                    self._hashing.feed(piece)
+                    self._judge.hashing.feed(piece)
                     self._window.append(piece)
                 self._written(None)
             else:
@@ -329,13 +327,16 @@ class Transfer:
 
     async def _conclude(self, error: UpstreamError | None, certain: bool) -> None:
         """All bytes are here: find out whether they are good."""
-        check, commit, self._check, self._commit = self._check, self._commit, None, None
+        judge, self._judge = self._judge, None
+        if judge is None:
+            # It was given up while its last bytes were written.
+            return
         try:
             if error is not None:
                 raise error
             if self.total is not None and self._arrived != self.total:
                 raise CutShort(f"{self._arrived} of {self.total} bytes came.")
-            proven = check is not None and await check(self._arrived)
+            proven = await judge.check(self._arrived)
             if self.error is not None:
                 return
         except RegCacheError as why:
@@ -352,9 +353,9 @@ class Transfer:
         self.mark, self.complete = self._arrived, True
         self._rest()
         self._wake()
-        if self._partial is not None and not self.relaying and commit is not None and (certain or proven):
+        if self._partial is not None and not self.relaying and (certain or proven):
             # Whoever waits for the disk waits without what brought the body here.
-            maybeDeferred(commit, self._partial, proven).addErrback(self._unstored).addBoth(self._over)
+            maybeDeferred(judge.commit, self._partial, proven).addErrback(self._unstored).addBoth(self._over)
             return
         if self._partial is not None:
             self._partial.abort()

@@ -14,7 +14,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from regcache.errors import ConnectFailed
-from regcache.flow.exchange import explained
+from regcache.flow.reasons import explained
 from regcache.flow.waiting import Outcome
 from regcache.http.proxies import Proxy
 

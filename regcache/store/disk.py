@@ -27,12 +27,13 @@ from regcache.http.messages import Digest, Stored
 from regcache.interfaces import IBody, IPartial, IStore
 from regcache.logs import Log
 from regcache.revision import Revision
-from regcache.store.blobs import File, FileBody, Partial, blob_name, ended, given_up, read_whole, standing
+from regcache.store.blobs import File, FileBody, blob_name, read_whole
 from regcache.store.directory import Directory
 from regcache.store.files import Files
 from regcache.store.gather import Gathering
 from regcache.store.holding import RETRY_EVERY, Condition, Holding
 from regcache.store.index import FAILURES, Index, read_entry
+from regcache.store.partial import Partial, ended, given_up, standing
 from regcache.store.placing import Commit
 from regcache.store.records import Records
 from regcache.store.scrub import Reading, Scrubber
