@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 from attrs import fields
@@ -312,7 +313,7 @@ def test_at_any_time(tmp_path: Path, origin: Origin, monkeypatch: pytest.MonkeyP
     assert service.process.returncode in (0, -signal.SIGTERM)
     assert "Traceback" not in rest
     # One more of the twenty may have been heard before; SIGTERM is reported before anything stops.
-    _before, stopped, after = rest.partition(f"Port {service.port} Closed")
+    _before, stopped, after = rest.partition(f"Port {urlsplit(service.url).port} Closed")
     assert stopped
     assert READ not in after
     assert told == []
