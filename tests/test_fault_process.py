@@ -31,8 +31,8 @@ class Process(TestCase):
 
     timeout = 120
 
-    async def start(self) -> None:
-        """Start the registry and the service."""
+    async def start(self, *waits: str) -> None:
+        """Start the registry and the service; the options say how long it waits for what does not come."""
         started: Deferred[None] = Deferred()
         reactor.callLater(0, started.callback, None)
         await started
@@ -43,7 +43,6 @@ class Process(TestCase):
         self.addCleanup(lambda: Deferred.fromCoroutine(self.registry.refuse()))
         url = self.registry.url(HOST)
         tables = f'[registries.pypi]\nurl = "{url}simple/"\nfiles = "{url}"\n'
-        waits = ("--upstream-timeout", "150ms", "--cold-timeout", "300ms", "--idle-timeout", "400ms")
         options = (*waits, "--refresh-after", "1ms", "--negative-ttl", "1ms", "--max-index-size", "4M")
         # It has no use for an origin where the tables are given.
         self.service = Running(Path(directory.name), cast(Any, None), *options, tables=tables)
@@ -82,7 +81,7 @@ class Process(TestCase):
 
     async def test_every_fault(self) -> None:
         """One after the other, five clients each: none hangs, nothing is left, and all is well afterwards."""
-        await self.start()
+        await self.start("--upstream-timeout", "150ms", "--cold-timeout", "300ms", "--idle-timeout", "400ms")
         body = self.registry.publish("good", HOST)
         for path in ("simple/good/", "packages/good-1.0.tar.gz"):
             assert (await self.ask(path)).status == 200
