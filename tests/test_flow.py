@@ -307,6 +307,27 @@ def test_an_index_that_comes_while_a_body_does(kit: Kit) -> None:
     assert "fake/files/a.bin" not in kit.store.entries
 
 
+def test_an_index_that_comes_while_the_disk_is_slow(kit: Kit) -> None:
+    """A body that nothing had vouched for is shared until it is stored; what contradicts it by then ends that."""
+    publish(kit, BODY[::-1])
+    good = kit.upstream.pages[INDEX]
+    publish(kit)
+    kit.upstream.pages[INDEX] = Page(status=503)
+    kit.store.holds = True
+    assert kit.get("/files/a.bin")[0].how is How.MISS
+    assert kit.get("/files/a.bin")[1] == BODY
+    assert kit.upstream.urls().count(FILE) == 1
+    kit.upstream.pages[INDEX] = good
+    kit.advance(601)
+    kit.get("/index")
+    with pytest.raises(DigestMismatch):
+        kit.get("/files/a.bin")
+    kit.store.release()
+    assert "fake/files/a.bin" not in kit.store.entries
+    publish(kit, BODY[::-1])
+    assert kit.get("/files/a.bin")[1] == BODY[::-1]
+
+
 def test_what_is_found_to_hold_while_a_body_comes() -> None:
     """Of two documents that name a file, the one counts that the registry has vouched for last by the end of it."""
     there = "http://registry.test/"

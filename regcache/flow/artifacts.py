@@ -234,6 +234,7 @@ class Artifacts:
             head = await self._head(registry, route, key)
             if head is not None:
                 return head
+        await self._filling.recheck(registry, route)
         joined = self._filling.under_way(key) is not None
         self._context.upstream.counts.coalesced[registry.options.name] += joined
         fill = self._filling.fill(registry, route, None)

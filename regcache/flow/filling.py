@@ -114,6 +114,23 @@ class Filling:
             Deferred.fromCoroutine(work.run()).addErrback(self._broken, fill.transfer)
         return fill
 
+    async def recheck(self, registry: IRegistry, route: Artifact) -> None:
+        """
+        Nobody joins a body any more that nothing had vouched for, and that waits for the disk, once a document has come
+        that says otherwise.
+        """
+        key = key_of(registry, route)
+        fill = self.under_way(key)
+        entry = None if fill is None else fill.found.value
+        if entry is None or entry.verified or not route.documents:
+            return
+        try:
+            verify(route, await self.proofs.stored(registry, route), entry.size, entry.digests, entry.url)
+        except DigestMismatch:
+            # It goes as soon as it is stored.
+            if self._fills.get(key) is fill:
+                del self._fills[key]
+
     async def adopt(self, registry: IRegistry, route: Artifact) -> Stored | None:
         """The entry of an artifact whose body is stored, and is what the stored index says; nobody is asked."""
         return await adopted(self._context, registry, route, await self.proofs.stored(registry, route))
