@@ -20,7 +20,7 @@ class Nothing:
     def judge(self, _request: object) -> None:
         """Everybody may ask."""
 
-    def place(self, _channel: object) -> None:
+    def place(self, _channel: object, _host: str) -> None:
         """Nothing is ready."""
 
 
