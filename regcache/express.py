@@ -81,8 +81,8 @@ class Prepared:
     :ivar answers: where it is counted.
     :ivar registry: whose it is, for the log.
     :ivar package: what it is of, for the log.
-    :ivar lines: those of its head as they were sent, up to the name of the request, which is each one's own.
-    :ivar counted: which of them tell what counts on with the time, and the fields' names.
+    :ivar form: its head up to the name of the request, which is each one's own, to be filled with what counts on.
+    :ivar counted: the names of the fields that do, with the time.
     """
 
     reply: Reply
@@ -93,8 +93,8 @@ class Prepared:
     method: str
     target: str
     package: str
-    lines: tuple[bytes, ...]
-    counted: tuple[tuple[int, bytes], ...]
+    form: bytes
+    counted: tuple[bytes, ...]
     body: bytes | Kept
     size: int = field(init=False)
     _head: bytes = field(default=b"", init=False)
@@ -126,17 +126,18 @@ class Prepared:
         if reply.standing is None or any(map(is_unread, reply.standing.selected_by)):
             return None
         said = [(name, value) for name, values in fields for value in values if name.lower() != _NAME]
-        lines = (start, *(name + b": " + value for name, value in said), b"X-Request-Id: ")
         timed = timed_fields(reply, 0)
-        counted = tuple((at, name) for at, (name, _) in enumerate(said, 1) if name in timed)
+        lines = [name + b": " + (b"%b" if name in timed else value.replace(b"%", b"%%")) for name, value in said]
+        form = b"\r\n".join((start.replace(b"%", b"%%"), *lines, b"X-Request-Id: "))
+        counted = tuple(name for name, _ in said if name in timed)
         bare = evolve(reply, body=b"", start=0, stop=0)
-        return cls(bare, reply.standing, lines=lines, counted=counted, body=body, answers=answers, **about)
+        return cls(bare, reply.standing, form=form, counted=counted, body=body, answers=answers, **about)
 
     @property
     def weight(self) -> int:
-        """Bytes that it takes, about: the lines of its head, alone and put together, and what it is called."""
+        """Bytes that it takes, about: its head, as a form and filled, and what it is called."""
         held = 0 if isinstance(self.body, Kept) else len(self.body)
-        held += 2 * sum(map(len, self.lines))
+        held += 2 * len(self.form)
         # A long target is the key of an entry and in its address as well, and in the line of the log.
         return held + 6 * len(self.target) + _OVERHEAD
 
@@ -162,11 +163,9 @@ class Prepared:
         if not self._from <= now < self._until:
             age, detail, self._until = figures(self.reply, self.standing, now)
             self._from, self._status = now, cache_status(self.reply, detail)
-            said, lines = {b"Cache-Status": self._status, b"Date": format_date(now), b"Age": age}, [*self.lines]
-            for at, name in self.counted:
-                lines[at] = name + b": " + said[name].encode()
+            said = {b"Cache-Status": self._status, b"Date": format_date(now), b"Age": age}
             self.standing.given()
-            self._head = b"\r\n".join(lines)
+            self._head = self.form % tuple([said[name].encode() for name in self.counted])
         return self._head, self._until
 
     def logged(self, form: Form) -> tuple[tuple[str, ...], str]:

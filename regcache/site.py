@@ -331,6 +331,12 @@ class CacheSite(Site):
         for channel in list(self.channels):
             channel.drain()
 
+    def startFactory(self) -> None:
+        """Nothing: Twisted's own would tell the time once a second for a log that is not written."""
+
+    def stopFactory(self) -> None:
+        """Nothing likewise."""
+
     def log(self, request: Any) -> None:
         """Nothing: the resource logs by itself."""
         del request
