@@ -68,7 +68,8 @@ class Book:
             head = b"".join(iter(answer.readline, b"\r\n")) + b"\r\n"
             length = re.search(rb"(?i)\r\ncontent-length: (\d+)", head)
             status = int(head.split(b" ", 2)[1])
-            body = answer.read(int(length[1])) if length and status != 304 else b""
+            bare = status == 304 or asked.startswith(b"HEAD ")
+            body = answer.read(int(length[1])) if length and not bare else b""
         found = _VARYING.fullmatch(head)
         assert found is not None, head
         registry, _, package = asked.split(b" ")[1].decode()[1:].partition("/")

@@ -14,6 +14,7 @@ from pathlib import Path
 from statistics import median
 
 from benchmarks.command import Groups
+from benchmarks.hits import FLOOR
 from benchmarks.lab import Lab
 from benchmarks.report import Row, Target, at_most, ratios
 from benchmarks.servers import Server
@@ -92,7 +93,7 @@ def installers(lab: Lab) -> dict[str, Install]:
 
 def base(server: Server, name: str) -> str:
     """Below what a client finds its registry: the service has one path for each."""
-    return f"{server.url}pypi/" if server.name == "regcache" and name != "npm ci" else server.url
+    return f"{server.url}pypi/" if server.name in ("regcache", FLOOR) and name != "npm ci" else server.url
 
 
 def once(lab: Lab, install: Install, url: str) -> float:
@@ -105,17 +106,26 @@ def once(lab: Lab, install: Install, url: str) -> float:
 
 
 def warm(lab: Lab) -> list[Row]:
-    """Everything stored; against nginx that rewrites."""
+    """Everything stored; against nginx that rewrites, and the least that a program on Twisted can do."""
     rows = []
-    servers = [lab.regcache(), lab.substituting()]
+    service = lab.regcache()
+    floor = lab.floor(FLOOR, "floor_hits", service.url, str(lab.place() / "access.log"))
+    servers = [service, lab.substituting(), floor]
     for name, install in installers(lab).items():
         found: dict[str, list[float]] = {server.name: [] for server in servers}
+        spent = dict.fromkeys(found, 0.0)
         for server in servers:
+            # The least program learns what the service answers once that is stored, in a round of its own.
             once(lab, install, base(server, name))
         for turn in lab.turns(servers):
             for server in turn:
+                before = server.cpu()
                 found[server.name].append(once(lab, install, base(server, name)))
+                spent[server.name] += (server.cpu() - before) * 1000 / lab.rounds
         rows.append(_row(f"{name}, warm: time ÷ nginx with sub_filter", found, "sub_filter", at_most(1.0)))
+        rows.append(_row(f"{name}, warm: time ÷ {FLOOR}", found, FLOOR))
+        note = ", ".join(f"{label} {took:.0f} ms" for label, took in spent.items())
+        rows.append(Row(f"{name}, warm: processor time of the server", (spent[service.name],), unit="ms", note=note))
     return rows
 
 
@@ -141,7 +151,7 @@ def cold(lab: Lab) -> list[Row]:
     return rows
 
 
-def _row(name: str, found: Mapping[str, list[float]], other: str, target: Target) -> Row:
+def _row(name: str, found: Mapping[str, list[float]], other: str, target: Target | None = None) -> Row:
     note = ", ".join(f"{label} {median(some):.2f} s" for label, some in found.items())
     return Row(name, ratios(found["regcache"], found[other]), target, note=note)
 

@@ -53,6 +53,7 @@ def _address(text: str) -> _Address | None:
     return mapped or found
 
 
+@lru_cache(1024)
 def spelled(host: str) -> str:
     """The address of a socket's peer as all of them are named: in one spelling, a mapped IPv4 address as that one."""
     return str(_address(host) or host)
@@ -83,6 +84,7 @@ class Access:
         self._shared = not config.listen or not all(one.registry for one in config.listen)
         # The same is asked of each client again and again.
         self._direct = lru_cache(1024)(lambda host: self._behind(host, ""))
+        self._trusted = lru_cache(1024)(lambda host: self._is_proxy(host))
         self._any_host = "*" in config.hosts
         machine = socket.gethostname()
         named = config.hosts or (machine, machine.partition(".")[0])
@@ -120,6 +122,9 @@ class Access:
 
     def is_trusted(self, host: str) -> bool:
         """Whether the socket's peer is a proxy that may say for whom it asks."""
+        return self._trusted(host)
+
+    def _is_proxy(self, host: str) -> bool:
         client = _address(host)
         return client is not None and _within(client, self._proxies)
 

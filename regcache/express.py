@@ -17,7 +17,7 @@ from attrs import define, evolve, field
 from regcache.counts import Answers
 from regcache.errors import holds_secret
 from regcache.flow.context import Bounded
-from regcache.flow.reply import Reply, Standing, cache_status, timed
+from regcache.flow.reply import Reply, Standing, cache_status, figures
 from regcache.flow.sending import at_once
 from regcache.heads import Head, Heads, is_unread
 from regcache.http.fields import format_date
@@ -80,9 +80,9 @@ class Prepared:
     :ivar client: whom the log names; empty for the peer of the connection.
     :ivar answers: where it is counted.
     :ivar registry: whose it is, for the log.
-    :ivar start: the status line.
     :ivar package: what it is of, for the log.
-    :ivar fields: all fields as they were sent, but the name of the request, which is each one's own.
+    :ivar form: its head up to the name of the request, which is each one's own, to be filled with what counts on.
+    :ivar counted: the names of the fields that do, with the time.
     """
 
     reply: Reply
@@ -93,11 +93,12 @@ class Prepared:
     method: str
     target: str
     package: str
-    start: bytes
-    fields: tuple[tuple[bytes, bytes], ...]
+    form: bytes
+    counted: tuple[bytes, ...]
     body: bytes | Kept
     size: int = field(init=False)
     _head: bytes = field(default=b"", init=False)
+    _status: str = field(default="", init=False)
     _from: float = field(default=0.0, init=False)
     _until: float = field(default=0.0, init=False)
     _logged: tuple[str, ...] = field(default=(), init=False)
@@ -120,19 +121,23 @@ class Prepared:
         What has just been said; None if it does not hold, or not for all who ask alike.
 
         :param fields: each with its values.
+        :param start: the status line.
         """
         if reply.standing is None or any(map(is_unread, reply.standing.selected_by)):
             return None
-        said = tuple((name, value) for name, values in fields for value in values)
-        said = tuple(pair for pair in said if pair[0].lower() != _NAME)
+        said = [(name, value) for name, values in fields for value in values if name.lower() != _NAME]
+        timed = timed_fields(reply, 0)
+        lines = [name + b": " + (b"%b" if name in timed else value.replace(b"%", b"%%")) for name, value in said]
+        form = b"\r\n".join((start.replace(b"%", b"%%"), *lines, b"X-Request-Id: "))
+        counted = tuple(name for name, _ in said if name in timed)
         bare = evolve(reply, body=b"", start=0, stop=0)
-        return cls(bare, reply.standing, start=start, fields=said, body=body, answers=answers, **about)
+        return cls(bare, reply.standing, form=form, counted=counted, body=body, answers=answers, **about)
 
     @property
     def weight(self) -> int:
-        """Bytes that it takes, about: its fields as they were said, and as they will be, and what it is called."""
+        """Bytes that it takes, about: its head, as a form and filled, and what it is called."""
         held = 0 if isinstance(self.body, Kept) else len(self.body)
-        held += 2 * sum(len(name) + len(value) for name, value in self.fields)
+        held += 2 * len(self.form)
         # A long target is the key of an entry and in its address as well, and in the line of the log.
         return held + 6 * len(self.target) + _OVERHEAD
 
@@ -156,16 +161,15 @@ class Prepared:
         when it is that.
         """
         if not self._from <= now < self._until:
-            # As it is now it is logged as well.
-            self.reply, self._until = timed(self.reply, now)
-            self._from, self._form, counted = now, None, timed_fields(self.reply, now)
+            age, detail, self._until = figures(self.reply, self.standing, now)
+            self._from, self._status = now, cache_status(self.reply, detail)
+            said = {b"Cache-Status": self._status, b"Date": format_date(now), b"Age": age}
             self.standing.given()
-            lines = [name + b": " + counted.get(name, value) for name, value in self.fields]
-            self._head = b"\r\n".join((self.start, *lines, b"X-Request-Id: "))
+            self._head = self.form % tuple([said[name].encode() for name in self.counted])
         return self._head, self._until
 
-    def logged(self, form: Form) -> tuple[str, ...]:
-        """The parts of a line of the access log that tell of it."""
+    def logged(self, form: Form) -> tuple[tuple[str, ...], str]:
+        """The parts of a line of the access log that tell of it, and the Cache-Status with which it was given."""
         if self._form is not form:
             about = Answered(
                 method=self.method,
@@ -174,10 +178,9 @@ class Prepared:
                 registry=self.registry,
                 package=self.package,
                 outcome=self.reply.how.value.lower(),
-                cache_status=cache_status(self.reply),
             )
             self._logged, self._form = form.answer(about), form
-        return self._logged
+        return self._logged, self._status
 
 
 @define(eq=False)
@@ -214,7 +217,7 @@ class Ready:
         parts = self._parts
         usual = sent == prepared.size and self.since <= now < self.until
         if not usual or self._form is not form:
-            parts = form.alike(prepared.logged(form), self.head.logged(form), int(now), sent)
+            parts = form.alike(*prepared.logged(form), self.head.logged(form), int(now), sent)
             if usual:
                 self._form, self._parts = form, parts
         return form.line(parts, now, prepared.client or client, request_id, seconds)

@@ -41,9 +41,13 @@ class Client:
     socket: PlainSocket | None
 
     @classmethod
-    def of(cls, channel: HTTPChannel) -> Client:
-        """That of a connection."""
-        return cls(channel, spelled(getattr(channel.getPeer(), "host", None) or ""), PlainSocket.of(channel))
+    def of(cls, channel: HTTPChannel, host: str) -> Client:
+        """
+        That of a connection.
+
+        :param host: its peer's address, as the socket has it; empty for a UNIX socket.
+        """
+        return cls(channel, spelled(host), PlainSocket.of(channel))
 
     def write(self, head: bytes, body: bytes | Kept) -> int:
         """

@@ -39,7 +39,6 @@ class Answered:
     :ivar registry: the registry's name; empty where it was none's.
     :ivar package: what was asked for, as far as the address tells.
     :ivar outcome: ``hit``, ``stale``, ``miss``, ``revalidated`` or ``bypass``.
-    :ivar cache_status: the value of the answer's Cache-Status.
     :ivar upstream_seconds: how long the upstream was waited for, if it was.
     """
 
@@ -51,7 +50,6 @@ class Answered:
     registry: str = ""
     package: str = ""
     outcome: str
-    cache_status: str = ""
     upstream_seconds: float | None = None
 
 
@@ -63,12 +61,14 @@ class Line(Answered):
     :ivar when: its end, by the wall clock.
     :ivar client: its address; empty for a UNIX socket.
     :ivar sent: bytes of the body.
+    :ivar cache_status: the value of the answer's Cache-Status.
     :ivar request_id: the value of the answer's X-Request-Id.
     """
 
     when: float
     client: str = ""
     sent: int = 0
+    cache_status: str = ""
     referer: str = ""
     agent: str = ""
     request_id: str = ""
@@ -84,7 +84,7 @@ class Form(ABC):
     def __call__(self, line: Line) -> str:
         """The whole line."""
         told = self.told(line.referer, line.agent)
-        parts = self.alike(self.answer(line), told, int(line.when), line.sent)
+        parts = self.alike(self.answer(line), line.cache_status, told, int(line.when), line.sent)
         return self.line(parts, line.when, line.client, line.request_id, line.seconds)
 
     @abstractmethod
@@ -96,11 +96,12 @@ class Form(ABC):
         """The part of a line that the client has said of itself."""
 
     @abstractmethod
-    def alike(self, answer: tuple[str, ...], told: str, second: int, sent: int) -> tuple[str, ...]:
+    def alike(self, answer: tuple[str, ...], status: str, told: str, second: int, sent: int) -> tuple[str, ...]:
         """
         The parts that all lines of one second have in common that tell of such answers to such clients.
 
         :param answer: the parts that tell of the answer.
+        :param status: its Cache-Status, which may count down.
         :param told: the part that the client has said of itself.
         """
 
@@ -129,7 +130,8 @@ class _Combined(Form):
     def told(self, referer: str, agent: str) -> str:
         return f"{_quoted(referer)} {_word(agent)}"
 
-    def alike(self, answer: tuple[str, ...], told: str, second: int, sent: int) -> tuple[str, ...]:
+    def alike(self, answer: tuple[str, ...], status: str, told: str, second: int, sent: int) -> tuple[str, ...]:
+        del status
         user, asked, about = answer
         return f' - {user} [{_stamp(second)}] {asked} {sent} {told} "', f'" {about} "'
 
@@ -157,19 +159,17 @@ class _Json(Form):
             registry=answered.registry,
             package=answered.package,
             outcome=answered.outcome,
-            cache_status=answered.cache_status,
-            upstream_seconds=None if waited is None else round(waited, 3),
         )
-        return asked, about
+        return asked, about, _pairs(upstream_seconds=None if waited is None else round(waited, 3))
 
     def told(self, referer: str, agent: str) -> str:
         return _pairs(referer=referer, user_agent=agent)
 
-    def alike(self, answer: tuple[str, ...], told: str, second: int, sent: int) -> tuple[str, ...]:
-        asked, about = answer
+    def alike(self, answer: tuple[str, ...], status: str, told: str, second: int, sent: int) -> tuple[str, ...]:
+        asked, about, waited = answer
         return (
             f'{{"time": "{_second(second)}.',
-            f', {asked}, "bytes": {sent}, {told}, {about}, "seconds": ',
+            f', {asked}, "bytes": {sent}, {told}, {about}, {_pairs(cache_status=status)}, {waited}, "seconds": ',
         )
 
     def line(self, alike: tuple[str, ...], when: float, client: str, request_id: str, seconds: float) -> str:

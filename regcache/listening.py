@@ -27,6 +27,10 @@ __all__ = ["Ports"]
 _PORT = 8650
 #: What a machine says that does not have an address.
 _ABSENT = frozenset({errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT})
+#: Addresses that stand for all that a machine has.
+_ANY = frozenset({"0.0.0.0", "::", ""})
+#: How endpoints begin of which the port is opened here, not handed over.
+_OF_OURS = ("tcp:", "tcp6:", "ssl:")
 
 
 class Ports(Service):
@@ -88,6 +92,10 @@ class Ports(Service):
         problem = mistaken(result)
         if problem is not None:
             return problem
+        host = result.getHost()
+        if one.place.startswith(_OF_OURS) and not one.balanced and host.host not in _ANY:
+            # Whoever is connected here has come to this very address.
+            site.host = host
         self._ports.append((one, result))
         self._sites.append(site)
         return None
@@ -140,7 +148,7 @@ class Ports(Service):
             if not hasattr(host, "port"):
                 continue
             # An address that stands for all of them leads nowhere.
-            name = socket.gethostname() if host.host in ("0.0.0.0", "::", "") else host.host
+            name = socket.gethostname() if host.host in _ANY else host.host
             name = f"[{name}]" if ":" in name else name
             scheme = "https" if one.place.startswith("ssl:") else "http"
             for registry in [one.registry] if one.registry else list(house.registries):

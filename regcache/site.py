@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from twisted.internet.interfaces import IAddress
+from twisted.internet.interfaces import IAddress, ISSLTransport
 from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
 from twisted.web.http import HTTPChannel
@@ -138,7 +138,8 @@ class _Channel(HTTPChannel):
             return
         self.asked = None
         if self._client is None:
-            self._client, self._place = Client.of(self), self.site.resource.place(self)
+            host = self._address
+            self._client, self._place = Client.of(self, host), self.site.resource.place(self, host)
         # Whether something is under way, something of a request is here, or the connection is to end.
         busy = self.requests or self._buffer or self._waitingForTransport or not self.persistent
         if busy or self._place is None or not self._answered(self._place, self._client, data):
@@ -245,12 +246,13 @@ class _Channel(HTTPChannel):
 
     def getHost(self) -> IAddress:
         if self._host is None:
-            self._host = super().getHost()  # type: ignore[no-untyped-call]
+            self._host = self.site.host or super().getHost()  # type: ignore[no-untyped-call]
         return self._host
 
     def isSecure(self) -> bool:
         if self._secure is None:
-            self._secure = bool(super().isSecure())  # type: ignore[no-untyped-call]
+            # As Twisted's own does, but for a search for adapters.
+            self._secure = bool(ISSLTransport.providedBy(self.transport))
         return self._secure
 
     @property
@@ -291,6 +293,7 @@ class CacheSite(Site):
     :param resource: what is served.
     :param gate: which connections are taken, on all ports together; any, if there is none.
     :ivar channels: the connections that are open.
+    :ivar host: our own side of all connections, where it is the same; None where the system has to be asked for each.
     """
 
     # HTTP/2 is not spoken: nothing here has been tried with it.
@@ -303,6 +306,7 @@ class CacheSite(Site):
     def __init__(self, resource: RegCacheResource, reactor: Any, gate: Gate | None = None) -> None:
         super().__init__(resource, requestFactory=_BoundedRequest, reactor=reactor)  # type: ignore[no-untyped-call]
         self.channels: set[_Channel] = set()
+        self.host: IAddress | None = None
         self.judge = resource.judge
         self.gate = gate or Gate(reactor, Limits())
 
@@ -326,6 +330,12 @@ class CacheSite(Site):
         """Close the connections: idle ones now, the others after the response that is under way."""
         for channel in list(self.channels):
             channel.drain()
+
+    def startFactory(self) -> None:
+        """Nothing: Twisted's own would tell the time once a second for a log that is not written."""
+
+    def stopFactory(self) -> None:
+        """Nothing likewise."""
 
     def log(self, request: Any) -> None:
         """Nothing: the resource logs by itself."""

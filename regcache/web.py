@@ -79,10 +79,13 @@ class RegCacheResource(Resource):
             return error
         return None
 
-    def place(self, channel: HTTPChannel) -> Place | None:
-        """Where requests on a connection come in, if they may be answered the fast way; known once one has come."""
+    def place(self, channel: HTTPChannel, host: str) -> Place | None:
+        """
+        Where requests on a connection come in, if they may be answered the fast way; known once one has come.
+
+        :param host: the address of its peer; empty for a UNIX socket.
+        """
         access = self.house.access
-        host = getattr(channel.getPeer(), "host", None) or ""
         trusted = access.is_trusted(host)
         try:
             if not trusted:

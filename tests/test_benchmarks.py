@@ -13,7 +13,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import closing
-from http.client import BadStatusLine
+from http.client import BadStatusLine, HTTPConnection
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -125,6 +125,17 @@ def test_the_minimal_program_for_hits(lab: Lab, service: Running) -> None:
     found = [shlex.split(one) for one in log.read_text().splitlines()]
     assert [len(one) for one in found] == [len(shlex.split(line))] * 3
     assert {one[10] for one in found} == names
+
+
+def test_the_minimal_program_answers_what_installers_ask(lab: Lab, service: Running) -> None:
+    """A head and a part as well, again and again on one connection."""
+    service.until("pypi/simple/alpha/", "HIT")
+    parts = urlsplit(lab.floor("least", "floor_hits", service.url).url)
+    with closing(HTTPConnection(parts.hostname or "", parts.port, timeout=10)) as connection:
+        for method, fields, status in [("HEAD", {}, 200), ("GET", {"Range": "bytes=1-4"}, 206)] * 2:
+            connection.request(method, "/pypi/simple/alpha/", headers=PIP | fields)
+            answer = connection.getresponse()
+            assert (answer.status, len(answer.read())) == (status, 0 if method == "HEAD" else 4)
 
 
 @pytest.mark.parametrize("client", ["bare", "agent"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import subprocess
 import sys
 from collections.abc import Callable
@@ -234,3 +235,17 @@ def test_a_cache_directory_in_use_ends_the_program(tmp_path: Path, origin: Origi
     assert ended.stderr.startswith("regcache: ")
     assert ended.stderr.count("\n") == 1
     service.stop()
+
+
+@pytest.mark.parametrize(("interface", "address"), [("127.0.0.1", "127.0.0.1"), ("0.0.0.0", "127.0.0.2")])
+def test_links_lead_where_the_client_has_connected_to(
+    origin: Origin, start: Start, interface: str, address: str
+) -> None:
+    """Of a client that names no host; on a port of one address, and on one of all."""
+    publish(origin)
+    port = free_port()
+    start("--listen", f"tcp:{port}:interface={interface}")
+    for _ in range(3):
+        with socket.create_connection((address, port)) as connection, connection.makefile("rb") as answer:
+            connection.sendall(b"GET /npm/left HTTP/1.0\r\n\r\n")
+            assert f'"http://{address}:{port}/npm/left/-/'.encode() in answer.read()

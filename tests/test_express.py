@@ -23,9 +23,10 @@ from twisted.web.http import HTTPChannel
 from regcache import hurry, site
 from regcache.accesslog import AccessLog, Target
 from regcache.config import Config
+from regcache.counts import Answers
 from regcache.errors import BlobDamaged
-from regcache.express import Express, Place
-from regcache.flow.reply import Reply, Unknown
+from regcache.express import Express, Place, Prepared
+from regcache.flow.reply import Reply, Standing, Unknown
 from regcache.flow.sending import Sender
 from regcache.heads import Heads
 from regcache.http.messages import Headers, Kind, Stored
@@ -821,3 +822,26 @@ def test_a_client_that_reads_slowly(tmp_path: Path) -> None:
     assert service.get("npm/large")[2] == whole
     service.stop()
     origin.close()
+
+
+def test_a_head_is_filled_with_what_counts_on() -> None:
+    """Whatever else stands in it stays as it was sent, signs of a form as well; a reply without an age gets none."""
+    standing = Standing(until=9e9, entries=(), vouched_at=100.0, used="", given=lambda: None)
+    name = b"attachment; filename*=UTF-8''100%25%20%b%s"
+    for more in ({}, {"age": "3"}):
+        reply = Reply(status=200, headers=Headers.of(more), standing=standing)
+        said = [(b"Content-Disposition", [name]), *((field.title().encode(), [b"?"]) for field in more)]
+        fields = [*said, (b"Date", [b"?"]), (b"Cache-Status", [b"?"]), (b"X-Request-Id", [b"gone"])]
+        about = dict.fromkeys(("client", "registry", "method", "target", "package"), "")
+        prepared = Prepared.of(reply, fields, b"HTTP/1.1 200 100%", b"", Answers(), **about)
+        assert prepared is not None
+        heads = [prepared.head(now)[0].split(b"\r\n") for now in (107.5, 110.0)]
+        dates = [b"Date: Thu, 01 Jan 1970 00:01:%d GMT" % second for second in (47, 50)]
+        for head, date, age in zip(heads, dates, (b"Age: 7", b"Age: 10"), strict=True):
+            assert head[:2] == [b"HTTP/1.1 200 100%", b"Content-Disposition: " + name]
+            assert head[2:] == [
+                *([age] if more else []),
+                date,
+                b"Cache-Status: regcache; fwd=bypass",
+                b"X-Request-Id: ",
+            ]

@@ -288,7 +288,7 @@ def test_an_answer_that_goes_closes_its_file(disk: Disk) -> None:
             assert isinstance(taken, Kept)
             body.close()
             about = dict.fromkeys(("client", "registry", "method", "target", "package"), "")
-            made = Prepared(reply, standing, start=b"", fields=(), body=taken, answers=Answers(), **about)
+            made = Prepared(reply, standing, form=b"", counted=(), body=taken, answers=Answers(), **about)
             express.remember(place, named, made)
             assert express.find(place, Head(named, named), 0) is not None
 

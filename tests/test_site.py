@@ -20,7 +20,7 @@ class Nothing:
     def judge(self, _request: object) -> None:
         """Everybody may ask."""
 
-    def place(self, _channel: object) -> None:
+    def place(self, _channel: object, _host: str) -> None:
         """Nothing is ready."""
 
 
@@ -117,3 +117,12 @@ def test_a_refused_client_does_not_stay(pieces: list[bytes]) -> None:
     assert transport.connected
     clock.pump([6, 20])
     assert not transport.connected
+
+
+def test_a_port_on_which_nothing_happens_does_nothing() -> None:
+    """It looks at no clock."""
+    clock = Clock()
+    site: Any = CacheSite(cast(RegCacheResource, Nothing()), clock)
+    site.doStart()
+    assert clock.getDelayedCalls() == []
+    site.doStop()

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from twisted.internet import endpoints, reactor
+from twisted.internet.address import IPv4Address
 from twisted.internet.defer import Deferred, fail, succeed
 
 from regcache.options import Options
@@ -70,6 +71,10 @@ class Endpoint:
 
 class Listening:
     """A port that is nowhere."""
+
+    def getHost(self) -> IPv4Address:
+        """As if it were."""
+        return IPv4Address("TCP", "127.0.0.1", 1)
 
     def stopListening(self) -> None:
         """Nothing is to be done."""

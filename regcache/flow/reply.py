@@ -5,6 +5,7 @@ from __future__ import annotations
 import enum
 import math
 from collections.abc import Callable
+from typing import NamedTuple
 
 from attrs import evolve, frozen
 from zope.interface import implementer
@@ -13,7 +14,7 @@ from regcache.http.messages import Headers, Stored
 from regcache.http.ranges import NotModified, Part, PreconditionFailed, Unsatisfiable, Verdict
 from regcache.interfaces import IBody
 
-__all__ = ["How", "Reply", "Standing", "Unknown", "cache_status", "timed", "ttl_left"]
+__all__ = ["Figures", "How", "Reply", "Standing", "Unknown", "cache_status", "figures", "timed", "ttl_left"]
 
 #: The fields that a 304 repeats (RFC 9110 section 15.4.5).
 _NOT_MODIFIED_FIELDS = frozenset(
@@ -157,32 +158,58 @@ def ttl_left(fresh_until: float, now: float) -> str:
     return f"ttl={int(fresh_until - now)}" if math.isfinite(fresh_until) else ""
 
 
+class Figures(NamedTuple):
+    """
+    What counts on with the time of a reply that stands.
+
+    :ivar age: the value of its Age, if it has that field.
+    :ivar detail: the rest of the Cache-Status field's parameters.
+    :ivar until: when these are others.
+    """
+
+    age: str
+    detail: str
+    until: float
+
+
+def figures(reply: Reply, standing: Standing, now: float) -> Figures:
+    """
+    Those of a reply at that time.
+
+    :param now: seconds by the wall clock.
+    """
+    age = max(int(now - standing.vouched_at), 0)
+    until = min(math.floor(now) + 1, standing.vouched_at + age + 1, standing.until)
+    left = standing.fresh_until - now
+    if not math.isfinite(left):
+        return Figures(str(age), reply.detail, until)
+    return Figures(str(age), ttl_left(standing.fresh_until, now), min(until, now + left - int(left)))
+
+
 def timed(reply: Reply, now: float) -> tuple[Reply, float]:
     """
     A reply that stands, as it is at that time, and until when it is that: its age and its time to live count on.
 
     :param now: seconds by the wall clock.
     """
-    standing = reply.standing
-    if standing is None:
+    if reply.standing is None:
         return reply, now
-    age = max(int(now - standing.vouched_at), 0)
-    left = standing.fresh_until - now
-    ends = [math.floor(now) + 1, standing.vouched_at + age + 1, standing.until]
-    if math.isfinite(left):
-        ends.append(now + left - int(left))
-    headers, told = reply.headers, str(age)
-    if headers.get("age", told) != told:
-        headers = headers.replacing({"age": told})
-    detail = ttl_left(standing.fresh_until, now) or reply.detail
+    age, detail, until = figures(reply, reply.standing, now)
+    headers = reply.headers
+    if headers.get("age", age) != age:
+        headers = headers.replacing({"age": age})
     if headers is not reply.headers or detail != reply.detail:
         reply = evolve(reply, headers=headers, detail=detail)
-    return reply, min(ends)
+    return reply, until
 
 
-def cache_status(reply: Reply) -> str:
-    """The Cache-Status field's value (RFC 9211)."""
+def cache_status(reply: Reply, detail: str | None = None) -> str:
+    """
+    The Cache-Status field's value (RFC 9211).
+
+    :param detail: in place of the reply's own.
+    """
     if reply.told:
         return f"regcache; {reply.told}"
-    detail = f"; {reply.detail}" if reply.detail else ""
-    return f"regcache; {_CACHE_STATUS[reply.how]}{detail}"
+    rest = reply.detail if detail is None else detail
+    return f"regcache; {_CACHE_STATUS[reply.how]}{rest and f'; {rest}'}"
