@@ -59,15 +59,16 @@ class Bounded(Generic[K, V]):
 
     def put(self, key: K, value: V, weight: int) -> None:
         """Remember an item; one heavier than the whole memory is not kept."""
-        if key in self._items:
+        items = self._items
+        if key in items:
             self.drop(key)
         if weight > self._most:
             self._gone(value)
             return
-        self._items[key] = (value, weight)
+        items[key] = (value, weight)
         self._sum += weight
         while self._sum > self._most:
-            _, (last, its_weight) = self._items.popitem(last=False)
+            _, (last, its_weight) = items.popitem(last=False)
             self._sum -= its_weight
             self._gone(last)
 

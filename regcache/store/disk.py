@@ -238,7 +238,7 @@ class DiskStore:
         """The entries of these keys; None if the index cannot be read."""
         try:
             rows = self._hold.rows(keys)
-            return None if rows is None else [read_entry(row) for row in rows]
+            return None if rows is None else list(map(read_entry, rows))
         except FAILURES as error:
             self._hold.damaged(error)
             return None
