@@ -261,7 +261,7 @@ class Express:
     def find(self, place: Place, head: Head, now: float) -> Ready | None:
         """What to answer, if that is ready and still holds."""
         key = (place, head.asked)
-        found = self._ready.get(key)
+        found = self._ready.get(key) if self._ready.holds(key) else None
         if found is None:
             return None
         revision = self._revision.number

@@ -12,9 +12,10 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from attrs import evolve, frozen
+from attrs import evolve, field, frozen
 from twisted.web.http import HTTPChannel
 
+from regcache.auth import Door
 from regcache.counts import Answers
 from regcache.errors import RegCacheError
 from regcache.express import Place, Prepared
@@ -26,6 +27,7 @@ from regcache.house import House
 from regcache.http.messages import Headers, RequestHead
 from regcache.http.ranges import wants_whole
 from regcache.hurry import Client
+from regcache.interfaces import IRegistry
 from regcache.lean import fields_of, may_open
 from regcache.lines import line_of
 from regcache.pages import is_own
@@ -59,6 +61,20 @@ class _Alike:
 
 
 @frozen
+class _Mount:
+    """
+    A registry as somebody reaches it who need not say who they are.
+
+    :ivar door: which has said so.
+    :ivar base: its URL.
+    """
+
+    registry: IRegistry
+    door: Door
+    base: str
+
+
+@frozen
 class _Asker:
     """
     Whoever asks with such a head at such a place.
@@ -66,11 +82,13 @@ class _Asker:
     :ivar fields: those of the head.
     :ivar client: whom the log names; empty for the peer of the connection.
     :ivar reached: the scheme and authority by which we were reached.
+    :ivar mounts: the registries that have been asked, by name.
     """
 
     fields: Headers
     client: str
     reached: str
+    mounts: dict[str, _Mount] = field(factory=dict, init=False, eq=False)
 
     @property
     def weight(self) -> int:
@@ -143,13 +161,12 @@ class Offhand:
         house = self._house
         path, _, query = target.partition("?")
         name, below = (self._only, path) if self._only else split_name(path)
-        registry = house.registries.get(name)
-        if registry is None or below == "/" or is_own(path) or house.door.is_closed(registry.options):
+        mount = self._mount(asker, name)
+        if mount is None or below == "/" or is_own(path):
             return None
-        base = house.access.base(asker.reached, "", "" if self._only else f"{name}/")
         try:
-            asked = RequestHead(method="GET", path=below, query=query, headers=asker.fields, base=base)
-            copy = house.cache.at_hand(registry, asked)
+            asked = RequestHead(method="GET", path=below, query=query, headers=asker.fields, base=mount.base)
+            copy = house.cache.at_hand(mount.registry, asked)
             if copy is None:
                 return None
             alike = self._alike(name, copy)
@@ -157,6 +174,18 @@ class Offhand:
         except Exception:
             # Also of a bug the Resource tells, by an answer and in the log.
             return None
+
+    def _mount(self, asker: _Asker, name: str) -> _Mount | None:
+        """The registry of that name, if everybody may ask it who may ask at all."""
+        house = self._house
+        registry, door, known = house.registries.get(name), house.door, asker.mounts.get(name)
+        if known is not None and known.registry is registry and known.door is door:
+            return known
+        if registry is None or door.is_closed(registry.options):
+            return None
+        base = house.access.base(asker.reached, "", "" if self._only else f"{name}/")
+        made = asker.mounts[name] = _Mount(registry, door, base)
+        return made
 
     def _alike(self, name: str, copy: AtHand) -> _Alike:
         """

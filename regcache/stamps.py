@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from http import HTTPStatus
 
@@ -131,7 +131,7 @@ class AlikeHeads:
     def __attrs_post_init__(self) -> None:
         self._first = self.start + b"\r\n" + _lines(_on_the_wire(self.reply.headers.items))
 
-    def of(self, own: Iterable[tuple[str, str]], length: int, now: float) -> bytes:
+    def of(self, own: Sequence[tuple[str, str]], length: int, now: float) -> bytes:
         """
         The head of one of them, up to the end of the line that tells its length.
 
@@ -140,7 +140,10 @@ class AlikeHeads:
         if not self._from <= now < self._until:
             self._from, self._until = now, int(now) + 1
             self._last = _lines(_ours(self.reply, self._token, now))
-        return b"%b%b%bContent-Length: %d\r\n" % (self._first, _lines(_on_the_wire(own)), self._last, length)
+        said = "".join([f"{_wire_text(name)}: {value}\r\n" for name, value in own]).encode("latin-1", "replace")
+        if not said.count(b"\r") == said.count(b"\n") == len(own):
+            said = _lines(_on_the_wire(own))
+        return b"%b%b%bContent-Length: %d\r\n" % (self._first, said, self._last, length)
 
 
 def _lines(fields: Iterable[tuple[bytes, bytes]]) -> bytes:
@@ -157,6 +160,11 @@ def _wire_name(name: str) -> bytes:
     """The name of a field as it is sent."""
     ((sent, _),) = WireHeaders({name.encode(): [b""]}).getAllRawHeaders()
     return sent
+
+
+@lru_cache(256)
+def _wire_text(name: str) -> str:
+    return _wire_name(name).decode()
 
 
 def interim_head(status: int, headers: Headers) -> bytes:

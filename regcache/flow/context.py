@@ -36,6 +36,7 @@ class Bounded(Generic[K, V]):
 
     :param most: the largest sum.
     :param gone: told each item that is not remembered any more.
+    :ivar holds: whether there is an item of that key, which does not count as used by that.
     """
 
     def __init__(self, most: int, gone: Callable[[V], object] = bool) -> None:
@@ -43,6 +44,8 @@ class Bounded(Generic[K, V]):
         self._gone = gone
         self._sum = 0
         self._items: OrderedDict[K, tuple[V, int]] = OrderedDict()
+        # Where most are not there, a call of Python's would take longer than the look.
+        self.holds: Callable[[K], bool] = self._items.__contains__
 
     @property
     def room(self) -> int:

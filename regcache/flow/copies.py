@@ -75,7 +75,8 @@ class AtHand:
 
     def given(self) -> None:
         """It is sent to a client now, without :meth:`reply`."""
-        self._copies.noted(self.route, self.stored)
+        if self.route.mutable:
+            self._copies.noted(self.route, self.stored)
 
     def reply(self) -> Reply:
         """The whole answer; nobody is told that it is sent."""

@@ -55,15 +55,18 @@ class Headers:
 
     def get(self, name: str, default: str = "") -> str:
         """The field's value; several lines are joined by a comma, as RFC 9110 section 5.3 allows."""
-        found = [value for key, value in self.items if key == name]
-        return (found[0] if len(found) == 1 else ", ".join(found)) or default
+        found = None
+        for key, value in self.items:
+            if key == name:
+                found = value if found is None else f"{found}, {value}"
+        return found or default
 
     def lines(self, name: str) -> list[str]:
         """Every line of the field, in order; for fields that may not be joined."""
         return [value for key, value in self.items if key == name]
 
     def __contains__(self, name: object) -> bool:
-        return name in [key for key, _ in self.items]
+        return name in dict(self.items)
 
     def __iter__(self) -> Iterator[tuple[str, str]]:
         return iter(self.items)
