@@ -15,6 +15,7 @@ import pytest
 from attrs import evolve
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 from twisted.internet.address import IPv4Address
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
@@ -150,7 +151,7 @@ def test_what_is_stored_anew_is_sent(ready: list[bytes]) -> None:
     wire = prepared(ready)
     store: Any = wire.house.cache.context.store
     (key,) = (key for key, entry in store.entries.items() if entry.kind is Kind.DOCUMENT)
-    store.update(evolve(store.peek(key)))
+    store.update(replace(store.peek(key)))
     said(wire, request(*NPM))
     assert ready == []
     said(wire, request(*NPM))
@@ -185,12 +186,12 @@ def _store(wire: Wire) -> Any:
 
 
 def _unwritten(wire: Wire, entry: Stored) -> None:
-    wire.house.cache.context.on_its_way(evolve(entry))
+    wire.house.cache.context.on_its_way(replace(entry))
 
 
 def _written(wire: Wire, entry: Stored) -> None:
     context = wire.house.cache.context
-    context.on_its_way(evolve(entry))
+    context.on_its_way(replace(entry))
     for _ in range(3):
         said(wire, request(*NPM))
     assert [*wire.house.express._found] == [request(*NPM)]
@@ -200,10 +201,10 @@ def _written(wire: Wire, entry: Stored) -> None:
 @pytest.mark.parametrize(
     "change",
     [
-        lambda wire, entry: wire.house.cache.context.store.update(evolve(entry)),
-        lambda wire, entry: wire.house.cache.context.store.put(evolve(entry), _store(wire).blobs[entry.digest]),
+        lambda wire, entry: wire.house.cache.context.store.update(replace(entry)),
+        lambda wire, entry: wire.house.cache.context.store.put(replace(entry), _store(wire).blobs[entry.digest]),
         lambda wire, entry: wire.house.cache.context.store.drop(entry.key),
-        lambda wire, entry: wire.house.cache.context.note(evolve(entry)),
+        lambda wire, entry: wire.house.cache.context.note(replace(entry)),
         _unwritten,
         _written,
         lambda wire, entry: setattr(wire.kit, "wall", entry.validated_at - 1),
@@ -601,7 +602,7 @@ def test_settled(validated: float, ttl: float, refresh: float | None, mutable: b
             assert decide(stored, rules, now=now, mutable=mutable, spared=False) == UseStored()
     if until < 4e9:
         assert decide(stored, rules, now=until + 1, mutable=mutable, spared=False) != UseStored()
-    assert settled_until(evolve(stored, withdrawn=404), rules, mutable=mutable) < 0
+    assert settled_until(replace(stored, withdrawn=404), rules, mutable=mutable) < 0
 
 
 def test_only_heads_that_may_come_again_are_known() -> None:

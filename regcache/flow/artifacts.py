@@ -9,6 +9,7 @@ import itertools
 import secrets
 
 from attrs import evolve
+from msgspec.structs import replace
 from twisted.internet.defer import Deferred, fail
 
 from regcache.errors import (
@@ -155,7 +156,7 @@ class Artifacts:
         context, key = self._context, key_of(registry, route)
         if self._copies.just_served(key) is None and route.mutable and await context.store.find(key) is not None:
             with contextlib.suppress(UpstreamError):
-                (await self.answer(registry, route, evolve(request, method="HEAD"))).close()
+                (await self.answer(registry, route, replace(request, method="HEAD"))).close()
         served = self._copies.just_served(key)
         if served is not None:
             return served
