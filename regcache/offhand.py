@@ -29,6 +29,7 @@ from regcache.http.ranges import wants_whole
 from regcache.hurry import Client
 from regcache.interfaces import IRegistry
 from regcache.lean import fields_of, may_open
+from regcache.leaving import Leaving
 from regcache.lines import line_of
 from regcache.pages import is_own
 from regcache.stamps import AlikeHeads, stamped
@@ -107,6 +108,7 @@ class Offhand:
         self._house, self._only = house, only
         self._known: Bounded[tuple[Place, bytes], _Asker] = Bounded(_MOST_KNOWN)
         self._access: object = None
+        self._leaving = Leaving(house.clock)
         self._known_alike: dict[tuple[Any, ...], _Alike] = {}
 
     def give(self, client: Client, place: Place, head: Head, now: float) -> bool:
@@ -127,7 +129,7 @@ class Offhand:
             return False
         name, copy, alike, said = answer
         body, request_id = copy.body, (place.proxy and head.named) or house.request_id()
-        client.write(b"%bX-Request-Id: %b\r\n\r\n" % (said, request_id.encode()), body)
+        self._leaving.add(client, b"%bX-Request-Id: %b\r\n\r\n" % (said, request_id.encode()), body)
         house.cache.context.store.used(copy.stored.key, now)
         copy.given()
         # It takes longer to remember than to find: what is asked for once is not worth it, whatever room there is.
