@@ -245,7 +245,8 @@ class Express:
         # Of those that are ready for heads that are known, the ones that were asked for lately.
         self._found: dict[bytes, Ready] = {}
         # By their hashes: a wrong one costs no more than a place.
-        self._asked: Bounded[int, bool] = Bounded(_MOST_ASKED)
+        self._asked: set[int] = set()
+        self._earlier: set[int] = set()
 
     def again(self, place: Place, data: bytes, now: float) -> Ready | None:
         """What to answer to a head that came a moment ago, if that was found and nothing has changed since."""
@@ -263,7 +264,7 @@ class Express:
     def find(self, place: Place, head: Head, now: float) -> Ready | None:
         """What to answer, if that is ready and still holds."""
         key = (place, head.asked)
-        found = self._ready.get(key)
+        found = self._ready.get(key) if self._ready.holds(key) else None
         if found is None:
             return None
         revision = self._revision.number
@@ -315,9 +316,12 @@ class Express:
     def asked_before(self, place: Place, asked: bytes) -> bool:
         """Whether that was asked for not long ago; it was from now on."""
         key = hash((place, asked))
-        if self._asked.get(key):
+        if key in self._asked or key in self._earlier:
             return True
-        self._asked.put(key, True, 1)
+        if len(self._asked) >= _MOST_ASKED // 2:
+            # The older half goes at once: to forget one for each that comes takes longer than the rest.
+            self._earlier, self._asked = self._asked, set()
+        self._asked.add(key)
         return False
 
     def remember(self, place: Place, asked: bytes, prepared: Prepared) -> None:

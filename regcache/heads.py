@@ -80,9 +80,8 @@ class Heads:
 
     def read(self, data: bytes) -> Head | None:
         """What came on a connection, if it is one whole head that asks to read; else None."""
-        known = self._known.get(data)
-        if known is not None:
-            return known
+        if self._known.holds(data):
+            return self._known.get(data)
         if len(data) > _MOST_HEAD or data[:4] not in (b"GET ", b"HEAD"):
             return None
         end = data.find(b"\r\n")

@@ -6,7 +6,7 @@ from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any
 
-from attrs import evolve
+from msgspec.structs import replace
 
 from regcache.errors import RegCacheError
 from regcache.house import House
@@ -35,7 +35,7 @@ class Mending:
         cache = self._house.cache
         meant = document_of(self._house.registries, entry)
         if meant is None:
-            cache.context.note(evolve(entry, validated_at=0.0))
+            cache.context.note(replace(entry, validated_at=0.0))
             return "asked for when it is next wanted"
         failed = await self._failure(cache.refreshed(meant.registry, meant.route))  # type: ignore[arg-type]
         if failed:

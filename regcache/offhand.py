@@ -10,24 +10,29 @@ and all that goes wrong, is left to the Resource, which answers the same and kno
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from typing import Any
 
-from attrs import frozen
+from attrs import evolve, field, frozen
 from twisted.web.http import HTTPChannel
 
+from regcache.auth import Door
+from regcache.counts import Answers
 from regcache.errors import RegCacheError
 from regcache.express import Place, Prepared
 from regcache.flow.context import Bounded
+from regcache.flow.copies import AtHand
 from regcache.flow.reply import Reply
 from regcache.heads import Head, comes_again
 from regcache.house import House
 from regcache.http.messages import Headers, RequestHead
 from regcache.http.ranges import wants_whole
 from regcache.hurry import Client
+from regcache.interfaces import IRegistry
 from regcache.lean import fields_of, may_open
+from regcache.leaving import Leaving
 from regcache.lines import line_of
 from regcache.pages import is_own
-from regcache.stamps import stamped
+from regcache.stamps import AlikeHeads, stamped
 from regcache.targets import split_name
 
 __all__ = ["Offhand"]
@@ -37,6 +42,37 @@ _START = re.compile(rb"GET (/[\x21-\x7e]*) HTTP/1\.1(?=\r\n)")
 _OK = b"HTTP/1.1 200 OK"
 #: Bytes of the heads by which clients are known; what one takes beside, and each of its fields, however short it is.
 _MOST_KNOWN, _OVERHEAD, _FIELD = 1 << 20, 1024, 200
+#: Kinds of answers that are known, and the characters of the fields of each.
+_MOST_ALIKE, _LONGEST_ALIKE = 256, 1024
+
+
+@frozen
+class _Alike:
+    """
+    What many answers have in common.
+
+    :ivar reply: one of them, without its body and what it has of its own.
+    :ivar head: their heads.
+    :ivar answers: where they are counted.
+    """
+
+    reply: Reply
+    head: AlikeHeads
+    answers: Answers
+
+
+@frozen
+class _Mount:
+    """
+    A registry as somebody reaches it who need not say who they are.
+
+    :ivar door: which has said so.
+    :ivar base: its URL.
+    """
+
+    registry: IRegistry
+    door: Door
+    base: str
 
 
 @frozen
@@ -47,11 +83,13 @@ class _Asker:
     :ivar fields: those of the head.
     :ivar client: whom the log names; empty for the peer of the connection.
     :ivar reached: the scheme and authority by which we were reached.
+    :ivar mounts: the registries that have been asked, by name.
     """
 
     fields: Headers
     client: str
     reached: str
+    mounts: dict[str, _Mount] = field(factory=dict, init=False, eq=False)
 
     @property
     def weight(self) -> int:
@@ -70,6 +108,8 @@ class Offhand:
         self._house, self._only = house, only
         self._known: Bounded[tuple[Place, bytes], _Asker] = Bounded(_MOST_KNOWN)
         self._access: object = None
+        self._leaving = Leaving(house.clock)
+        self._known_alike: dict[tuple[Any, ...], _Alike] = {}
 
     def give(self, client: Client, place: Place, head: Head, now: float) -> bool:
         """
@@ -84,26 +124,23 @@ class Offhand:
         if found is None or asker is None or not house.has_room(asker.client or client.address):
             return False
         target = found[1].decode("ascii")
-        name, reply = self._reply(asker, target)
-        body = None if reply is None else reply.body
-        if reply is None or reply.standing is None or not isinstance(body, bytes):
+        answer = self._answer(asker, target, now)
+        if answer is None:
             return False
-        fields = stamped(reply, house.token, now, alone=bool(self._only), own=False)
-        request_id = (place.proxy and head.named) or house.request_id()
-        lines = [said + b": " + value for said, value in fields]
-        client.write(b"\r\n".join((_OK, *lines, b"X-Request-Id: " + request_id.encode(), b"", b"")), body)
-        house.cache.context.store.used(reply.standing.used, now)
-        reply.standing.given()
+        name, copy, alike, said = answer
+        body, request_id = copy.body, (place.proxy and head.named) or house.request_id()
+        self._leaving.add(client, b"%bX-Request-Id: %b\r\n\r\n" % (said, request_id.encode()), body)
+        house.cache.context.store.used(copy.stored.key, now)
+        copy.given()
         # It takes longer to remember than to find: what is asked for once is not worth it, whatever room there is.
-        express = house.express
-        if express.asked_before(place, head.asked) and express.taken(reply, uncopied=False) is not None:
+        if house.express.asked_before(place, head.asked):
             about = {"client": asker.client, "registry": name, "method": "GET", "target": target}
-            self._remember(place, head, reply, fields, body, **about)
+            self._remember(place, head, copy.reply(), now, **about)
         seconds = house.clock.seconds() - began
-        form = house.answered(reply, house.answers(reply, name), len(body), seconds)
+        form = house.answered(alike.reply, alike.answers, len(body), seconds)
         if form is not None:
             line = line_of(
-                reply,
+                alike.reply,
                 asker.fields,
                 when=now,
                 sent=len(body),
@@ -113,39 +150,78 @@ class Offhand:
                 client=asker.client or client.address,
                 request_id=request_id,
                 registry=name,
-                package=",".join(reply.packages or ()),
+                package=",".join(copy.route.packages),
             )
             house.log.note(form(line))
         return True
 
-    def _reply(self, asker: _Asker, target: str) -> tuple[str, Reply | None]:
-        """Which registry is asked, and what the cache answers, if it does so at once."""
+    def _answer(self, asker: _Asker, target: str, now: float) -> tuple[str, AtHand, _Alike, bytes] | None:
+        """
+        Which registry is asked, the stored copy that the cache answers with, if it does so at once, what it says like
+        others, and the head of that answer.
+        """
         house = self._house
         path, _, query = target.partition("?")
         name, below = (self._only, path) if self._only else split_name(path)
-        registry = house.registries.get(name)
-        if registry is None or below == "/" or is_own(path) or house.door.is_closed(registry.options):
-            return name, None
-        base = house.access.base(asker.reached, "", "" if self._only else f"{name}/")
+        mount = self._mount(asker, name)
+        if mount is None or below == "/" or is_own(path):
+            return None
         try:
-            asked = RequestHead(method="GET", path=below, query=query, headers=asker.fields, base=base)
-            return name, house.cache.at_hand(registry, asked)
+            asked = RequestHead(method="GET", path=below, query=query, headers=asker.fields, base=mount.base)
+            copy = house.cache.at_hand(mount.registry, asked)
+            if copy is None:
+                return None
+            alike = self._alike(name, copy)
+            return name, copy, alike, alike.head.of(copy.own(now), len(copy.body), now)
         except Exception:
             # Also of a bug the Resource tells, by an answer and in the log.
-            return name, None
+            return None
 
-    def _remember(
-        self, place: Place, head: Head, reply: Reply, said: Iterable[tuple[bytes, bytes]], body: bytes, **about: str
-    ) -> None:
+    def _mount(self, asker: _Asker, name: str) -> _Mount | None:
+        """The registry of that name, if everybody may ask it who may ask at all."""
+        house = self._house
+        registry, door, known = house.registries.get(name), house.door, asker.mounts.get(name)
+        if known is not None and known.registry is registry and known.door is door:
+            return known
+        if registry is None or door.is_closed(registry.options):
+            return None
+        base = house.access.base(asker.reached, "", "" if self._only else f"{name}/")
+        made = asker.mounts[name] = _Mount(registry, door, base)
+        return made
+
+    def _alike(self, name: str, copy: AtHand) -> _Alike:
+        """
+        The answers of a registry that say the same as the one with that copy, but for what each has of its own.
+
+        Whoever asks makes no difference to them.
+        """
+        key = name, copy.stored.verified, copy.alike
+        found = self._known_alike.get(key)
+        if found is None:
+            house = self._house
+            reply = evolve(copy.reply(), headers=Headers(copy.alike), body=b"", stop=0, standing=None, packages=())
+            found = _Alike(reply, AlikeHeads(reply, _OK, house.token), house.answers(reply, name))
+            if sum(len(value) for _, value in copy.alike) <= _LONGEST_ALIKE:
+                if len(self._known_alike) >= _MOST_ALIKE:
+                    self._known_alike.clear()
+                self._known_alike[key] = found
+        return found
+
+    def _remember(self, place: Place, head: Head, reply: Reply, now: float, **about: str) -> None:
         """Have the answer ready for the next such request."""
-        for _, entry in () if reply.standing is None else reply.standing.entries:
+        house, standing = self._house, reply.standing
+        body = house.express.taken(reply, uncopied=False)
+        if standing is None or body is None:
+            return
+        for _, entry in standing.entries:
             if entry is not None:
-                self._house.cache.context.store.keep(entry)
+                house.cache.context.store.keep(entry)
+        said = stamped(reply, house.token, now, alone=bool(self._only), own=False)
         fields = [(name, (value,)) for name, value in said]
-        answers = self._house.answers(reply, about["registry"])
+        answers = house.answers(reply, about["registry"])
         prepared = Prepared.of(reply, fields, _OK, body, answers, package=",".join(reply.packages or ()), **about)
         if prepared is not None:
-            self._house.express.remember(place, head.asked, prepared)
+            house.express.remember(place, head.asked, prepared)
 
     def _asker(self, channel: HTTPChannel, place: Place, rest: bytes) -> _Asker | None:
         """
@@ -156,6 +232,7 @@ class Offhand:
         if self._access is not self._house.access:
             # By other rules others may.
             self._known.clear()
+            self._known_alike.clear()
             self._access = self._house.access
         asker = self._known.get((place, rest))
         if asker is None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from http import HTTPStatus
 
+from attrs import define, field
 from twisted.web.http_headers import Headers as WireHeaders
 
 from regcache.express import timed_fields
@@ -13,7 +15,7 @@ from regcache.http.fields import format_date
 from regcache.http.messages import Headers
 from regcache.http.storing import end_to_end
 
-__all__ = ["FOR_BROWSERS", "interim_head", "stamp", "stamped"]
+__all__ = ["FOR_BROWSERS", "AlikeHeads", "interim_head", "stamp", "stamped"]
 
 #: What a registry's pages may not do in a browser: be taken for another type, run as ours, be part of others' pages.
 FOR_BROWSERS = (
@@ -86,15 +88,66 @@ def stamped(reply: Reply, token: str, now: float, *, alone: bool, own: bool) -> 
 
 def _stamped_again(reply: Reply, token: str, now: float, length: int | None) -> list[tuple[bytes, bytes]]:
     """The same for what is given over and over: its fields are those of this cache alone, each once."""
-    fields = [(_wire_name(name), _clean(value)) for name, value in reply.headers.items]
-    fields.append((b"X-Cache", reply.how.value.encode()))
-    fields.append((b"Cache-Status", cache_status(reply).encode()))
-    fields.append((b"Date", format_date(now).encode()))
-    fields += _ALWAYS
-    fields.append((b"Via", b"1.1 " + token.encode()))
+    fields = [*_on_the_wire(reply.headers.items), *_ours(reply, token, now)]
     if length is not None:
         fields.append((b"Content-Length", b"%d" % length))
     return fields
+
+
+def _on_the_wire(fields: Iterable[tuple[str, str]]) -> list[tuple[bytes, bytes]]:
+    return [(_wire_name(name), _clean(value)) for name, value in fields]
+
+
+def _ours(reply: Reply, token: str, now: float) -> list[tuple[bytes, bytes]]:
+    """The fields of this cache's own in an answer that no upstream has a word in."""
+    return [
+        (b"X-Cache", reply.how.value.encode()),
+        (b"Cache-Status", cache_status(reply).encode()),
+        (b"Date", format_date(now).encode()),
+        *_ALWAYS,
+        (b"Via", b"1.1 " + token.encode()),
+    ]
+
+
+@define(eq=False)
+class AlikeHeads:
+    """
+    The heads of answers that are alike but for some fields and their length: the rest is written once a second.
+
+    They are those of :func:`stamped`, for what is given over and over.
+
+    :ivar reply: one of the answers, without its body.
+    :ivar start: the status line.
+    """
+
+    reply: Reply
+    start: bytes
+    _token: str
+    _first: bytes = field(init=False)
+    _last: bytes = field(default=b"", init=False)
+    _from: float = field(default=0.0, init=False)
+    _until: float = field(default=0.0, init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._first = self.start + b"\r\n" + _lines(_on_the_wire(self.reply.headers.items))
+
+    def of(self, own: Sequence[tuple[str, str]], length: int, now: float) -> bytes:
+        """
+        The head of one of them, up to the end of the line that tells its length.
+
+        :param own: the fields that it has beside those of all.
+        """
+        if not self._from <= now < self._until:
+            self._from, self._until = now, int(now) + 1
+            self._last = _lines(_ours(self.reply, self._token, now))
+        said = "".join([f"{_wire_text(name)}: {value}\r\n" for name, value in own]).encode("latin-1", "replace")
+        if not said.count(b"\r") == said.count(b"\n") == len(own):
+            said = _lines(_on_the_wire(own))
+        return b"%b%b%bContent-Length: %d\r\n" % (self._first, said, self._last, length)
+
+
+def _lines(fields: Iterable[tuple[bytes, bytes]]) -> bytes:
+    return b"".join([b"%b: %b\r\n" % pair for pair in fields])
 
 
 def _clean(value: str) -> bytes:
@@ -107,6 +160,11 @@ def _wire_name(name: str) -> bytes:
     """The name of a field as it is sent."""
     ((sent, _),) = WireHeaders({name.encode(): [b""]}).getAllRawHeaders()
     return sent
+
+
+@lru_cache(256)
+def _wire_text(name: str) -> str:
+    return _wire_name(name).decode()
 
 
 def interim_head(status: int, headers: Headers) -> bytes:

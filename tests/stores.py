@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from attrs import evolve
+from msgspec.structs import replace
 from twisted.logger import ILogObserver, LogEvent, formatEvent, globalLogPublisher
 from zope.interface import implementer
 
@@ -81,7 +81,7 @@ def entry(key: str, body: bytes, **more: Any) -> Stored:
         stored_at=1000.0,
         validated_at=1000.0,
     )
-    return evolve(made, **more)
+    return replace(made, **more)
 
 
 def put(store: DiskStore, key: str, body: bytes, **more: Any) -> Stored:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from attrs import evolve
+from msgspec.structs import replace
 
 from regcache.commands import commands_of, main, parser
 from regcache.errors import NotFound
@@ -266,7 +266,7 @@ def test_what_a_request_would_get() -> None:
     assert refused is not None
     assert outlook(refused, None, rules, 1e6)[0] == "blocked"
     assert below(registries, "/elsewhere") is None
-    made = evolve(stored, key=f"{meant.key}\tfacts", kind=Kind.DERIVED, parent=meant.key)
+    made = replace(stored, key=f"{meant.key}\tfacts", kind=Kind.DERIVED, parent=meant.key)
     told = told_of(registries, made.key, Seen(Listed(made, 1, 0.0, 0), ""), rules, 1001.0)
     assert told["now"] == "blocked"
     assert repr(meant.key) in told["why"]
@@ -376,7 +376,7 @@ def test_what_is_fetched_as_it_was() -> None:
     assert isinstance(found.route, Artifact)
     assert (found.key, found.route.url) == (stored.key, url)
     assert [digest.value for digest in found.route.digests] == ["ab" * 32]
-    assert as_it_was(registries, evolve(stored, verified=False)) is None
+    assert as_it_was(registries, replace(stored, verified=False)) is None
 
 
 def test_the_documentation_has_the_help() -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from attrs import evolve
+from msgspec.structs import replace
 from twisted.internet.defer import Deferred, maybeDeferred
 
 from regcache.errors import CannotStore, ConfigError
@@ -361,7 +361,7 @@ def test_whatever_is_said_of_a_record_is_another_revision(monkeypatch: pytest.Mo
     assert changed(lambda: records.put("npm/a", one))
     assert not changed(lambda: records.put("npm/a", one))
     assert not changed(lambda: records.get("npm/a"))
-    assert changed(lambda: records.put("npm/a", evolve(one)))
+    assert changed(lambda: records.put("npm/a", replace(one)))
     assert changed(lambda: records.put("npm/a", None))
     for name in ("npm/b", "npm/c"):
         records.put(name, None)
@@ -379,16 +379,16 @@ def test_records_are_counted_by_their_texts(monkeypatch: pytest.MonkeyPatch) -> 
         known.put(f"{number}{'x' * 900}", None)
     assert sum(map(len, known._items)) == known._bytes <= 10_000
     assert known.get(f"49{'x' * 900}") is not None
-    one = evolve(entry("npm/a", b"a"), headers=Headers.of({"x": "y" * 6000}))
+    one = replace(entry("npm/a", b"a"), headers=Headers.of({"x": "y" * 6000}))
     for _ in range(3):
         known.put("npm/a", one)
-        known.put("npm/b", evolve(one, key="npm/b"))
+        known.put("npm/b", replace(one, key="npm/b"))
     assert [*known._items] == ["npm/b"]
     known.put("npm/c", None)
     known.put("npm/b", None)
     known.drop("npm/b")
     assert (known._bytes, [*known._items]) == (5, ["npm/c"])
-    known.put("npm/d", evolve(one, url="x" * 20_000))
+    known.put("npm/d", replace(one, url="x" * 20_000))
     assert (known._bytes, [*known._items]) == (0, [])
 
 

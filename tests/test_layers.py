@@ -55,6 +55,7 @@ LEVELS = {
     "regcache.kept": 4,
     "regcache.hurry": 4,
     "regcache.lean": 4,
+    "regcache.leaving": 4,
     "regcache.gate": 4,
     "regcache.lines": 4,
     "regcache.metrics": 4,

@@ -10,15 +10,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from attrs import evolve
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from regcache.access import Access
 from regcache.accesslog import AccessLog, Target
+from regcache.auth import Door
 from regcache.config import Config
+from regcache.flow.reply import How, Reply
+from regcache.http.fields import format_date
+from regcache.http.messages import Headers
 from regcache.limits import Limits
 from regcache.offhand import Offhand
+from regcache.stamps import AlikeHeads
 from regcache.testing import Page
 from tests import test_express
 from tests.test_express import ASKS, FIELDS, request
@@ -248,7 +253,7 @@ def test_the_root_of_a_registry_is_its_page(answered: list[bytes]) -> None:
         return re.sub(rb"\d+", b"", said(wire, request(b"/generic/")))
 
     before = page()
-    store.entries["generic/"] = evolve(store.peek(ARTIFACT[0].decode().lstrip("/")), key="generic/")
+    store.entries["generic/"] = replace(store.peek(ARTIFACT[0].decode().lstrip("/")), key="generic/")
     answered.clear()
     assert page() == before
     assert answered == []
@@ -270,3 +275,45 @@ def test_whether_an_upstream_has_recovered_is_seen() -> None:
             asked.append(len(wire.asked))
         found.append([after - before for before, after in itertools.pairwise(asked)])
     assert found[0] == found[1] == [1, 1, 0, 0]
+
+
+def test_who_has_to_say_who_they_are_is_asked_at_once(answered: list[bytes], tmp_path: Path) -> None:
+    """On a connection on which everybody was answered before; and by the other way round again."""
+    wire = stored(FORGETFUL)
+    house, asked = wire.house, request(*ARTIFACT)
+    opened, closed = house.door, Door(str(tmp_path / "readers"), [], wire.kit.clock)
+    answered.clear()
+    for door, status in ((opened, b"200"), (closed, b"401"), (opened, b"200")):
+        house.door = door
+        assert said(wire, asked).startswith(b"HTTP/1.1 " + status)
+    assert answered == [ARTIFACT[0]] * 2
+
+
+def test_another_registry_of_that_name_is_asked_at_once(answered: list[bytes]) -> None:
+    """Once the configuration is another, whoever asked the one before asks the new one."""
+    wire = stored(FORGETFUL)
+    asked = request(*ARTIFACT)
+    answered.clear()
+    assert said(wire, asked).startswith(b"HTTP/1.1 200")
+    registries = {name: one for name, one in wire.house.registries.items() if name != "generic"}
+    wire.house.registries = registries
+    assert said(wire, asked).startswith(b"HTTP/1.1 404")
+    assert answered == [ARTIFACT[0]]
+
+
+def test_no_field_ends_before_its_time() -> None:
+    """What a value holds of the end of a line is left out of heads that are alike, as of all others."""
+    reply = Reply(status=200, headers=Headers.of({"Content-Type": "a\r\nb"}), how=How.HIT)
+    heads = AlikeHeads(reply, b"HTTP/1.1 200 OK", "token")
+    for value in ("x\r\ny", "x\ny", "x\ry", "\r\nx: \r\n"):
+        said = heads.of([("etag", value), ("age", "1")], 7, 0.0).decode()
+        plain = value.replace("\r", "").replace("\n", "")
+        assert f"\r\nContent-Type: ab\r\nETag: {plain}\r\nAge: 1\r\nX-Cache: HIT\r\n" in said
+        assert said.endswith("\r\nContent-Length: 7\r\n")
+
+
+def test_the_date_of_heads_that_are_alike_goes_on() -> None:
+    """Also where the clock is set back."""
+    heads = AlikeHeads(Reply(status=200, headers=Headers(), how=How.HIT), b"HTTP/1.1 200 OK", "token")
+    for now in (5.9, 6.0, 7.5, 2.0, 2.9):
+        assert f"\r\nDate: {format_date(now)}\r\n".encode() in heads.of([], 0, now)

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from attrs import evolve
+from msgspec.structs import replace
 from twisted.internet.address import IPv4Address
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.testing import StringTransportWithDisconnection
@@ -81,7 +82,7 @@ def entry(key: str, kind: Kind = Kind.DOCUMENT, **fields: Any) -> Stored:
         stored_at=NOW - 3600,
         validated_at=NOW - 3600,
     )
-    return evolve(made, **fields)
+    return replace(made, **fields)
 
 
 def stored(directory: Path, entries: Iterable[Stored]) -> None:
@@ -276,7 +277,7 @@ def test_versions_and_their_ages(wire: Wire, tmp_path: Path) -> None:
     """The newest versions first, by number, with what each takes, since when, and whether it was taken back."""
     versions = ["1.9.0", "1.10.0", "1.10.0-rc.1", *(f"0.{number}.0" for number in range(20))]
     found = package("left", *versions)
-    found[1] = evolve(found[1], withdrawn=410, stored_at=NOW - 3 * 86400)
+    found[1] = replace(found[1], withdrawn=410, stored_at=NOW - 3 * 86400)
     stored(tmp_path, found)
     page = asked(wire, "/?q=left").body.decode()
     assert re.findall(r'<th scope="row">([^<]*?) ', page)[:4] == ["1.10.0", "1.10.0-rc.1", "1.9.0", "0.19.0"]

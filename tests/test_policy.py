@@ -8,6 +8,7 @@ import pytest
 from attrs import evolve
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from regcache.http.messages import Kind, Stored
 from regcache.http.policy import Decision, Fetch, Gone, Refuse, Revalidate, Rules, UseStored, age_of, decide
@@ -21,7 +22,7 @@ ENTRY = Stored(
 
 def at(age: float, rules: Rules = RULES, *, mutable: bool = True, spared: bool = False, withdrawn: int = 0) -> Decision:
     """The decision on an entry that the upstream vouched for ``age`` seconds ago."""
-    stored = evolve(ENTRY, withdrawn=withdrawn)
+    stored = replace(ENTRY, withdrawn=withdrawn)
     return decide(stored, rules, now=ENTRY.validated_at + age, mutable=mutable, spared=spared)
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from attrs import evolve
+from msgspec.structs import replace
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.task import deferLater
@@ -47,7 +47,7 @@ def entry_for(body: bytes, key: str = "npm/a", **more: Any) -> Stored:
         stored_at=1000.0,
         validated_at=1000.0,
     )
-    return evolve(made, **more)
+    return replace(made, **more)
 
 
 async def keep(store: IStore, body: bytes, entry: Stored) -> None:
@@ -381,7 +381,7 @@ class OnDisk(Contract, TestCase):
         await keep(self.store, BODY, entry_for(BODY))
         self.assertEqual(self.store.read(entry_for(BODY)), BODY)
         for size in (len(BODY) - 1, len(BODY) + 1, 1 << 20):
-            self.assertIsNone(self.store.read(evolve(entry_for(BODY), size=size)))
+            self.assertIsNone(self.store.read(replace(entry_for(BODY), size=size)))
         digest = entry_for(BODY).digest
         (self.directory / "blobs" / digest[:2] / digest[2:]).unlink()
         self.assertIsNone(self.store.read(entry_for(BODY)))

@@ -9,6 +9,7 @@ import itertools
 import secrets
 
 from attrs import evolve
+from msgspec.structs import replace
 from twisted.internet.defer import Deferred, fail
 
 from regcache.errors import (
@@ -23,7 +24,7 @@ from regcache.errors import (
 )
 from regcache.flow.asking import weigh
 from regcache.flow.context import Context
-from regcache.flow.copies import Copies, fields_of
+from regcache.flow.copies import AtHand, Copies, fields_of
 from regcache.flow.documents import Documents
 from regcache.flow.fetching import key_of
 from regcache.flow.filling import Fill, Filling
@@ -35,7 +36,7 @@ from regcache.flow.transfer import Judge, Transfer
 from regcache.flow.upstream import Ask, origin_of
 from regcache.flow.waiting import within
 from regcache.http.messages import Headers, Kind, RequestHead, Stored
-from regcache.http.policy import Gone, Refuse, Revalidate, Rules, UseStored, decide, settled_until
+from regcache.http.policy import Gone, Refuse, Revalidate, Rules, UseStored, settled_until
 from regcache.http.ranges import Part
 from regcache.interfaces import IPartial, IRegistry
 from regcache.logs import Log
@@ -102,11 +103,11 @@ class Artifacts:
             reply = await self._revalidated(registry, route, request, stored, decision)
         return reply or await self._fetched(registry, route, request, key)
 
-    def at_hand(self, registry: IRegistry, route: Artifact, request: RequestHead) -> Reply | None:
+    def at_hand(self, registry: IRegistry, route: Artifact, request: RequestHead) -> AtHand | None:
         """
-        What :meth:`answer` would say, where that is a small stored copy that nobody needs to be asked about.
+        What :meth:`answer` would answer with, where that is a small stored copy that nobody needs to be asked about.
 
-        Nobody is told that it is given: whoever gives it tells, as its ``standing`` says.
+        Nobody is told that it is given: whoever gives it tells.
 
         :returns: None for all else, and for what cannot be read at once.
         """
@@ -114,24 +115,23 @@ class Artifacts:
         stored = store.glance(key_of(registry, route))
         if stored is None:
             return None
-        reply = self._if_fresh(registry, route, request, stored)
-        if reply is None:
+        found = self._if_fresh(registry, route, request, stored)
+        if found is None:
             store.keep(stored)
-        return reply
+        return found
 
-    def _if_fresh(self, registry: IRegistry, route: Artifact, request: RequestHead, stored: Stored) -> Reply | None:
-        """The small stored copy, if it is the answer."""
+    def _if_fresh(self, registry: IRegistry, route: Artifact, request: RequestHead, stored: Stored) -> AtHand | None:
+        """The small stored copy, if it is the answer, and would be the same a moment later."""
         if stored.kind is not Kind.ARTIFACT:
             return None
         context = self._context
         rules, mutable = self._rules(registry, route, request, stored)
         # Not weighed: whoever is told to see if an upstream has recovered is the only one for a while.
-        decision = decide(stored, rules, now=context.now(), mutable=mutable, spared=False)
-        if not isinstance(decision, UseStored) or decision.stale or decision.refresh:
+        until = settled_until(stored, rules, mutable=mutable)
+        if not stored.validated_at <= context.now() < until:
             return None
         body = context.store.read(stored)
-        until = settled_until(stored, rules, mutable=mutable)
-        return None if body is None else self._copies.reply(registry, route, stored, body, How.HIT, until)
+        return None if body is None else AtHand(self._copies, registry, route, stored, body, until)
 
     def _rules(
         self, registry: IRegistry, route: Artifact, request: RequestHead, stored: Stored | None
@@ -156,7 +156,7 @@ class Artifacts:
         context, key = self._context, key_of(registry, route)
         if self._copies.just_served(key) is None and route.mutable and await context.store.find(key) is not None:
             with contextlib.suppress(UpstreamError):
-                (await self.answer(registry, route, evolve(request, method="HEAD"))).close()
+                (await self.answer(registry, route, replace(request, method="HEAD"))).close()
         served = self._copies.just_served(key)
         if served is not None:
             return served

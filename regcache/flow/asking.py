@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import lru_cache
 
 from attrs import evolve, frozen
+from msgspec.structs import replace
 
 from regcache.errors import (
     ConnectFailed,
@@ -57,7 +58,7 @@ def kept(headers: Headers) -> Headers:
 def revived(stored: Stored, headers: Headers, now: float) -> Stored:
     """An entry that the upstream has vouched for again; its new fields replace the old (RFC 9111 section 3.2)."""
     fresh = {name: value for name, value in kept(headers) if name != "content-type"}
-    return evolve(stored, headers=stored.headers.replacing(fresh), validated_at=now, withdrawn=0)
+    return replace(stored, headers=stored.headers.replacing(fresh), validated_at=now, withdrawn=0)
 
 
 @lru_cache(64)
@@ -152,7 +153,7 @@ async def _gone(
         _log.error("{n} known names answered 404 within a minute; the stored copies are served.", n=len(again))
         return UpstreamError("It says 404 for everything at once; that is not believed.")
     else:
-        context.note(evolve(stored, withdrawn=status, validated_at=context.now()))
+        context.note(replace(stored, withdrawn=status, validated_at=context.now()))
         _log.warn("{key}: withdrawn by the upstream ({status}).", key=key, status=status)
     return NotFound(text)
 

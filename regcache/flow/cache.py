@@ -25,6 +25,7 @@ from regcache.flow.artifacts import Artifacts
 from regcache.flow.checksums import Checksums
 from regcache.flow.collect import collect, decoded
 from regcache.flow.context import Context
+from regcache.flow.copies import AtHand
 from regcache.flow.derive import Derived, Job
 from regcache.flow.documents import Documents
 from regcache.flow.fetching import key_of
@@ -94,12 +95,12 @@ class Cache:
             return await self._answer(registry, passed_on(registry.options.url, request), request, interim)
         return await self._answer(registry, route, request, interim)
 
-    def at_hand(self, registry: IRegistry, request: RequestHead) -> Reply | None:
+    def at_hand(self, registry: IRegistry, request: RequestHead) -> AtHand | None:
         """
-        What :meth:`answer` would say to a GET without preconditions and ranges, where that can be had at once and
+        What :meth:`answer` would answer a GET without preconditions and ranges with, where that can be had at once and
         nothing is to be begun for it; None for all else.
 
-        Its ``standing`` says what is to be told when it is given: nobody has been told by then.
+        Nobody has been told that it is given.
 
         :raises regcache.errors.RegCacheError: as :meth:`answer` would.
         """

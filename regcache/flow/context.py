@@ -36,6 +36,7 @@ class Bounded(Generic[K, V]):
 
     :param most: the largest sum.
     :param gone: told each item that is not remembered any more.
+    :ivar holds: whether there is an item of that key, which does not count as used by that.
     """
 
     def __init__(self, most: int, gone: Callable[[V], object] = bool) -> None:
@@ -43,6 +44,8 @@ class Bounded(Generic[K, V]):
         self._gone = gone
         self._sum = 0
         self._items: OrderedDict[K, tuple[V, int]] = OrderedDict()
+        # Where most are not there, a call of Python's would take longer than the look.
+        self.holds: Callable[[K], bool] = self._items.__contains__
 
     @property
     def room(self) -> int:
@@ -59,15 +62,16 @@ class Bounded(Generic[K, V]):
 
     def put(self, key: K, value: V, weight: int) -> None:
         """Remember an item; one heavier than the whole memory is not kept."""
-        if key in self._items:
+        items = self._items
+        if key in items:
             self.drop(key)
         if weight > self._most:
             self._gone(value)
             return
-        self._items[key] = (value, weight)
+        items[key] = (value, weight)
         self._sum += weight
         while self._sum > self._most:
-            _, (last, its_weight) = self._items.popitem(last=False)
+            _, (last, its_weight) = items.popitem(last=False)
             self._sum -= its_weight
             self._gone(last)
 

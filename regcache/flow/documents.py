@@ -8,6 +8,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping
 
 from attrs import evolve
+from msgspec.structs import replace
 from twisted.internet.defer import Deferred
 
 from regcache.errors import BlobDamaged, NotFound, Offline, RegCacheError, UpstreamError, UpstreamTimeout, Withdrawn
@@ -154,7 +155,7 @@ class Documents:
 
         :raises regcache.errors.RegCacheError: if there is none to be had.
         """
-        plainly = evolve(request, method="GET", headers=request.headers.without("accept-encoding"))
+        plainly = replace(request, method="GET", headers=request.headers.without("accept-encoding"))
         last = self._sent.get(key_of(registry, route))
         if last is not None and self._context.clock.seconds() - last[1] < JUST_NOW:
             ready = self._representations.at_hand(registry, route, last[0], plainly)

@@ -8,6 +8,7 @@ from collections.abc import Callable, Coroutine, Mapping
 from typing import Any
 
 from attrs import evolve, frozen
+from msgspec.structs import replace
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
@@ -310,7 +311,7 @@ class Fetching:
                 _log.error("{key}: the registry now publishes another digest; the stored copy goes.", key=child.key)
                 await store.drop(child.key)
             elif not child.verified:
-                store.update(evolve(child, verified=True))
+                store.update(replace(child, verified=True))
 
     async def glimpse(self, registry: IRegistry, route: Document, deadline: float) -> Mapping[str, PackedFact]:
         """

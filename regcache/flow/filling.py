@@ -7,6 +7,7 @@ from __future__ import annotations
 from typing import Any
 
 from attrs import evolve, field, frozen
+from msgspec.structs import replace
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
@@ -260,7 +261,7 @@ class _Work:
         except RegCacheError:
             return True
         if proven:
-            self._context.store.update(evolve(stored, verified=True))
+            self._context.store.update(replace(stored, verified=True))
         return True
 
     async def _drop(self, error: RegCacheError) -> None:
@@ -392,4 +393,4 @@ class _Work:
             await self._drop(error)
             return
         if proven and not entry.verified:
-            self._context.store.update(evolve(entry, verified=True))
+            self._context.store.update(replace(entry, verified=True))

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 
-from attrs import evolve, frozen
+from attrs import frozen
+from msgspec.structs import replace
 
 from regcache.errors import NotFound
 from regcache.flow.context import Bounded, Context
@@ -98,7 +99,7 @@ class Ordered:
         known = stored or self._remembered(tries, lambda one: (_subject(one.route),))
         if known is not None:
             return known
-        head = evolve(request, method="HEAD", headers=Headers())
+        head = replace(request, method="HEAD", headers=Headers())
         owner, reply = await self._first(await self._in_order(tries), head)
         reply.close()
         return owner

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from attrs import define, evolve, field, frozen
+from msgspec.structs import replace
 from twisted.internet.defer import Deferred
 
 from regcache.errors import CannotStore, ConnectFailed, Crowded, CutShort, RegCacheError, UpstreamError, UpstreamStatus
@@ -238,7 +239,7 @@ class Resources:
         fields = updated(before.headers, dated(answer.headers, received), said)
         now = Held.of(before.status, fields, asked, asked_at, received)
         aged = Held.of(before.status, answer.headers, asked, asked_at, received)
-        entry = evolve(stored, headers=evolve(now, age=aged.age).packed, validated_at=received)
+        entry = replace(stored, headers=evolve(now, age=aged.age).packed, validated_at=received)
         said = of_response(fields, registry.options.targets)
         if not may_store("GET", asked.without("authorization"), before.status, fields, said):
             await context.store.drop(stored.key)
@@ -278,7 +279,7 @@ class Resources:
             return True
 
         async def keep(finished: IPartial) -> None:
-            whole = evolve(entry, digest=hashing.digests()[0].value, size=finished.written)
+            whole = replace(entry, digest=hashing.digests()[0].value, size=finished.written)
             kept = await self._keep(whole, finished)
             if not fill.valid:
                 await self._context.store.drop(kept)
@@ -307,7 +308,7 @@ class Resources:
         new, old = held(entry), [None if one is None else held(one) for one in there]
         slot = slot_of(new, old)
         key = places(entry.key)[slot]
-        await self._context.store.commit(finished, evolve(entry, key=key))
+        await self._context.store.commit(finished, replace(entry, key=key))
         return key
 
 

@@ -40,6 +40,11 @@ class PlainSocket:
         return cls(transport) if plain else None
 
     @property
+    def is_open(self) -> bool:
+        """Whether there is still a connection."""
+        return bool(self._transport.connected)
+
+    @property
     def is_clear(self) -> bool:
         """Whether nothing waits in the buffer, which would have to go first."""
         return not (self._transport.dataBuffer or self._transport._tempDataBuffer)

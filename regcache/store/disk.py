@@ -223,12 +223,16 @@ class DiskStore:
         known = self._records.get(key)
         if known is not None:
             return known.entry
-        entries = self._read((key,))
-        if not entries:
-            if entries is not None:
-                self._records.put(key, None)
+        try:
+            row = self._hold.row(key)
+            if row is not None:
+                return read_entry(row)
+        except FAILURES as error:
+            self._hold.damaged(error)
             return None
-        return entries[0]
+        if self._hold.reader is not None:
+            self._records.put(key, None)
+        return None
 
     def keep(self, entry: Stored) -> None:
         if self._running and self._records.get(entry.key) is None:

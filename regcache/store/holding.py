@@ -16,7 +16,7 @@ from regcache.errors import CannotStore
 from regcache.http.messages import Digest, Stored
 from regcache.logs import Log
 from regcache.store.directory import Directory, Opened
-from regcache.store.index import FAILURES, Index, Row, alias_of, children, is_damage, rows
+from regcache.store.index import FAILURES, Index, Row, alias_of, children, is_damage, row, rows
 from regcache.store.writer import IndexDamaged, Writer
 
 __all__ = ["RETRY_EVERY", "Condition", "Holding"]
@@ -172,6 +172,23 @@ class Holding:
             if not (self._jobs or reader.in_transaction):
                 reader.execute("BEGIN")
             return rows(reader, keys)
+        except FAILURES:
+            self._read_anew()
+            raise
+
+    def row(self, key: str) -> Row | None:
+        """
+        The row of the entry with that key, as of :meth:`rows`; None also while none can be found.
+
+        :raises sqlite3.Error: as :meth:`rows` does.
+        """
+        reader = self.reader
+        if reader is None:
+            return None
+        try:
+            if not (self._jobs or reader.in_transaction):
+                reader.execute("BEGIN")
+            return row(reader, key)
         except FAILURES:
             self._read_anew()
             raise

@@ -28,6 +28,7 @@ __all__ = [
     "is_sound",
     "marks",
     "read_entry",
+    "row",
     "row_bytes",
     "rows",
 ]
@@ -161,23 +162,17 @@ def children(connection: sqlite3.Connection, parent: str) -> list[Stored]:
     return [read_entry(row) for row in rows]
 
 
+def row(connection: sqlite3.Connection, key: str) -> Row | None:
+    """The row of the entry with that key; None if there is none."""
+    found: Row | None = connection.execute(_BY_KEY, (key,)).fetchone()
+    return found
+
+
 def rows(connection: sqlite3.Connection, keys: Sequence[str]) -> list[Row]:
     """The rows of the entries with these keys."""
     if len(keys) == 1:
         return connection.execute(_BY_KEY, keys).fetchall()
     return connection.execute(f"SELECT {COLUMNS} FROM entries WHERE key IN {marks(1, len(keys))}", keys).fetchall()
-
-
-def read_entry(row: Row) -> Stored:
-    """
-    The entry that a row of the index's columns says.
-
-    :raises sqlite3.DatabaseError: if it makes no sense.
-    """
-    try:
-        return _entry(row)
-    except (ValueError, TypeError, KeyError, msgspec.MsgspecError) as error:
-        raise sqlite3.DatabaseError(f"a row makes no sense: {error}") from None
 
 
 @lru_cache(1024)
@@ -186,24 +181,32 @@ def _headers(packed: bytes) -> Headers:
     return Headers(_FIELDS.decode(packed))
 
 
-def _entry(row: Row) -> Stored:
+def read_entry(row: Row) -> Stored:
+    """
+    The entry that a row of the index's columns says.
+
+    :raises sqlite3.DatabaseError: if it makes no sense.
+    """
     key, registry, kind, parent, source, url, headers, digest, size, digests, verified, stored, validated, gone = row
-    return Stored(
-        key=str(key),
-        registry=str(registry),
-        kind=_KINDS[kind],
-        parent=str(parent),
-        source=str(source),
-        url=str(url),
-        headers=_headers(headers) if len(headers) <= _LONGEST_AGAIN else _headers.__wrapped__(headers),
-        digest=str(digest),
-        size=int(size),
-        digests=() if digests == _NONE else tuple([Digest(*pair) for pair in _DIGESTS.decode(digests)]),
-        verified=bool(verified),
-        stored_at=float(stored),
-        validated_at=float(validated),
-        withdrawn=int(gone),
-    )
+    try:
+        return Stored(
+            key=str(key),
+            registry=str(registry),
+            kind=_KINDS[kind],
+            parent=str(parent),
+            source=str(source),
+            url=str(url),
+            headers=_headers(headers) if len(headers) <= _LONGEST_AGAIN else _headers.__wrapped__(headers),
+            digest=str(digest),
+            size=int(size),
+            digests=() if digests == _NONE else tuple([Digest(*pair) for pair in _DIGESTS.decode(digests)]),
+            verified=bool(verified),
+            stored_at=float(stored),
+            validated_at=float(validated),
+            withdrawn=int(gone),
+        )
+    except (ValueError, TypeError, KeyError, msgspec.MsgspecError) as error:
+        raise sqlite3.DatabaseError(f"a row makes no sense: {error}") from None
 
 
 class Index:

@@ -6,7 +6,6 @@ import itertools
 from collections.abc import Callable
 from typing import Any
 
-from attrs import define
 from twisted.internet.defer import Deferred
 
 __all__ = ["Uses"]
@@ -14,14 +13,6 @@ __all__ = ["Uses"]
 #: Entries whose use is noted together; those that are noted before their time, since they are many; and those whose use
 #: is to be noted, at most.
 _MOST_USES, _MANY_USES, _MOST_UNNOTED = 1000, 10_000, 20_000
-
-
-@define
-class _Use:
-    """That an entry was served: when last, and how often."""
-
-    last: float
-    times: int = 1
 
 
 class Uses:
@@ -36,7 +27,8 @@ class Uses:
         self, write: Callable[[list[tuple[str, float, int]]], Deferred[None]], failed: Callable[[Any], None]
     ) -> None:
         self._write, self._failed = write, failed
-        self._uses: dict[str, _Use] = {}
+        # When last, and how often.
+        self._uses: dict[str, tuple[float, int]] = {}
         self._noting = False
 
     def __len__(self) -> int:
@@ -44,14 +36,14 @@ class Uses:
 
     def used(self, key: str, now: float) -> None:
         """An entry was served."""
-        use = self._uses.get(key)
+        uses = self._uses
+        use = uses.get(key)
         if use is not None:
-            use.last = now
-            use.times += 1
-        elif len(self._uses) < _MOST_UNNOTED:
+            uses[key] = now, use[1] + 1
+        elif len(uses) < _MOST_UNNOTED:
             # Else the disk is behind. What is used often is noted the next time.
-            self._uses[key] = _Use(now)
-            if len(self._uses) >= _MANY_USES:
+            uses[key] = now, 1
+            if len(uses) >= _MANY_USES:
                 self.note()
 
     def note(self) -> None:
@@ -72,5 +64,4 @@ class Uses:
 
     def _note_some(self) -> Deferred[None]:
         some = list(itertools.islice(self._uses, _MOST_USES))
-        uses = [(key, self._uses.pop(key)) for key in some]
-        return self._write([(key, use.last, use.times) for key, use in uses])
+        return self._write([(key, *self._uses.pop(key)) for key in some])
