@@ -16,7 +16,6 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IPushProducer
 from twisted.python.failure import Failure
 from twisted.web.http import HTTPChannel
-from twisted.web.http_headers import Headers as WireHeaders
 
 from regcache.flow.sockets import PlainSocket
 from regcache.http.messages import Headers
@@ -93,6 +92,7 @@ class LeanRequest(Occupant):
     A request to read, without a body; it has of Twisted's what is used of that here.
 
     :ivar fields: those of its head.
+    :ivar said: those of the answer's, as they are sent.
     """
 
     clientproto = b"HTTP/1.1"
@@ -104,7 +104,7 @@ class LeanRequest(Occupant):
         super().__init__(channel)
         self.method, self.uri, self.fields = method, uri, fields
         self.code, self.code_message = 200, b"OK"
-        self.responseHeaders = WireHeaders()
+        self.said: list[tuple[bytes, bytes]] = []
         self.startedWriting = False
         self._chunked = False
         self._ends: list[Deferred[None]] = []
@@ -163,12 +163,11 @@ class LeanRequest(Occupant):
 
     def _head(self) -> bytes:
         self.startedWriting = True
-        fields = self.responseHeaders
+        lines = [name + b": " + value for name, value in self.said]
         bare = self.method == b"HEAD" or self.code in _WITHOUT_BODY
-        if not bare and not fields.hasHeader(b"content-length"):
+        if not bare and not any(name == b"Content-Length" for name, _ in self.said):
             self._chunked = True
-            fields.setRawHeaders(b"transfer-encoding", [b"chunked"])
-        lines = [name + b": " + value for name, values in fields.getAllRawHeaders() for value in values]
+            lines.append(b"Transfer-Encoding: chunked")
         return b"\r\n".join([b"HTTP/1.1 %d %b" % (self.code, self.code_message), *lines, b"", b""])
 
     def _put(self, head: bytes, data: bytes) -> None:

@@ -11,6 +11,7 @@ from attrs import evolve
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.python.failure import Failure
 from twisted.web.http import HTTPChannel
+from twisted.web.http_headers import Headers as WireHeaders
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Request
 
@@ -232,24 +233,20 @@ class _Exchange:
         request = self._request
         request.setResponseCode(reply.status, _PHRASES.get(reply.status, b"Unknown"))
         request.defaultContentType = None
-        fields = request.responseHeaders
         now = self._house.now()
         reply, _ = timed(reply, now)
-        # What Twisted sets beforehand is ours to say, or the upstream's.
-        fields.removeHeader(b"server")
-        fields.removeHeader(b"date")
         if self._who:
             reply = _private(reply)
-        for name, value in stamped(reply, self._house.token, now, alone=bool(self._only), own=self._registry is None):
-            fields.addRawHeader(name, value)
+        said = stamped(reply, self._house.token, now, alone=bool(self._only), own=self._registry is None)
         transport = request.transport
         closing = not self._house.running()
         if closing:
-            fields.setRawHeaders(b"connection", [b"close"])
+            said = [*[pair for pair in said if pair[0] != b"Connection"], (b"Connection", b"close")]
         # Last, as where the answer is ready but for it.
-        fields.setRawHeaders(b"x-request-id", [self._id.encode()])
+        said.append((b"X-Request-Id", self._id.encode()))
+        _say(request, said)
         bare = self._head_only or reply.length == 0 or reply.status in (204, 304)
-        reply = self._remember(reply, bare)
+        reply = self._remember(reply, said, bare)
         if bare:
             reply.close()
             request.write(b"")
@@ -280,10 +277,11 @@ class _Exchange:
         if transport is not None and not self._request.startedWriting:
             transport.write(interim_head(status, headers))
 
-    def _remember(self, reply: Reply, bare: bool) -> Reply:
+    def _remember(self, reply: Reply, said: list[tuple[bytes, bytes]], bare: bool) -> Reply:
         """
         Have the answer ready for the next such request, if it will be the same.
 
+        :param said: its fields.
         :param bare: whether no body is sent.
         :returns: the reply, to be sent.
         """
@@ -299,7 +297,7 @@ class _Exchange:
         start = b"HTTP/1.1 %d %s" % (request.code, request.code_message)
         prepared = Prepared.of(
             reply,
-            request.responseHeaders.getAllRawHeaders(),
+            [(name, (value,)) for name, value in said],
             start,
             body,
             self._house.answers(reply, self._name),
@@ -371,12 +369,27 @@ class _Exchange:
         if request.startedWriting:
             abort_client(request)
             return
-        for name, _ in list(request.responseHeaders.getAllRawHeaders()):
-            # What was to be sent had another length.
-            request.responseHeaders.removeHeader(name)
+        # What was to be sent had another length.
+        if isinstance(request, LeanRequest):
+            request.said = []
+        else:
+            request.responseHeaders = WireHeaders()
         request.setResponseCode(500, b"Internal Server Error")
         request.write(b"regcache failed at this request; its log says why.\n")
         request.finish()
+
+
+def _say(request: Request | LeanRequest, said: list[tuple[bytes, bytes]]) -> None:
+    """Have a request answered with these fields."""
+    if isinstance(request, LeanRequest):
+        request.said = said
+        return
+    fields = request.responseHeaders
+    # What Twisted sets beforehand is ours to say, or the upstream's.
+    fields.removeHeader(b"server")
+    fields.removeHeader(b"date")
+    for name, value in said:
+        fields.addRawHeader(name, value)
 
 
 def _private(reply: Reply) -> Reply:
