@@ -15,6 +15,7 @@ from collections.abc import Iterable
 from attrs import frozen
 from twisted.web.http import HTTPChannel
 
+from regcache.access import Peer
 from regcache.errors import RegCacheError
 from regcache.express import Place, Prepared
 from regcache.flow.context import Bounded
@@ -24,7 +25,7 @@ from regcache.house import House
 from regcache.http.messages import Headers, RequestHead
 from regcache.http.ranges import wants_whole
 from regcache.hurry import Client
-from regcache.lean import fields_of, may_open
+from regcache.lean import Asked, fields_of, may_open
 from regcache.lines import line_of
 from regcache.pages import is_own
 from regcache.stamps import stamped
@@ -71,25 +72,46 @@ class Offhand:
         self._known: Bounded[tuple[Place, bytes], _Asker] = Bounded(_MOST_KNOWN)
         self._access: object = None
 
-    def give(self, client: Client, place: Place, head: Head, now: float) -> bool:
-        """
-        Answer a request that has come on a connection on which nothing else is under way.
-
-        :param now: the time by the wall clock.
-        :returns: whether it is answered; nothing has been done if not.
-        """
+    def asked(self, client: Client, place: Place, head: Head) -> Asked | None:
+        """What is asked by a request that has just come; None for all that it is left to the Resource to judge."""
         house = self._house
         began, found = house.clock.seconds(), _START.match(head.raw)
         asker = None if found is None else self._asker(client.channel, place, head.raw[found.end() :])
-        if found is None or asker is None or not house.has_room(asker.client or client.address):
-            return False
+        if found is None or asker is None:
+            return None
         target = found[1].decode("ascii")
-        name, reply = self._reply(asker, target)
+        path, _, query = target.partition("?")
+        name, below = (self._only, path) if self._only else split_name(path)
+        registry = house.registries.get(name)
+        if registry is None or below == "/" or is_own(path) or house.door.is_closed(registry.options):
+            return None
+        base = house.access.base(asker.reached, "", "" if self._only else f"{name}/")
+        try:
+            request = RequestHead(method="GET", path=below, query=query, headers=asker.fields, base=base)
+            route = house.cache.routed(registry, request)
+        except Exception:
+            # Also of a bug the Resource tells, by an answer and in the log.
+            return None
+        peer, named = Peer(asker.client or client.address, bool(place.proxy)), (place.proxy and head.named)
+        return Asked(began, target, peer, named, registry, request, route)
+
+    def give(self, client: Client, place: Place, head: Head, asked: Asked, now: float) -> bool:
+        """
+        Answer a request that has come on a connection on which nothing else is under way.
+
+        :param asked: what it asks, as :meth:`asked` says.
+        :param now: the time by the wall clock.
+        :returns: whether it is answered; nothing has been done if not.
+        """
+        house, name, target = self._house, asked.registry.options.name, asked.target
+        if not house.has_room(asked.peer.address):
+            return False
+        reply = self._reply(asked)
         body = None if reply is None else reply.body
         if reply is None or reply.standing is None or not isinstance(body, bytes):
             return False
         fields = stamped(reply, house.token, now, alone=bool(self._only), own=False)
-        request_id = (place.proxy and head.named) or house.request_id()
+        request_id = asked.named or house.request_id()
         lines = [said + b": " + value for said, value in fields]
         client.write(b"\r\n".join((_OK, *lines, b"X-Request-Id: " + request_id.encode(), b"", b"")), body)
         house.cache.context.store.used(reply.standing.used, now)
@@ -97,20 +119,21 @@ class Offhand:
         # It takes longer to remember than to find: what is asked for once is not worth it, whatever room there is.
         express = house.express
         if express.asked_before(place, head.asked) and express.taken(reply, uncopied=False) is not None:
-            about = {"client": asker.client, "registry": name, "method": "GET", "target": target}
+            about = {"client": asked.peer.address if place.proxy else "", "registry": name}
+            about |= {"method": "GET", "target": target}
             self._remember(place, head, reply, fields, body, **about)
-        seconds = house.clock.seconds() - began
+        seconds = house.clock.seconds() - asked.began
         form = house.answered(reply, house.answers(reply, name), len(body), seconds)
         if form is not None:
             line = line_of(
                 reply,
-                asker.fields,
+                asked.request.headers,
                 when=now,
                 sent=len(body),
                 seconds=seconds,
                 method="GET",
                 target=target,
-                client=asker.client or client.address,
+                client=asked.peer.address,
                 request_id=request_id,
                 registry=name,
                 package=",".join(reply.packages or ()),
@@ -118,21 +141,15 @@ class Offhand:
             house.log.note(form(line))
         return True
 
-    def _reply(self, asker: _Asker, target: str) -> tuple[str, Reply | None]:
-        """Which registry is asked, and what the cache answers, if it does so at once."""
-        house = self._house
-        path, _, query = target.partition("?")
-        name, below = (self._only, path) if self._only else split_name(path)
-        registry = house.registries.get(name)
-        if registry is None or below == "/" or is_own(path) or house.door.is_closed(registry.options):
-            return name, None
-        base = house.access.base(asker.reached, "", "" if self._only else f"{name}/")
+    def _reply(self, asked: Asked) -> Reply | None:
+        """What the cache answers, if it does so at once."""
+        if asked.route is None:
+            return None
         try:
-            asked = RequestHead(method="GET", path=below, query=query, headers=asker.fields, base=base)
-            return name, house.cache.at_hand(registry, asked)
+            return self._house.cache.at_hand(asked.registry, asked.route, asked.request)
         except Exception:
-            # Also of a bug the Resource tells, by an answer and in the log.
-            return name, None
+            # As above.
+            return None
 
     def _remember(
         self, place: Place, head: Head, reply: Reply, said: Iterable[tuple[bytes, bytes]], body: bytes, **about: str

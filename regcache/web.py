@@ -39,6 +39,7 @@ from regcache.lines import line_of, packages_of
 from regcache.logs import Log
 from regcache.offhand import Offhand
 from regcache.pages import LIVE, Visit, is_own, live, overview, own_page
+from regcache.routes import Route
 from regcache.stamps import interim_head, stamped
 from regcache.targets import below_mount, headers_of, local_of, split_name, split_target
 
@@ -111,12 +112,14 @@ class _Exchange:
         self._gone = False
         self._working: Deferred[None] | None = None
         self._sender: Sender | None = None
-        self._registry: IRegistry | None = None
-        self.peer = Peer(spelled(getattr(request.client, "host", None) or ""), False)
         self.admitted = False
         self._who = ""
-        self._id = house.request_id()
-        self._head: RequestHead | None = None
+        # Where it was found out already who asks for what, and that they may.
+        asked = self._asked = request.asked if isinstance(request, LeanRequest) else None
+        self._registry: IRegistry | None = None if asked is None else asked.registry
+        self._head: RequestHead | None = None if asked is None else asked.request
+        self.peer = Peer(spelled(getattr(request.client, "host", None) or ""), False) if asked is None else asked.peer
+        self._id = ("" if asked is None else asked.named) or house.request_id()
         self._head_only = request.method == b"HEAD"
 
     def start(self) -> None:
@@ -126,9 +129,10 @@ class _Exchange:
         self._working.addErrback(self._bug).addBoth(lambda _: self._house.left(self))
 
     async def _run(self) -> None:
-        began = self._house.clock.seconds()
+        asked = self._asked
+        began = self._house.clock.seconds() if asked is None else asked.began
         try:
-            reply = await self._reply()
+            reply = await (self._reply() if asked is None else self._answer(asked.route))
         except RegCacheError as error:
             reply = self._error(error)
         if self._gone:
@@ -173,16 +177,23 @@ class _Exchange:
             raise NotFound(f"No registry {name!r} is served here; there are: {', '.join(self._served())}.")
         if rest in ("", "/") and request.method in (b"GET", b"HEAD") and not house.cache.is_tree(registry):
             return overview({name: registry}, base, house.state())
-        self._head = self._asked(registry, rest or "/", query, headers, base(name))
-        house.admit(self)
-        return await house.cache.answer(registry, self._head, self._interim if self._head.chunked else None)
+        self._head = self._head_of(registry, rest or "/", query, headers, base(name))
+        return await self._answer()
+
+    async def _answer(self, route: Route | None = None) -> Reply:
+        """What the cache says to whoever may ask."""
+        assert self._registry is not None
+        assert self._head is not None
+        self._house.admit(self)
+        interim = self._interim if self._head.chunked else None
+        return await self._house.cache.answer(self._registry, self._head, interim, route)
 
     def _served(self) -> dict[str, IRegistry]:
         """The registries that this client may read."""
         house = self._house
         return {name: one for name, one in house.registries.items() if house.door.may(self._who, one.options)}
 
-    def _asked(self, registry: IRegistry, path: str, query: str, headers: Headers, base: str) -> RequestHead:
+    def _head_of(self, registry: IRegistry, path: str, query: str, headers: Headers, base: str) -> RequestHead:
         request = self._request
         passes = request.method not in (b"GET", b"HEAD") and registry.options.follows
         passes = passes and self._house.cache.is_tree(registry)
