@@ -6,6 +6,9 @@ import gc
 
 __all__ = ["collect_seldom", "keep_freed"]
 
+#: Objects that are new since it was last looked: more than what waits for the disk in a burst takes, of which none is
+#: garbage. To look through so many takes some 12 ms, the longest that others have to wait for it twice that.
+_YOUNG = 80_000
 #: Bytes of what is freed that are kept for what comes next: twice the largest piece.
 _KEPT = 16 << 20
 
@@ -18,7 +21,7 @@ def collect_seldom() -> None:
     """
     gc.collect()
     gc.freeze()
-    gc.set_threshold(10_000, 10, 10)
+    gc.set_threshold(_YOUNG, 1, 10)
 
 
 def keep_freed() -> None:

@@ -60,6 +60,8 @@ def check(options: RegistryOptions, route: Route) -> None:
 
     :raises regcache.errors.NotFound: if a package that it names belongs to another.
     """
+    if not options.elsewhere:
+        return
     names = [name for name in getattr(route, "packages", ()) if not admitted(options, [name])]
     if names:
         raise NotFound(f"{', '.join(names)} belongs to another registry of this cache, by its key `names`.")

@@ -11,7 +11,9 @@ from collections.abc import Iterator
 from typing import Any, cast
 
 import pytest
+from twisted.internet.defer import Deferred
 
+from regcache import garbage
 from regcache.flow import filling
 from regcache.flow.exchange import Connection, Exchange
 from regcache.flow.transfer import Transfer
@@ -68,6 +70,29 @@ def test_a_body_that_is_over_is_gone(page: Page, monkeypatch: pytest.MonkeyPatch
     made.ask("/files/a").addBoth(lambda reply: getattr(reply, "close", int)())
     made.advance(1)
     assert [one() for one in transfers] == [None]
+
+
+@pytest.mark.usefixtures("unsearched")
+def test_what_waits_for_the_disk_is_little() -> None:
+    """In a burst all of it is young, and none of it garbage: it starts no search in the middle of one."""
+    made, waiting = make_cache(), list[Deferred[None]]()
+
+    def commit(*_commit: Any) -> Deferred[None]:
+        waiting.append(Deferred())
+        return waiting[-1]
+
+    cast(Any, made.store).commit = commit
+    for number in range(200):
+        made.upstream.pages[f"http://registry.test/files/{number}"] = Page(body=b"%d" % number)
+    before = 0
+    for number in range(200):
+        if number == 100:
+            before = len(gc.get_objects())
+        made.ask(f"/files/{number}").addBoth(lambda reply: getattr(reply, "close", int)())
+        made.advance(1)
+    assert len(waiting) == 200
+    # As many as are written together where each has 8 KB.
+    assert 690 * (len(gc.get_objects()) - before) / 100 < garbage._YOUNG
 
 
 class _Idle:

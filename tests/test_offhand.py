@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from regcache.access import Access
 from regcache.accesslog import AccessLog, Target
 from regcache.config import Config
+from regcache.http.messages import RequestHead
 from regcache.limits import Limits
 from regcache.offhand import Offhand
 from regcache.testing import Page
@@ -161,8 +162,13 @@ def missed(config: Config, path: Path) -> tuple[bytes, str, str, int]:
     wire.kit.upstream.pages[f"{registry.options.url}new"] = Page(body=b"new")
     routed: list[str] = []
     route = registry.route
+
+    def noting(head: RequestHead) -> Any:
+        routed.append(head.path)
+        return route(head)
+
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(registry, "route", lambda head: routed.append(head.path) or route(head))
+        patch.setattr(registry, "route", noting)
         behind = b"X-Forwarded-For: 10.9.8.7\r\nUser-Agent: pip/1\r\nX-Request-Id: told-"
         asks = (b"/generic/new", behind + b"1\r\n"), (b"/generic/none?a=b", behind + b"2\r\n")
         answer = said(wire, *[request(*ask) for ask in asks])
