@@ -114,7 +114,7 @@ async def question(
         headers = headers.replacing(_conditions(stored))
     asked_at = context.now()
     try:
-        answer = await context.upstream.ask(evolve(ask, headers=headers), deadline)
+        answer = await context.upstream.ask(ask, deadline, headers=headers)
     except (ConnectFailed, UpstreamTimeout, CutShort) as error:
         if context.breaker.broke(origin):
             _log.error("{origin} is in trouble: {why}", origin=origin, why=error.text)
