@@ -11,12 +11,14 @@ from collections.abc import Iterator
 from typing import Any, cast
 
 import pytest
-from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
 
-from regcache import garbage
 from regcache.flow import filling
+from regcache.flow.answers import Answer
 from regcache.flow.exchange import Connection, Exchange
+from regcache.flow.queues import Place
 from regcache.flow.transfer import Transfer
+from regcache.http.messages import Headers
 from regcache.testing import Page, make_cache
 
 #: Takes four pieces of half a megabyte and frees them, as a large body that comes does, again and again; says how often
@@ -72,29 +74,6 @@ def test_a_body_that_is_over_is_gone(page: Page, monkeypatch: pytest.MonkeyPatch
     assert [one() for one in transfers] == [None]
 
 
-@pytest.mark.usefixtures("unsearched")
-def test_what_waits_for_the_disk_is_little() -> None:
-    """In a burst all of it is young, and none of it garbage: it starts no search in the middle of one."""
-    made, waiting = make_cache(), list[Deferred[None]]()
-
-    def commit(*_commit: Any) -> Deferred[None]:
-        waiting.append(Deferred())
-        return waiting[-1]
-
-    cast(Any, made.store).commit = commit
-    for number in range(200):
-        made.upstream.pages[f"http://registry.test/files/{number}"] = Page(body=b"%d" % number)
-    before = 0
-    for number in range(200):
-        if number == 100:
-            before = len(gc.get_objects())
-        made.ask(f"/files/{number}").addBoth(lambda reply: getattr(reply, "close", int)())
-        made.advance(1)
-    assert len(waiting) == 200
-    # As many as are written together where each has 8 KB.
-    assert 690 * (len(gc.get_objects()) - before) / 100 < garbage._YOUNG
-
-
 class _Idle:
     """A connection on which nothing else goes on."""
 
@@ -116,4 +95,18 @@ def test_an_answer_that_is_over_is_gone() -> None:
     assert taken == [b"ok"]
     gone = weakref.ref(exchange)
     del exchange
+    assert gone() is None
+
+
+@pytest.mark.usefixtures("unsearched")
+def test_of_an_answer_that_was_taken_the_head_is_kept() -> None:
+    """Whoever joins before it is stored is told of that; what it came by is many objects, of each that waits."""
+    exchange = Exchange(cast(Connection, _Idle()), "GET", "a host")
+    exchange.feed(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+    exchange.head.addCallback(lambda _answer: None)
+    about = {"status": 200, "headers": Headers(), "url": "", "length": 2, "coding": "", "idle_timeout": 1.0}
+    answer = Answer(**cast(Any, about), clock=cast(Any, Clock()), response=exchange, slot=Place())
+    gone = weakref.ref(exchange)
+    del exchange
+    assert answer.whole(9) == b"ok"
     assert gone() is None
