@@ -63,8 +63,9 @@ _SECRETS = (
     re.compile(r"(?i)(\b(?:basic|bearer)\s+)[a-z0-9+/=._~-]{8,}"),
 )
 _USER = re.compile(r"//[^/?#\s]*@")
-#: Without any of this there is nothing to be left out.
-_TELLING = re.compile(r"(?i)[=:@]|\b(?:basic|bearer)\s")
+#: Without any of this there is nothing to be left out. What begins with one of a few characters is found many times as
+#: fast as the same said more plainly, in every line of the access log.
+_TELLING = re.compile(r"[=:@Bb](?:(?<=[=:@])|(?<=\b[Bb])(?i:asic|earer)\s)")
 
 
 def shown(text: str) -> str:

@@ -6,6 +6,9 @@ import gc
 
 __all__ = ["collect_seldom", "keep_freed"]
 
+#: How many new objects there are before they are looked through, and how often before those are that stayed. What waits
+#: for the disk in a burst is many, and no garbage; to look through all of it at once would keep others waiting.
+_YOUNG, _OFTEN = 20_000, 20
 #: Bytes of what is freed that are kept for what comes next: twice the largest piece.
 _KEPT = 16 << 20
 
@@ -18,7 +21,7 @@ def collect_seldom() -> None:
     """
     gc.collect()
     gc.freeze()
-    gc.set_threshold(10_000, 10, 10)
+    gc.set_threshold(_YOUNG, _OFTEN, 10)
 
 
 def keep_freed() -> None:

@@ -12,16 +12,19 @@ from abc import ABC, abstractmethod
 from functools import lru_cache
 from typing import Any
 
+from attrs import frozen
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IPushProducer
 from twisted.python.failure import Failure
 from twisted.web.http import HTTPChannel
-from twisted.web.http_headers import Headers as WireHeaders
 
+from regcache.access import Peer
 from regcache.flow.sockets import PlainSocket
-from regcache.http.messages import Headers
+from regcache.http.messages import Headers, RequestHead
+from regcache.interfaces import IRegistry
+from regcache.routes import Route
 
-__all__ = ["LeanRequest", "Occupant", "fields_of", "is_all", "may_open"]
+__all__ = ["Asked", "LeanRequest", "Occupant", "fields_of", "is_all", "may_open"]
 
 #: Such a head means the same to all who read it (RFC 9112 sections 2 to 5).
 _START = re.compile(rb"(GET|HEAD) ([\x21-\x7e]+) HTTP/1\.1")
@@ -49,6 +52,27 @@ def _read(rest: bytes) -> Headers | None:
         return None
     lines = [line.partition(b":") for line in rest.split(b"\r\n")[:-2]]
     return Headers(tuple([(name.lower().decode(), value.strip(b" \t").decode("latin-1")) for name, _, value in lines]))
+
+
+@frozen
+class Asked:
+    """
+    What a plain request to read asks of a registry, by somebody who may ask it.
+
+    :ivar began: when it came, by the monotonic clock.
+    :ivar target: its target, as it was sent.
+    :ivar peer: who asks.
+    :ivar named: what a proxy before us has named it; empty if it has not.
+    :ivar route: what it means to the registry; None if that is not known at once.
+    """
+
+    began: float
+    target: str
+    peer: Peer
+    named: str
+    registry: IRegistry
+    request: RequestHead
+    route: Route | None
 
 
 class Occupant(ABC):
@@ -93,6 +117,8 @@ class LeanRequest(Occupant):
     A request to read, without a body; it has of Twisted's what is used of that here.
 
     :ivar fields: those of its head.
+    :ivar said: those of the answer's, as they are sent.
+    :ivar asked: what it asks, where that was found out already.
     """
 
     clientproto = b"HTTP/1.1"
@@ -100,11 +126,14 @@ class LeanRequest(Occupant):
     defaultContentType: bytes | None = None
     prepath: tuple[bytes, ...] = ()
 
-    def __init__(self, channel: HTTPChannel, method: bytes, uri: bytes, fields: Headers) -> None:
+    def __init__(
+        self, channel: HTTPChannel, method: bytes, uri: bytes, fields: Headers, asked: Asked | None = None
+    ) -> None:
         super().__init__(channel)
+        self.asked = asked
         self.method, self.uri, self.fields = method, uri, fields
         self.code, self.code_message = 200, b"OK"
-        self.responseHeaders = WireHeaders()
+        self.said: list[tuple[bytes, bytes]] = []
         self.startedWriting = False
         self._chunked = False
         self._ends: list[Deferred[None]] = []
@@ -163,12 +192,11 @@ class LeanRequest(Occupant):
 
     def _head(self) -> bytes:
         self.startedWriting = True
-        fields = self.responseHeaders
+        lines = [name + b": " + value for name, value in self.said]
         bare = self.method == b"HEAD" or self.code in _WITHOUT_BODY
-        if not bare and not fields.hasHeader(b"content-length"):
+        if not bare and not any(name == b"Content-Length" for name, _ in self.said):
             self._chunked = True
-            fields.setRawHeaders(b"transfer-encoding", [b"chunked"])
-        lines = [name + b": " + value for name, values in fields.getAllRawHeaders() for value in values]
+            lines.append(b"Transfer-Encoding: chunked")
         return b"\r\n".join([b"HTTP/1.1 %d %b" % (self.code, self.code_message), *lines, b"", b""])
 
     def _put(self, head: bytes, data: bytes) -> None:

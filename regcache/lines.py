@@ -120,7 +120,7 @@ class _Combined(Form):
 
     def answer(self, answered: Answered) -> tuple[str, ...]:
         # The name stands without quotes, and a blank in it would be the end of it.
-        user = _escaped(answered.user).replace(" ", "\\x20") or "-"
+        user = _escaped(answered.user).replace(" ", "\\x20") if answered.user else "-"
         # Nothing of it is remembered: it may hold a secret, and what is asked for often has its line ready.
         asked = _quoted(f"{answered.method} {answered.target} {answered.protocol}")
         waited = "-" if answered.upstream_seconds is None else f"{answered.upstream_seconds:.3f}"

@@ -15,6 +15,7 @@ from typing import Any
 from attrs import evolve, field, frozen
 from twisted.web.http import HTTPChannel
 
+from regcache.access import Peer
 from regcache.auth import Door
 from regcache.counts import Answers
 from regcache.errors import RegCacheError
@@ -28,7 +29,7 @@ from regcache.http.messages import Headers, RequestHead
 from regcache.http.ranges import wants_whole
 from regcache.hurry import Client
 from regcache.interfaces import IRegistry
-from regcache.lean import fields_of, may_open
+from regcache.lean import Asked, fields_of, may_open
 from regcache.leaving import Leaving
 from regcache.lines import line_of
 from regcache.pages import is_own
@@ -111,43 +112,63 @@ class Offhand:
         self._leaving = Leaving(house.clock)
         self._known_alike: dict[tuple[Any, ...], _Alike] = {}
 
-    def give(self, client: Client, place: Place, head: Head, now: float) -> bool:
-        """
-        Answer a request that has come on a connection on which nothing else is under way.
-
-        :param now: the time by the wall clock.
-        :returns: whether it is answered; nothing has been done if not.
-        """
+    def asked(self, client: Client, place: Place, head: Head) -> Asked | None:
+        """What is asked by a request that has just come; None for all that it is left to the Resource to judge."""
         house = self._house
         began, found = house.clock.seconds(), _START.match(head.raw)
         asker = None if found is None else self._asker(client.channel, place, head.raw[found.end() :])
-        if found is None or asker is None or not house.has_room(asker.client or client.address):
-            return False
+        if found is None or asker is None:
+            return None
         target = found[1].decode("ascii")
-        answer = self._answer(asker, target, now)
+        path, _, query = target.partition("?")
+        name, below = (self._only, path) if self._only else split_name(path)
+        mount = self._mount(asker, name)
+        if mount is None or below == "/" or is_own(path):
+            return None
+        try:
+            request = RequestHead(method="GET", path=below, query=query, headers=asker.fields, base=mount.base)
+            route = house.cache.routed(mount.registry, request)
+        except Exception:
+            # Also of a bug the Resource tells, by an answer and in the log.
+            return None
+        peer, named = Peer(asker.client or client.address, bool(place.proxy)), (place.proxy and head.named)
+        return Asked(began, target, peer, named, mount.registry, request, route)
+
+    def give(self, client: Client, place: Place, head: Head, asked: Asked, now: float) -> bool:
+        """
+        Answer a request that has come on a connection on which nothing else is under way.
+
+        :param asked: what it asks, as :meth:`asked` says.
+        :param now: the time by the wall clock.
+        :returns: whether it is answered; nothing has been done if not.
+        """
+        house, name, target = self._house, asked.registry.options.name, asked.target
+        if not house.has_room(asked.peer.address):
+            return False
+        answer = self._answer(name, asked, now)
         if answer is None:
             return False
-        name, copy, alike, said = answer
-        body, request_id = copy.body, (place.proxy and head.named) or house.request_id()
+        copy, alike, said = answer
+        body, request_id = copy.body, asked.named or house.request_id()
         self._leaving.add(client, b"%bX-Request-Id: %b\r\n\r\n" % (said, request_id.encode()), body)
         house.cache.context.store.used(copy.stored.key, now)
         copy.given()
         # It takes longer to remember than to find: what is asked for once is not worth it, whatever room there is.
         if house.express.asked_before(place, head.asked):
-            about = {"client": asker.client, "registry": name, "method": "GET", "target": target}
-            self._remember(place, head, copy.reply(), now, **about)
-        seconds = house.clock.seconds() - began
+            about = {"client": asked.peer.address if place.proxy else "", "registry": name}
+            self._remember(place, head, copy.reply(), now, **about, method="GET", target=target)
+        seconds = house.clock.seconds() - asked.began
         form = house.answered(alike.reply, alike.answers, len(body), seconds)
         if form is not None:
             line = line_of(
                 alike.reply,
-                asker.fields,
+                asked.request.headers,
                 when=now,
                 sent=len(body),
                 seconds=seconds,
                 method="GET",
                 target=target,
-                client=asker.client or client.address,
+                client=asked.peer.address,
                 request_id=request_id,
                 registry=name,
                 package=",".join(copy.route.packages),
@@ -155,26 +176,21 @@ class Offhand:
             house.log.note(form(line))
         return True
 
-    def _answer(self, asker: _Asker, target: str, now: float) -> tuple[str, AtHand, _Alike, bytes] | None:
+    def _answer(self, name: str, asked: Asked, now: float) -> tuple[AtHand, _Alike, bytes] | None:
         """
-        Which registry is asked, the stored copy that the cache answers with, if it does so at once, what it says like
-        others, and the head of that answer.
+        The stored copy that the cache answers with, if it does so at once, what it says like others, and the head of
+        that answer.
         """
-        house = self._house
-        path, _, query = target.partition("?")
-        name, below = (self._only, path) if self._only else split_name(path)
-        mount = self._mount(asker, name)
-        if mount is None or below == "/" or is_own(path):
+        if asked.route is None:
             return None
         try:
-            asked = RequestHead(method="GET", path=below, query=query, headers=asker.fields, base=mount.base)
-            copy = house.cache.at_hand(mount.registry, asked)
+            copy = self._house.cache.at_hand(asked.registry, asked.route, asked.request)
             if copy is None:
                 return None
             alike = self._alike(name, copy)
-            return name, copy, alike, alike.head.of(copy.own(now), len(copy.body), now)
+            return copy, alike, alike.head.of(copy.own(now), len(copy.body), now)
         except Exception:
-            # Also of a bug the Resource tells, by an answer and in the log.
+            # As above.
             return None
 
     def _mount(self, asker: _Asker, name: str) -> _Mount | None:

@@ -164,28 +164,29 @@ class _Channel(HTTPChannel):
                 return False
             ready = express.find(place, head, now)
             if ready is None:
-                return self._found(place, client, head, now) or self._read(place, head, data)
+                return self._read(place, client, head, now)
         self._begun, self._heard = False, house.clock.seconds()
         request_id = (place.proxy and ready.head.named) or house.request_id()
         give(house, client, ready, now, self._heard, request_id)
         return True
 
-    def _found(self, place: Place, client: Client, head: Head, now: float) -> bool:
-        """Whether the answer was not ready, but could be given at once."""
-        given = self.site.resource.offhand.give(client, place, head, now)
-        if given:
-            self._begun, self._heard = False, self.site.resource.house.clock.seconds()
-        return given
-
-    def _read(self, place: Place, head: Head, data: bytes) -> bool:
-        """Whether the request is plain, and answered the slow way."""
+    def _read(self, place: Place, client: Client, head: Head, now: float) -> bool:
+        """Whether the request is plain, and so was answered at once, or is to be in the ordinary way."""
+        resource = self.site.resource
+        asked = resource.offhand.asked(client, place, head)
+        if asked is not None and resource.offhand.give(client, place, head, asked, now):
+            self._begun, self._heard = False, resource.house.clock.seconds()
+            return True
         self.asked = place, head.asked
-        request = LeanRequest.of(self, data)
+        if asked is None:
+            request = LeanRequest.of(self, head.raw)
+        else:
+            request = LeanRequest(self, b"GET", asked.target.encode(), asked.request.headers, asked)
         if request is None:
             return False
         self._begun = False
         request.occupy()
-        self.site.resource.render(request)
+        resource.render(request)
         return True
 
     def resetTimeout(self) -> None:

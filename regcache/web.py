@@ -11,6 +11,7 @@ from attrs import evolve
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.python.failure import Failure
 from twisted.web.http import HTTPChannel
+from twisted.web.http_headers import Headers as WireHeaders
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Request
 
@@ -38,6 +39,7 @@ from regcache.lines import line_of, packages_of
 from regcache.logs import Log
 from regcache.offhand import Offhand
 from regcache.pages import LIVE, Visit, is_own, live, overview, own_page
+from regcache.routes import Route
 from regcache.stamps import interim_head, stamped
 from regcache.targets import below_mount, headers_of, local_of, split_name, split_target
 
@@ -113,12 +115,14 @@ class _Exchange:
         self._gone = False
         self._working: Deferred[None] | None = None
         self._sender: Sender | None = None
-        self._registry: IRegistry | None = None
-        self.peer = Peer(spelled(getattr(request.client, "host", None) or ""), False)
         self.admitted = False
         self._who = ""
-        self._id = house.request_id()
-        self._head: RequestHead | None = None
+        # Where it was found out already who asks for what, and that they may.
+        asked = self._asked = request.asked if isinstance(request, LeanRequest) else None
+        self._registry: IRegistry | None = None if asked is None else asked.registry
+        self._head: RequestHead | None = None if asked is None else asked.request
+        self.peer = Peer(spelled(getattr(request.client, "host", None) or ""), False) if asked is None else asked.peer
+        self._id = ("" if asked is None else asked.named) or house.request_id()
         self._head_only = request.method == b"HEAD"
 
     def start(self) -> None:
@@ -128,9 +132,10 @@ class _Exchange:
         self._working.addErrback(self._bug).addBoth(lambda _: self._house.left(self))
 
     async def _run(self) -> None:
-        began = self._house.clock.seconds()
+        asked = self._asked
+        began = self._house.clock.seconds() if asked is None else asked.began
         try:
-            reply = await self._reply()
+            reply = await (self._reply() if asked is None else self._answer(asked.route))
         except RegCacheError as error:
             reply = self._error(error)
         if self._gone:
@@ -175,16 +180,23 @@ class _Exchange:
             raise NotFound(f"No registry {name!r} is served here; there are: {', '.join(self._served())}.")
         if rest in ("", "/") and request.method in (b"GET", b"HEAD") and not house.cache.is_tree(registry):
             return overview({name: registry}, base, house.state())
-        self._head = self._asked(registry, rest or "/", query, headers, base(name))
-        house.admit(self)
-        return await house.cache.answer(registry, self._head, self._interim if self._head.chunked else None)
+        self._head = self._head_of(registry, rest or "/", query, headers, base(name))
+        return await self._answer()
+
+    async def _answer(self, route: Route | None = None) -> Reply:
+        """What the cache says to whoever may ask."""
+        assert self._registry is not None
+        assert self._head is not None
+        self._house.admit(self)
+        interim = self._interim if self._head.chunked else None
+        return await self._house.cache.answer(self._registry, self._head, interim, route)
 
     def _served(self) -> dict[str, IRegistry]:
         """The registries that this client may read."""
         house = self._house
         return {name: one for name, one in house.registries.items() if house.door.may(self._who, one.options)}
 
-    def _asked(self, registry: IRegistry, path: str, query: str, headers: Headers, base: str) -> RequestHead:
+    def _head_of(self, registry: IRegistry, path: str, query: str, headers: Headers, base: str) -> RequestHead:
         request = self._request
         passes = request.method not in (b"GET", b"HEAD") and registry.options.follows
         passes = passes and self._house.cache.is_tree(registry)
@@ -235,24 +247,20 @@ class _Exchange:
         request = self._request
         request.setResponseCode(reply.status, _PHRASES.get(reply.status, b"Unknown"))
         request.defaultContentType = None
-        fields = request.responseHeaders
         now = self._house.now()
         reply, _ = timed(reply, now)
-        # What Twisted sets beforehand is ours to say, or the upstream's.
-        fields.removeHeader(b"server")
-        fields.removeHeader(b"date")
         if self._who:
             reply = _private(reply)
-        for name, value in stamped(reply, self._house.token, now, alone=bool(self._only), own=self._registry is None):
-            fields.addRawHeader(name, value)
+        said = stamped(reply, self._house.token, now, alone=bool(self._only), own=self._registry is None)
         transport = request.transport
         closing = not self._house.running()
         if closing:
-            fields.setRawHeaders(b"connection", [b"close"])
+            said = [*[pair for pair in said if pair[0] != b"Connection"], (b"Connection", b"close")]
         # Last, as where the answer is ready but for it.
-        fields.setRawHeaders(b"x-request-id", [self._id.encode()])
+        said.append((b"X-Request-Id", self._id.encode()))
+        _say(request, said)
         bare = self._head_only or reply.length == 0 or reply.status in (204, 304)
-        reply = self._remember(reply, bare)
+        reply = self._remember(reply, said, bare)
         if bare:
             reply.close()
             request.write(b"")
@@ -283,10 +291,11 @@ class _Exchange:
         if transport is not None and not self._request.startedWriting:
             transport.write(interim_head(status, headers))
 
-    def _remember(self, reply: Reply, bare: bool) -> Reply:
+    def _remember(self, reply: Reply, said: list[tuple[bytes, bytes]], bare: bool) -> Reply:
         """
         Have the answer ready for the next such request, if it will be the same.
 
+        :param said: its fields.
         :param bare: whether no body is sent.
         :returns: the reply, to be sent.
         """
@@ -302,7 +311,7 @@ class _Exchange:
         start = b"HTTP/1.1 %d %s" % (request.code, request.code_message)
         prepared = Prepared.of(
             reply,
-            request.responseHeaders.getAllRawHeaders(),
+            [(name, (value,)) for name, value in said],
             start,
             body,
             self._house.answers(reply, self._name),
@@ -374,12 +383,27 @@ class _Exchange:
         if request.startedWriting:
             abort_client(request)
             return
-        for name, _ in list(request.responseHeaders.getAllRawHeaders()):
-            # What was to be sent had another length.
-            request.responseHeaders.removeHeader(name)
+        # What was to be sent had another length.
+        if isinstance(request, LeanRequest):
+            request.said = []
+        else:
+            request.responseHeaders = WireHeaders()
         request.setResponseCode(500, b"Internal Server Error")
         request.write(b"regcache failed at this request; its log says why.\n")
         request.finish()
+
+
+def _say(request: Request | LeanRequest, said: list[tuple[bytes, bytes]]) -> None:
+    """Have a request answered with these fields."""
+    if isinstance(request, LeanRequest):
+        request.said = said
+        return
+    fields = request.responseHeaders
+    # What Twisted sets beforehand is ours to say, or the upstream's.
+    fields.removeHeader(b"server")
+    fields.removeHeader(b"date")
+    for name, value in said:
+        fields.addRawHeader(name, value)
 
 
 def _private(reply: Reply) -> Reply:

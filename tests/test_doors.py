@@ -16,7 +16,7 @@ from twisted.web.http_headers import Headers as WireHeaders
 from regcache.flow.reply import Reply
 from regcache.http.messages import Headers
 from regcache.options import Options
-from regcache.stamps import stamp
+from regcache.stamps import stamp, stamped
 from tests import clients
 from tests.origin import Origin
 from tests.service import Running, free_port
@@ -286,10 +286,27 @@ def test_what_may_run_is_kept_from_it(kind: str) -> None:
     """Whatever policy its upstream gives it: of several types a browser takes the last."""
     said = Headers.of({"content-type": kind, "content-security-policy": "default-src *"})
     fields = WireHeaders()
-    stamp(Reply(status=200, headers=said, relayed=True), fields, "t", 0.0, alone=False, own=False)
+    stamp(Reply(status=200, headers=said, relayed=True), fields, "t", 0.0, alone=False)
     policies = fields.getRawHeaders(b"content-security-policy", [])
     assert policies[0] == b"default-src *"
     assert policies[-1].startswith(b"sandbox")
+
+
+@pytest.mark.parametrize("own", [False, True])
+def test_what_is_ours_to_say_is_said_once(own: bool) -> None:
+    """Whatever a registry's answer says of it; a page of the service may say otherwise to browsers alone."""
+    said = {"via": "a", "server": "b", "date": "c", "x-cache": "d", "content-length": "1", "x-request-id": "e"}
+    policy = {"content-security-policy": "default-src *"}
+    reply = Reply(status=200, headers=Headers.of({**said, **policy, "x-own": "f\r\ng"}), body=b"four")
+    found = [(name.lower(), value) for name, value in stamped(reply, "t", 0.0, alone=False, own=own)]
+    fields = dict(found)
+    assert len(fields) == len(found)
+    assert (fields[b"via"], fields[b"server"], fields[b"x-cache"]) == (b"1.1 t", b"regcache", b"BYPASS")
+    assert (fields[b"date"], fields[b"content-length"]) == (b"Thu, 01 Jan 1970 00:00:00 GMT", b"4")
+    assert b"x-request-id" not in fields
+    assert fields[b"x-own"] == b"fg"
+    assert (fields[b"content-security-policy"] == b"default-src *") is own
+    assert fields[b"x-content-type-options"] == b"nosniff"
 
 
 def test_a_name_that_was_pointed_here(service: Running, registry: Origin) -> None:

@@ -11,10 +11,14 @@ from collections.abc import Iterator
 from typing import Any, cast
 
 import pytest
+from twisted.internet.task import Clock
 
 from regcache.flow import filling
+from regcache.flow.answers import Answer
 from regcache.flow.exchange import Connection, Exchange
+from regcache.flow.queues import Place
 from regcache.flow.transfer import Transfer
+from regcache.http.messages import Headers
 from regcache.testing import Page, make_cache
 
 #: Takes four pieces of half a megabyte and frees them, as a large body that comes does, again and again; says how often
@@ -91,4 +95,18 @@ def test_an_answer_that_is_over_is_gone() -> None:
     assert taken == [b"ok"]
     gone = weakref.ref(exchange)
     del exchange
+    assert gone() is None
+
+
+@pytest.mark.usefixtures("unsearched")
+def test_of_an_answer_that_was_taken_the_head_is_kept() -> None:
+    """Whoever joins before it is stored is told of that; what it came by is many objects, of each that waits."""
+    exchange = Exchange(cast(Connection, _Idle()), "GET", "a host")
+    exchange.feed(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+    exchange.head.addCallback(lambda _answer: None)
+    about = {"status": 200, "headers": Headers(), "url": "", "length": 2, "coding": "", "idle_timeout": 1.0}
+    answer = Answer(**cast(Any, about), clock=cast(Any, Clock()), response=exchange, slot=Place())
+    gone = weakref.ref(exchange)
+    del exchange
+    assert answer.whole(9) == b"ok"
     assert gone() is None

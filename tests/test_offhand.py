@@ -6,6 +6,7 @@ import itertools
 import re
 from collections.abc import Iterator
 from functools import cache
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from regcache.auth import Door
 from regcache.config import Config
 from regcache.flow.reply import How, Reply
 from regcache.http.fields import format_date
-from regcache.http.messages import Headers
+from regcache.http.messages import Headers, RequestHead
 from regcache.limits import Limits
 from regcache.offhand import Offhand
 from regcache.stamps import AlikeHeads
@@ -41,8 +42,8 @@ def answered(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
     found: list[bytes] = []
     give = Offhand.give
 
-    def noting(offhand: Offhand, client: Any, place: Any, head: Any, now: float) -> bool:
-        done = give(offhand, client, place, head, now)
+    def noting(offhand: Offhand, client: Any, place: Any, head: Any, asked: Any, now: float) -> bool:
+        done = give(offhand, client, place, head, asked, now)
         if done:
             found.append(head.raw.split(b" ")[1])
         return done
@@ -154,6 +155,41 @@ def test_the_log_says_the_same(tmp_path: Path, answered: list[bytes]) -> None:
     assert answered[-1:] == [ARTIFACT[0]]
     assert quick == lines(Config(memory_cache=0), tmp_path / "slow")
     assert " hit " in quick or '"hit"' in quick
+
+
+def missed(config: Config, path: Path) -> tuple[bytes, str, str, int]:
+    """What is said behind a proxy of what is not stored, logged and counted, and how often its route is made."""
+    wire, networks = stored(config), (ip_network("127.0.0.0/8"), ip_network("10.0.0.0/8"))
+    wire.house.access = Access(Config(allow=networks, trust_proxy=networks[:1]))
+    wire.house.log = AccessLog(wire.kit.clock, Target(where=str(path), hits=True))
+    registry: Any = wire.registries["generic"]
+    wire.kit.upstream.pages[f"{registry.options.url}new"] = Page(body=b"new")
+    routed: list[str] = []
+    route = registry.route
+
+    def noting(head: RequestHead) -> Any:
+        routed.append(head.path)
+        return route(head)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(registry, "route", noting)
+        behind = b"X-Forwarded-For: 10.9.8.7\r\nUser-Agent: pip/1\r\nX-Request-Id: told-"
+        asks = (b"/generic/new", behind + b"1\r\n"), (b"/generic/none?a=b", behind + b"2\r\n")
+        answer = said(wire, *[request(*ask) for ask in asks])
+        wire.kit.advance(1)
+    return answer, re.sub(r"\[[^]]*\]", "-", path.read_text()), repr(numbers(wire)), routed.count("/new")
+
+
+def test_of_a_miss_the_same_is_said(tmp_path: Path) -> None:
+    """By whom it was asked for, what it is called and what came of it; who asks and for what is found out once."""
+    quick, slow = missed(FORGETFUL, tmp_path / "quick"), missed(Config(memory_cache=0), tmp_path / "slow")
+    assert quick[:3] == slow[:3]
+    first, second = quick[1].splitlines()
+    assert first.startswith("10.9.8.7 ")
+    assert '"told-1" "generic"' in first
+    assert '"told-2" "generic"' in second
+    assert "/generic/none?a=b" in second
+    assert quick[3] == 1
 
 
 def test_each_use_is_told_once(monkeypatch: pytest.MonkeyPatch, answered: list[bytes]) -> None:

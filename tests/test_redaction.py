@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.logger import globalLogPublisher, textFileLogObserver
 
+from regcache import errors
 from regcache.errors import ConfigError, UpstreamError, shown
 from regcache.lines import FORMATS, Line
 from regcache.logs import Log
@@ -137,3 +139,16 @@ def test_a_running_service(tmp_path: Path, origin: Origin) -> None:
     assert "hunter2" not in said
     assert "dXNlcjpodW50ZXIy" not in said
     assert len(log.read_text().splitlines()) >= len(PATHS) - 1
+
+
+@given(
+    st.lists(
+        st.sampled_from([*"bBaSic\u017f\u0130\u0131x_ =:@\n", "basic", "BASIC ", "bearer\t", "earer ", "éBasic "]),
+        max_size=8,
+    )
+)
+def test_what_tells_of_a_secret(pieces: list[str]) -> None:
+    """It is looked for in a quicker way than it is said here."""
+    text = "".join(pieces)
+    plainly = re.search(r"(?i)[=:@]|\b(?:basic|bearer)\s", text)
+    assert (errors._TELLING.search(text) is None) is (plainly is None)

@@ -46,8 +46,8 @@ class Flow:
     An idle timer runs while we are not the ones pausing.
     """
 
-    def __init__(self, answer: Answer, receiver: IReceiver) -> None:
-        self._answer = answer
+    def __init__(self, answer: Answer, response: IResponse, receiver: IReceiver) -> None:
+        self._answer, self._response = answer, response
         self._receiver = receiver
         self._timer: IDelayedCall | None = None
         self._window_began = answer.clock.seconds()
@@ -56,7 +56,7 @@ class Flow:
 
     def start(self) -> None:
         """Let it flow; a body that is here already needs no timer."""
-        self._answer.response.deliver(self)
+        self._response.deliver(self)
         if not self._over:
             self._watch()
 
@@ -94,18 +94,18 @@ class Flow:
         """Stop reading; the idle timer rests."""
         self._rest()
         if not self._over:
-            self._answer.response.pause()
+            self._response.pause()
 
     def resume(self) -> None:
         """Read on."""
         if not self._over:
             self._window_began, self._window_bytes = self._answer.clock.seconds(), 0
             self._watch()
-            self._answer.response.resume()
+            self._response.resume()
 
     def stop(self, error: UpstreamError) -> None:
         """Give the body up, for that reason; the connection is closed."""
-        self._answer.response.abort()
+        self._response.abort()
         self._end(error, certain=False)
 
     def _rest(self) -> None:
@@ -126,7 +126,7 @@ class _Discard:
     """Takes a short body to nowhere, so that its connection can be used again, and stops a long one."""
 
     def __init__(self, answer: Answer) -> None:
-        self._flow = Flow(answer, self)
+        self._flow = answer.flow(self)
         self._seen = 0
         self._flow.start()
 
@@ -162,7 +162,7 @@ class Answer:
     coding: str
     clock: IReactorTime
     idle_timeout: float
-    response: IResponse
+    _response: IResponse | None
     _slot: Place
     way: str = ""
     access: Access | None = None
@@ -171,12 +171,16 @@ class Answer:
 
     def flow(self, receiver: IReceiver) -> Flow:
         """The body, to be started, on its way to ``receiver``; bytes may come before the start returns."""
-        return Flow(self, receiver)
+        assert self._response is not None
+        return Flow(self, self._response, receiver)
 
     def whole(self, most: int) -> bytes | None:
         """The body, if all of it is here and of no more bytes than that: there is nothing to flow then."""
-        body = self.response.whole(most)
+        assert self._response is not None
+        body = self._response.whole(most)
         if body is not None:
+            # Its head is kept as long as anybody may join.
+            self._response = None
             self.asked.received += len(body)
             self.release()
         return body

@@ -79,7 +79,10 @@ class Artifacts:
         stored = await context.store.find(key, [key_of(registry, document) for document in route.documents])
         if stored is not None and stored.kind is not Kind.ARTIFACT:
             stored = None
-        rules, mutable = self._rules(registry, route, request, stored)
+        rules, mutable = context.rules, route.mutable
+        if stored is not None:
+            # What is not there has no lifetime.
+            rules, mutable = self._rules(registry, route, request, stored)
         decision, probing = weigh(context, stored, rules, key, route.url, mutable=mutable)
         if probing or (isinstance(decision, UseStored) and decision.refresh):
             with contextlib.suppress(Crowded):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 
-from attrs import evolve, frozen
+from attrs import frozen
 from msgspec.structs import replace
 
 from regcache.errors import (
@@ -115,7 +115,7 @@ async def question(
         headers = headers.replacing(_conditions(stored))
     asked_at = context.now()
     try:
-        answer = await context.upstream.ask(evolve(ask, headers=headers), deadline)
+        answer = await context.upstream.ask(ask, deadline, headers=headers)
     except (ConnectFailed, UpstreamTimeout, CutShort) as error:
         if context.breaker.broke(origin):
             _log.error("{origin} is in trouble: {why}", origin=origin, why=error.text)

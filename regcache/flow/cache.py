@@ -73,17 +73,22 @@ class Cache:
         self._stopping = False
         self._relaying = 0
 
-    async def answer(self, registry: IRegistry, request: RequestHead, interim: Interim | None = None) -> Reply:
+    async def answer(
+        self, registry: IRegistry, request: RequestHead, interim: Interim | None = None, route: Route | None = None
+    ) -> Reply:
         """
         The answer to a request, ready to be sent: preconditions and ranges are settled.
 
         A reply whose body is to be read must be sent or closed.
 
+        :param route: as :meth:`routed` says, where that is known.
         :param interim: told the interim responses that come before it, of what is passed on as it is.
         :raises regcache.errors.RegCacheError: if there is none; its class knows the status.
         """
         if self._stopping:
             raise NotStarted()
+        if route is not None:
+            return await self._answer(registry, route, request, interim)
         if IOrdered.providedBy(registry):
             # Which of them answers depends on more than what is stored of it.
             return evolve(await self._ordered.answer(registry.members, request), standing=None)
@@ -95,20 +100,29 @@ class Cache:
             return await self._answer(registry, passed_on(registry.options.url, request), request, interim)
         return await self._answer(registry, route, request, interim)
 
-    def at_hand(self, registry: IRegistry, request: RequestHead) -> AtHand | None:
+    @staticmethod
+    def routed(registry: IRegistry, request: RequestHead) -> Route | None:
+        """
+        What a request means to a registry; None where there are several that may answer.
+
+        :raises regcache.errors.RegCacheError: if it means nothing to it.
+        """
+        return None if IOrdered.providedBy(registry) else registry.route(request)
+
+    def at_hand(self, registry: IRegistry, route: Route, request: RequestHead) -> AtHand | None:
         """
         What :meth:`answer` would answer a GET without preconditions and ranges with, where that can be had at once and
         nothing is to be begun for it; None for all else.
 
         Nobody has been told that it is given.
 
+        :param route: as :meth:`routed` says.
         :raises regcache.errors.RegCacheError: as :meth:`answer` would.
         """
-        if self._stopping or IOrdered.providedBy(registry):
+        if self._stopping or not isinstance(route, Artifact):
             return None
-        route = registry.route(request)
         check(registry.options, route)
-        return self._artifacts.at_hand(registry, route, request) if isinstance(route, Artifact) else None
+        return self._artifacts.at_hand(registry, route, request)
 
     @staticmethod
     def is_tree(registry: IRegistry) -> bool:

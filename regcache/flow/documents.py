@@ -352,9 +352,12 @@ class Documents:
         keys = {key_of(registry, route): route for route in routes}
         unwritten = self._context.unwritten
         found = await self._context.store.find_all(list(keys))
-        found |= {key: unwritten[key] for key in keys if key in unwritten}
+        if unwritten:
+            found |= {key: unwritten[key] for key in keys if key in unwritten}
         there = [(route, found[key]) for key, route in keys.items() if key in found]
-        return sorted(there, key=lambda one: one[1].validated_at, reverse=True)
+        if len(there) > 1:
+            there.sort(key=lambda one: one[1].validated_at, reverse=True)
+        return there
 
     async def facts(self, registry: IRegistry, route: Document, stored: Stored) -> Mapping[str, PackedFact]:
         """

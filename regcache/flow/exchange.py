@@ -200,7 +200,7 @@ class Exchange:
             return
         headers = Headers(tuple(self._fields))
         framing = headers.get("transfer-encoding").lower()
-        if self._is_noise(framing):
+        if framing and self._is_noise(framing):
             # It names no coding that there is: only the end of the connection can be the end (RFC 9112 section 6.3).
             headers, framing = headers.without("transfer-encoding"), ""
         if framing not in ("", "chunked") or status == 101 or parser.get_http_version() not in ("1.0", "1.1"):
@@ -214,7 +214,7 @@ class Exchange:
     def _is_noise(self, framing: str) -> bool:
         """Whether a Transfer-Encoding says nothing: no such coding is registered, and nobody has asked for one."""
         names = {name.partition(";")[0].strip() for name in framing.split(",")}
-        return self._interim is not None and bool(framing) and names.isdisjoint(_TRANSFER_CODINGS)
+        return self._interim is not None and names.isdisjoint(_TRANSFER_CODINGS)
 
     def _tell(self, status: int, headers: Headers) -> None:
         if self._interim is not None and status != 100:

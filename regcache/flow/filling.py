@@ -4,6 +4,7 @@ Filling the cache with artifacts: one upstream request each at a time, verified,
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 from attrs import evolve, field, frozen
@@ -107,8 +108,8 @@ class Filling:
             self._fills[key] = fill
             self._transfers.add(fill.transfer)
             self._coming.add(fill.transfer)
-            fill.found.tell(lambda _entry, _failure: self._coming.discard(fill.transfer))
-            fill.transfer.done.tell(lambda _none, failure: self._filled(key, fill, failure))
+            fill.found.tell(functools.partial(self._came, fill.transfer))
+            fill.transfer.done.tell(functools.partial(self._filled, key, fill))
             # While so many wait for the disk, the next ones pass through without being stored.
             storable = len(self._behind) < self._context.limits.transfers
             work = _Work(self._context, self.proofs, registry, route, fill, stored, self._behind if storable else None)
@@ -136,7 +137,10 @@ class Filling:
         """The entry of an artifact whose body is stored, and is what the stored index says; nobody is asked."""
         return await adopted(self._context, registry, route, await self.proofs.stored(registry, route))
 
-    def _filled(self, key: str, fill: Fill, failure: Failure | None) -> None:
+    def _came(self, transfer: Transfer, _entry: Stored | None, _failure: Failure | None) -> None:
+        self._coming.discard(transfer)
+
+    def _filled(self, key: str, fill: Fill, _none: None, failure: Failure | None) -> None:
         if failure is not None:
             counts = self._context.upstream.counts
             counts.failures.note(self._context.now(), key, failure.value)

@@ -5,7 +5,7 @@ What is known about an artifact, how to find out, and whether a body agrees with
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from attrs import evolve
 
@@ -47,27 +47,26 @@ class Proofs:
     async def stored(self, registry: IRegistry, route: Artifact) -> Fact | None:
         """What the stored documents say, the newest of them first, without asking anybody."""
         for document, stored in await self._documents.stored(registry, route.documents):
-            with self._perhaps():
+            try:
                 fact = _named(await self._documents.facts(registry, document, stored), route)
-                if fact is not None:
-                    return await self._completed(registry, route, fact)
+                if fact is None:
+                    continue
+                return fact if fact.digests or fact.proof is None else await self._completed(registry, route, fact)
+            except RegCacheError:
+                # It says nothing now; if it is damaged, it is fetched again when it is asked for.
+                self._unread += 1
         return None
 
     async def _completed(self, registry: IRegistry, route: Artifact, fact: Fact) -> Fact:
         """A fact with the digests of the document that it points to, if that is stored."""
-        pointed = () if fact.digests or fact.proof is None else (fact.proof,)
-        for document, stored in await self._documents.stored(registry, pointed) if pointed else ():
-            with self._perhaps():
+        assert fact.proof is not None
+        for document, stored in await self._documents.stored(registry, (fact.proof,)):
+            try:
                 fact = _joined(fact, _named(await self._documents.facts(registry, document, stored), route))
+            except RegCacheError:
+                # As above.
+                self._unread += 1
         return fact
-
-    @contextlib.contextmanager
-    def _perhaps(self) -> Iterator[None]:
-        """One that cannot be read says nothing now; if it is damaged, it is fetched again when it is asked for."""
-        try:
-            yield
-        except RegCacheError:
-            self._unread += 1
 
     async def _followed(self, registry: IRegistry, route: Artifact, fact: Fact | None) -> Fact | None:
         """A fact with the digests of the document that it points to, which is asked for; without, if it is not had."""

@@ -21,7 +21,7 @@ _MOST_HOSTS = 1000
 class Place:
     """The right to ask, until it is given back."""
 
-    _held: list[DeferredSemaphore] = field(factory=list, init=False)
+    _held: tuple[DeferredSemaphore, ...] = field(default=(), init=False)
 
     @classmethod
     def taken(cls, *slots: DeferredSemaphore) -> Place:
@@ -30,7 +30,7 @@ class Place:
         for slot in slots:
             # As acquire() does, which would make a Deferred that nobody waits for.
             slot.tokens -= 1
-        place._held.extend(slots)
+        place._held = slots
         return place
 
     async def take(self, clock: IReactorTime, slot: DeferredSemaphore, patience: float | None) -> None:
@@ -44,11 +44,11 @@ class Place:
             await waiting
         else:
             await within(clock, patience, waiting)
-        self._held.append(slot)
+        self._held += (slot,)
 
     def release(self) -> None:
         """Let the next ask. Harmless when repeated."""
-        held, self._held = self._held, []
+        held, self._held = self._held, ()
         for slot in held:
             slot.release()
 

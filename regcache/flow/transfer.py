@@ -40,6 +40,8 @@ HOLD_BACK = 8192
 _MOST_PENDING = 1 << 20
 _STALLED_SECONDS = 10.0
 _ORPHAN_SECONDS = 60.0
+#: The window of what does not pass through.
+_NONE = Window()
 
 
 @frozen
@@ -97,7 +99,7 @@ class Transfer:
         # It leads back here; let go of at the end.
         self._judge: Judge | None = None
         self._timer: IDelayedCall | None = None
-        self._window = Window()
+        self._window = _NONE
         self._held = 0
 
     @property

@@ -143,17 +143,21 @@ class Upstream:
         """Whether artifacts of that host wait for their turn."""
         return self._queues.crowded(origin_of(url), True)
 
-    async def ask(self, ask: Ask, deadline: float, patience: float | None = None) -> Answer:
+    async def ask(
+        self, ask: Ask, deadline: float, patience: float | None = None, headers: Headers | None = None
+    ) -> Answer:
         """
         Ask, following redirects.
 
         :param deadline: seconds for name look-up, connecting, TLS, redirects and the head together, from when the
             origin's queue lets the request through.
         :param patience: seconds to wait in the queue; None for as long as it takes.
+        :param headers: the fields to ask with, where that are not those of ``ask``.
         :raises regcache.errors.UpstreamError: if there is no answer; every status is an answer.
         :raises regcache.errors.Crowded: if the queue did not let it through in time, or is full.
         """
         url, began, access = ask.url, None, self._accesses.get(ask.registry)
+        fields = ask.headers if headers is None else headers
         for _ in range(_MOST_REDIRECTS + 1):
             if not ask.allows(url):
                 raise ForbiddenOrigin(
@@ -165,7 +169,7 @@ class Upstream:
             slot = await self._queues.place(origin_of(url), ask.artifact, patience)
             began = self._clock.seconds() if began is None else began
             try:
-                answer = await self._once(ask, url, deadline - (self._clock.seconds() - began), slot, access)
+                answer = await self._once(ask, url, fields, deadline - (self._clock.seconds() - began), slot, access)
             except BaseException:
                 slot.release()
                 raise
@@ -183,8 +187,10 @@ class Upstream:
             raise ForbiddenOrigin(f"{url} redirects to {origin_of(target)}, which is not told what was asked.")
         return target
 
-    async def _once(self, ask: Ask, url: str, seconds: float, slot: Place, access: Access | None) -> Answer:
-        fields, lowest = ask.headers, self._lowest
+    async def _once(
+        self, ask: Ask, url: str, fields: Headers, seconds: float, slot: Place, access: Access | None
+    ) -> Answer:
+        lowest = self._lowest
         if ask.interim is None:
             short = sum([len(value) for _, value in fields.items]) <= LONGEST_AGAIN
             fields = (_coded if short else _coded.__wrapped__)(fields, ask.coding)

@@ -22,6 +22,7 @@ __all__ = ["STRENGTH", "Digest", "Headers", "Kind", "RequestHead", "Stored"]
 
 #: Digest algorithms that count as proof, strongest first; those with ``h1`` are of what a body holds (Go's dirhash).
 STRENGTH = ("sha512", "sha384", "sha256", "blake2b_256", "zip_h1", "mod_h1", "sha1", "md5")
+_RANKS = {algorithm: rank for rank, algorithm in enumerate(STRENGTH)}
 
 #: What a query may consist of (RFC 3986 section 3.4, and what browsers send unescaped that all read alike).
 _QUERY = re.compile(r'[!"$-;=?-\[\]-~]*')
@@ -119,7 +120,11 @@ class Digest:
     @staticmethod
     def strongest(digests: Iterable[Digest]) -> Digest | None:
         """The one to verify by, or None of none."""
-        return min(digests, key=lambda digest: STRENGTH.index(digest.algorithm), default=None)
+        found = None
+        for digest in digests:
+            if found is None or _RANKS[digest.algorithm] < _RANKS[found.algorithm]:
+                found = digest
+        return found
 
 
 class RequestHead(msgspec.Struct, frozen=True, kw_only=True):

@@ -55,15 +55,21 @@ class Origin:
 
         User information makes it None as well: such a URL is never to be asked or shown.
         """
-        beginning = None if _AMBIGUOUS.search(url) else _BEGINNING.match(url)
-        # What is remembered must not be as long as whoever wrote the URL likes.
-        return None if beginning is None or len(beginning[0]) > _LONGEST_BEGINNING else _origin_of(beginning[0])
+        return _of(url) if len(url) <= LONGEST_AGAIN else _of.__wrapped__(url)
 
     @property
     def authority(self) -> str:
         """``host``, or ``host:port`` where the port is not the scheme's own."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return host if self.port == _PORTS[self.scheme] else f"{host}:{self.port}"
+
+
+@lru_cache(256)
+def _of(url: str) -> Origin | None:
+    """Of one URL it is asked several times, one after the other: whether it may be contacted, and where it leads."""
+    beginning = None if _AMBIGUOUS.search(url) else _BEGINNING.match(url)
+    # What is remembered must not be as long as whoever wrote the URL likes.
+    return None if beginning is None or len(beginning[0]) > _LONGEST_BEGINNING else _origin_of(beginning[0])
 
 
 @lru_cache(4096)

@@ -42,8 +42,11 @@ def _stem(file: str) -> tuple[str, str]:
     """The name of a file without its suffix, and that; both empty for what is no archive, nor beside one."""
     for sidecar in SIDECARS:
         file = file.removesuffix(sidecar)
-    suffix = next((suffix for suffix in ARCHIVES if file.lower().endswith(suffix.lower())), "")
-    return (file[: -len(suffix)], suffix) if suffix else ("", "")
+    lower = file.lower()
+    if not lower.endswith(_LOWER_ARCHIVES):
+        return "", ""
+    suffix = next(suffix for suffix, end in zip(ARCHIVES, _LOWER_ARCHIVES, strict=True) if lower.endswith(end))
+    return file[: -len(suffix)], suffix
 
 
 def projects_of(file: str) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import quote as percent_encoded
@@ -36,7 +37,7 @@ _ASK = f"{_JSON}, {_HTML};q=0.2, {_TEXT};q=0.01"
 _LATEST = {_JSON: "application/vnd.pypi.simple.latest+json", _HTML: "application/vnd.pypi.simple.latest+html"}
 _OFFERS = (_JSON, *_LATEST.values(), _HTML, _TEXT)
 _PROVENANCE = "application/vnd.pypi.integrity.v1+json"
-_BLAKE2_PATH = [2, 2, 60]
+_BLAKE2_PATH = re.compile("packages/([0-9a-f]{2})/([0-9a-f]{2})/([0-9a-f]{60})/[^/]*")
 _FAULT = (
     b"<?xml version='1.0'?><methodResponse><fault><value><struct><member><name>faultCode</name><value><int>-32500"
     b"</int></value></member><member><name>faultString</name><value><string>RuntimeError: PyPI no longer supports "
@@ -149,19 +150,15 @@ class PyPI(Confined):
         key = path if own else self._key(url)
         if key is None:
             raise NotFound(f"{'/'.join(parts[1:3])} is not among the artifact-hosts of {self.options.name}.")
-        pieces, digests = key.split("/"), []
-        lengths = [len(piece) for piece in pieces[1:-1]]
-        if pieces[0] == "packages" and lengths == _BLAKE2_PATH and not parts[-1].endswith(SIDECARS):
-            # The directories that the index keeps a file in are the file's BLAKE2b digest.
-            with contextlib.suppress(ValueError):
-                digests.append(Digest("blake2b_256", "".join(pieces[1:-1])))
+        # The directories that the index keeps a file in are the file's BLAKE2b digest.
+        kept = None if parts[-1].endswith(SIDECARS) else _BLAKE2_PATH.fullmatch(key)
         projects = projects_of(parts[-1])
         return Artifact(
             key=key,
             url=url,
             content_type="application/octet-stream",
-            digests=tuple(digests),
-            indexes=tuple(self._page(project) for project in projects),
+            digests=() if kept is None else (Digest("blake2b_256", "".join(kept.groups())),),
+            indexes=tuple([self._page(project) for project in projects]),
             packages=tuple(projects),
         )
 
