@@ -362,6 +362,7 @@ class Lab:
             *self.service.house._exchanges,
             *cache._artifacts.transfers,
             *cache._artifacts._filling._fills,
+            *cache._artifacts._filling._disproved,
             *fetching._fills,
             *fetching._storing,
             *(connections._open - idle),

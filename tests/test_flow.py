@@ -328,6 +328,83 @@ def test_an_index_that_comes_while_the_disk_is_slow(kit: Kit) -> None:
     assert kit.get("/files/a.bin")[1] == BODY[::-1]
 
 
+def disproved(kit: Kit, body: bytes) -> None:
+    """A body that nothing had vouched for waits for the disk, and an index has come that names another."""
+    publish(kit, body)
+    pages = kit.upstream.pages
+    index, file = pages[INDEX], pages[FILE]
+    publish(kit)
+    pages[INDEX] = Page(status=503)
+    kit.store.holds = True
+    assert kit.get("/files/a.bin")[1] == BODY
+    pages[INDEX], pages[FILE] = index, file
+    kit.advance(601)
+    kit.get("/index")
+
+
+def test_an_index_that_comes_after_the_one_that_vouched(kit: Kit) -> None:
+    """Also what an index has vouched for is shared with nobody once the next says otherwise, before it is stored."""
+    kit.get("/index")
+    kit.store.holds = True
+    assert [kit.get("/files/a.bin")[1] for _ in range(2)] == [BODY] * 2
+    kit.advance(601)
+    kit.get("/index")
+    assert kit.get("/files/a.bin")[1] == BODY
+    assert kit.upstream.urls().count(FILE) == 1
+    publish(kit, BODY[::-1])
+    kit.advance(601)
+    kit.get("/index")
+    assert [kit.get("/files/a.bin")[1] for _ in range(2)] == [BODY[::-1]] * 2
+    assert kit.upstream.urls().count(FILE) == 2
+
+
+def test_what_was_disproved_takes_nothing_with_it(kit: Kit) -> None:
+    """It goes as soon as it is stored, however many are stored at once; the good one that came meanwhile stays."""
+    disproved(kit, BODY[::-1])
+    assert kit.get("/files/a.bin")[1] == BODY[::-1]
+    held, kit.store._held, kit.store.holds = kit.store._held, [], False
+    for entry, body, _ in held:
+        kit.store.put(entry, body)
+    for _, _, waiter in held:
+        waiter.callback(None)
+    assert kit.store.entries["fake/files/a.bin"].verified
+    assert kit.get("/files/a.bin")[0].how is How.HIT
+    assert kit.get("/files/a.bin")[1] == BODY[::-1]
+    assert kit.cache._artifacts._filling._disproved == {}
+
+
+def test_a_third_body_is_stored_behind_the_first(kit: Kit) -> None:
+    """Also where the second, that came between, was cut."""
+    disproved(kit, BODY[::-1])
+    good = kit.upstream.pages[FILE]
+    kit.upstream.pages[FILE] = Page(body=BODY[::-1], cut=1)
+    with pytest.raises(UpstreamError):
+        kit.get("/files/a.bin")
+    kit.upstream.pages[FILE] = good
+    assert kit.get("/files/a.bin")[1] == BODY[::-1]
+    assert [entry.verified for entry, _, _ in kit.store._held if entry.key == "fake/files/a.bin"] == [False]
+    kit.store.release()
+    assert kit.store.entries["fake/files/a.bin"].verified
+
+
+def test_the_head_of_a_body_that_is_disproved(kit: Kit) -> None:
+    """Its length is not told either."""
+    disproved(kit, BODY[:-5])
+    assert kit.get("/files/a.bin", "HEAD")[0].length == len(BODY) - 5
+
+
+def test_a_disproved_body_beside_a_stored_one(kit: Kit, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor is it joined by whoever has the stored copy revalidated, as long as that is not compared with the index."""
+    pages = kit.upstream.pages
+    pages[INDEX], pages[FILE] = Page(status=503), Page(body=b"at first")
+    kit.get("/files/a.bin")
+    kit.advance(61)
+    monkeypatch.setattr(kit.store, "children", lambda _parent: Deferred())
+    disproved(kit, BODY[::-1])
+    assert kit.store.entries["fake/files/a.bin"].size == len(b"at first")
+    assert kit.get("/files/a.bin")[1] == BODY[::-1]
+
+
 def test_what_is_found_to_hold_while_a_body_comes() -> None:
     """Of two documents that name a file, the one counts that the registry has vouched for last by the end of it."""
     there = "http://registry.test/"

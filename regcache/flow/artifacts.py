@@ -163,6 +163,7 @@ class Artifacts:
         served = self._copies.just_served(key)
         if served is not None:
             return served
+        await self._filling.recheck(registry, route)
         fill = self._filling.under_way(key)
         if fill is not None:
             with contextlib.suppress(RegCacheError, TimeoutError):
@@ -178,6 +179,7 @@ class Artifacts:
     ) -> Reply | None:
         """What is answered once the upstream was asked whether the stored copy holds; None if that is damaged."""
         context, fill = self._context, None
+        await self._filling.recheck(registry, route)
         try:
             fill = self._filling.fill(registry, route, stored)
             left = decision.wait - (context.clock.seconds() - fill.began)
@@ -233,11 +235,11 @@ class Artifacts:
             if fact is None or not route.is_there(fact):
                 raise NotFound(missing.text or f"The registry answered {missing.status} for {route.url}.")
             context.missing.drop(key)
+        await self._filling.recheck(registry, route)
         if request.method == "HEAD":
             head = await self._head(registry, route, key)
             if head is not None:
                 return head
-        await self._filling.recheck(registry, route)
         joined = self._filling.under_way(key) is not None
         self._context.upstream.counts.coalesced[registry.options.name] += joined
         fill = self._filling.fill(registry, route, None)

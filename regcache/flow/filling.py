@@ -7,7 +7,7 @@ from __future__ import annotations
 import functools
 from typing import Any
 
-from attrs import evolve, field, frozen
+from attrs import define, evolve, field
 from msgspec.structs import replace
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
@@ -48,12 +48,13 @@ _log = Log()
 _SMALL = 1 << 16
 
 
-@frozen
+@define(eq=False)
 class Fill:
     """
     A request under way for an artifact.
 
     :ivar began: when, by the monotonic clock.
+    :ivar age: as of when the stored documents are known not to say otherwise than a new body that is found good.
     :ivar unchanged: known when the upstream vouched for the stored copy instead of sending a body.
     :ivar found: the entry of a new body, known once that is found good, before it is in the store; it fails when there
         will be none.
@@ -63,6 +64,7 @@ class Fill:
     began: float
     unchanged: Outcome[Stored] = field(factory=Outcome)
     found: Outcome[Stored] = field(factory=Outcome)
+    age: int = field(default=-1, init=False)
 
 
 class Filling:
@@ -77,6 +79,8 @@ class Filling:
         self.proofs = Proofs(documents)
         self._context = context
         self._fills: dict[str, Fill] = {}
+        # Those that nobody joins any more, since a document says otherwise, until they have gone from the store again.
+        self._disproved: dict[str, Transfer] = {}
         self._transfers: set[Transfer] = set()
         # Those of which the whole body is not here yet, or not found good.
         self._coming: set[Transfer] = set()
@@ -112,26 +116,27 @@ class Filling:
             fill.transfer.done.tell(functools.partial(self._filled, key, fill))
             # While so many wait for the disk, the next ones pass through without being stored.
             storable = len(self._behind) < self._context.limits.transfers
-            work = _Work(self._context, self.proofs, registry, route, fill, stored, self._behind if storable else None)
+            behind, before = self._behind if storable else None, self._disproved.get(key)
+            work = _Work(self._context, self.proofs, registry, route, fill, stored, behind, before)
             Deferred.fromCoroutine(work.run()).addErrback(self._broken, fill.transfer)
         return fill
 
     async def recheck(self, registry: IRegistry, route: Artifact) -> None:
-        """
-        Nobody joins a body any more that nothing had vouched for, and that waits for the disk, once a document has come
-        that says otherwise.
-        """
+        """Nobody joins a body any more that waits for the disk, once a document has come that says otherwise of it."""
         key = key_of(registry, route)
         fill = self.under_way(key)
         entry = None if fill is None else fill.found.value
-        if entry is None or entry.verified or not route.documents:
+        if fill is None or entry is None or not route.documents or fill.age == self.proofs.age:
             return
+        age = self.proofs.age
         try:
             verify(route, await self.proofs.stored(registry, route), entry.size, entry.digests, entry.url)
+            fill.age = age
         except DigestMismatch:
             # It goes as soon as it is stored.
             if self._fills.get(key) is fill:
                 del self._fills[key]
+                self._disproved[key] = fill.transfer
 
     async def adopt(self, registry: IRegistry, route: Artifact) -> Stored | None:
         """The entry of an artifact whose body is stored, and is what the stored index says; nobody is asked."""
@@ -150,6 +155,8 @@ class Filling:
         fill.found.fail(CannotStore("Nothing that can be stored came of it."))
         if self._fills.get(key) is fill:
             del self._fills[key]
+        if self._disproved.get(key) is fill.transfer:
+            del self._disproved[key]
 
     @staticmethod
     def _broken(failure: Any, transfer: Transfer) -> None:
@@ -165,6 +172,7 @@ class _Work:
     One artifact's way from the upstream into the store.
 
     :param behind: those that wait for the disk and have a file; None if they are so many that it may not be stored.
+    :param before: what came for it before, if that is still to go.
     """
 
     def __init__(
@@ -176,8 +184,9 @@ class _Work:
         fill: Fill,
         stored: Stored | None,
         behind: set[Transfer] | None,
+        before: Transfer | None,
     ) -> None:
-        self._behind = behind
+        self._behind, self._before = behind, before
         self._context, self._proofs, self._registry, self._route = context, proofs, registry, route
         self._fill, self._transfer, self._stored = fill, fill.transfer, stored
         self._proof: Outcome[Fact | None] | None = None
@@ -191,7 +200,9 @@ class _Work:
         fact = await self._known()
         if fact is None and not route.digests:
             fact = await self._proofs.asked_again(self._registry, route)
-        found = None if self._stored is not None else await adopted(self._context, self._registry, route, fact)
+        found = None
+        if self._stored is None and self._before is None:
+            found = await adopted(self._context, self._registry, route, fact)
         if found is not None:
             self._holds(found)
             return
@@ -305,8 +316,9 @@ class _Work:
             self._context.missing.drop(entry.key)
             if self._behind is not None and not finished.counted:
                 self._behind.add(self._transfer)
+            self._fill.age = self._age
             self._fill.found.succeed(entry)
-            return self._context.store.commit(finished, entry).addCallback(self._found, entry)
+            return self._stored_in_turn(finished, entry).addCallback(self._found, entry)
 
         judge = Judge(hashing, check, commit)
         body = None if partial is None else answer.whole(_SMALL)
@@ -314,6 +326,13 @@ class _Work:
             self._transfer.begin(answer, partial, judge)
         else:
             await self._transfer.take(answer, body, partial, judge)
+
+    def _stored_in_turn(self, finished: IPartial, entry: Stored) -> Deferred[None]:
+        """Store a body; not before one that is to go under the same name has gone, or that would take this with it."""
+        if self._before is None:
+            return self._context.store.commit(finished, entry)
+        gone = self._before.done.wait().addErrback(lambda _: None)
+        return gone.addCallback(lambda _: self._context.store.commit(finished, entry))
 
     def _partial(self, answer: Answer, hashing: Hashing) -> IPartial | None:
         if not storable(self._registry, answer.headers):
