@@ -71,6 +71,11 @@ def timed_fields(reply: Reply, now: float) -> dict[bytes, bytes]:
     return fields
 
 
+def _literal(text: bytes) -> bytes:
+    """The part of a form that says just that: the sign that asks to be filled may stand in the name of a field, too."""
+    return text.replace(b"%", b"%%")
+
+
 @define(eq=False)
 class Prepared:
     """
@@ -127,8 +132,8 @@ class Prepared:
             return None
         said = [(name, value) for name, values in fields for value in values if name.lower() != _NAME]
         timed = timed_fields(reply, 0)
-        lines = [name + b": " + (b"%b" if name in timed else value.replace(b"%", b"%%")) for name, value in said]
-        form = b"\r\n".join((start.replace(b"%", b"%%"), *lines, b"X-Request-Id: "))
+        lines = [name + b": %b" if name in timed else _literal(name + b": " + value) for name, value in said]
+        form = b"\r\n".join((_literal(start), *lines, b"X-Request-Id: "))
         counted = tuple(name for name, _ in said if name in timed)
         bare = evolve(reply, body=b"", start=0, stop=0)
         return cls(bare, reply.standing, form=form, counted=counted, body=body, answers=answers, **about)

@@ -329,6 +329,18 @@ def followed(config: Config | None = None, **fields: str) -> Wire:
     return wire
 
 
+def test_no_name_of_a_field_is_a_form_to_be_filled(ready: list[bytes]) -> None:
+    """What an upstream calls its fields may hold any sign that a name may (RFC 9110 section 5.6.2)."""
+    fields = {"cache-control": "max-age=60", "x-100%": "100%", "x-%b%%": "%b"}
+    wires = followed(), followed(Config(memory_cache=0))
+    for wire in wires:
+        wire.kit.upstream.pages[f"{wire.registries['generic'].options.url}a"] = Page(body=b"a", headers=fields)
+    for _ in range(4):
+        quick, slow = (said(wire, request(b"/generic/a")) for wire in wires)
+        assert quick == slow
+    assert ready == [b"/generic/a"] * 2
+
+
 def test_an_answer_is_for_whom_it_was_chosen(ready: list[bytes]) -> None:
     """What nothing here looks at may be what an upstream varies its answers by."""
     wire = followed(cache_control="max-age=60", vary="User-Agent")
@@ -831,7 +843,7 @@ def test_a_head_is_filled_with_what_counts_on() -> None:
     name = b"attachment; filename*=UTF-8''100%25%20%b%s"
     for more in ({}, {"age": "3"}):
         reply = Reply(status=200, headers=Headers.of(more), standing=standing)
-        said = [(b"Content-Disposition", [name]), *((field.title().encode(), [b"?"]) for field in more)]
+        said = [(b"X-%d%", [name]), *((field.title().encode(), [b"?"]) for field in more)]
         fields = [*said, (b"Date", [b"?"]), (b"Cache-Status", [b"?"]), (b"X-Request-Id", [b"gone"])]
         about = dict.fromkeys(("client", "registry", "method", "target", "package"), "")
         prepared = Prepared.of(reply, fields, b"HTTP/1.1 200 100%", b"", Answers(), **about)
@@ -839,7 +851,7 @@ def test_a_head_is_filled_with_what_counts_on() -> None:
         heads = [prepared.head(now)[0].split(b"\r\n") for now in (107.5, 110.0)]
         dates = [b"Date: Thu, 01 Jan 1970 00:01:%d GMT" % second for second in (47, 50)]
         for head, date, age in zip(heads, dates, (b"Age: 7", b"Age: 10"), strict=True):
-            assert head[:2] == [b"HTTP/1.1 200 100%", b"Content-Disposition: " + name]
+            assert head[:2] == [b"HTTP/1.1 200 100%", b"X-%d%: " + name]
             assert head[2:] == [
                 *([age] if more else []),
                 date,
