@@ -117,11 +117,17 @@ class _Channel(HTTPChannel):
         self._counted = self._address
         self.site.gate.enter(self._counted)
 
+    def _leave(self) -> None:
+        """What was answered leaves before anything else happens here."""
+        if self._client is not None and self._client.waits:
+            self.site.resource.offhand.leave()
+
     def reconsider(self) -> None:
         """
         See again whether requests that come here may be answered the fast way, as soon as one comes: only then a
         balancer has said whose they are (the PROXY protocol).
         """
+        self._leave()
         self._client, self._place, self.asked = None, None, None
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
@@ -137,6 +143,7 @@ class _Channel(HTTPChannel):
             self._drop(data)
             return
         self.asked = None
+        self._leave()
         if self._client is None:
             host = self._address
             self._client, self._place = Client.of(self, host), self.site.resource.place(self, host)
@@ -263,6 +270,7 @@ class _Channel(HTTPChannel):
 
     def drain(self) -> None:
         """End now if idle, else after the response that is under way."""
+        self._leave()
         self.persistent = 0
         if not self.requests:
             self.loseConnection()  # type: ignore[no-untyped-call]
