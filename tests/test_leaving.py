@@ -96,12 +96,15 @@ class _Plain(Connection):
     """A connection of the service's, of which the test says when something comes."""
 
     def __init__(self, wire: Wire, socket: socket.socket) -> None:
-        peer = IPv4Address("TCP", "127.0.0.1", 50000)
-        self.channel: Any = wire.site.buildProtocol(peer)
-        super().__init__(socket, self.channel, MemoryReactor())  # type: ignore[no-untyped-call]
+        self.channel: Any = wire.site.buildProtocol(self.getPeer())
+        super().__init__(socket, self.channel, MemoryReactor())
         self.connected = 1
-        self.getPeer = self.getHost = lambda: peer
         self.channel.makeConnection(self)
+
+    def getPeer(self) -> IPv4Address:
+        return IPv4Address("TCP", "127.0.0.1", 50000)
+
+    getHost = getPeer
 
     def setTcpNoDelay(self, enabled: object) -> None:
         """Nothing: it is a pair of sockets of the system's own."""
