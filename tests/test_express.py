@@ -40,7 +40,7 @@ from regcache.testing import Page
 from regcache.values import networks
 from tests.origin import Origin
 from tests.service import Running
-from tests.wire import Wire, nothing_logged, sample_of
+from tests.wire import Wire, answers, nothing_logged, sample_of
 
 pytestmark = pytest.mark.fast
 HOST = b"Host: localhost\r\n"
@@ -584,6 +584,15 @@ def test_no_answer_is_kept_of_what_may_open_something(
     for _ in range(3):
         said(wire, request(NPM[0] + b"?tokens&a=b"))
     assert ready
+
+
+@pytest.mark.parametrize("fields", [b"", b"Connection: close\r\n"])
+def test_that_a_connection_ends_is_said_once(fields: bytes) -> None:
+    """By the service that stops, and by whoever reads the request that asks for it."""
+    wire = Wire()
+    wire.house.running = lambda: False
+    (answer,) = answers(said(wire, request(NPM[0], fields)))
+    assert [value for name, value in answer.headers if name == "connection"] == ["close"]
 
 
 def test_unread_fields() -> None:
