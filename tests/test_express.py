@@ -794,14 +794,15 @@ def test_both_ways_log_how_it_stands_at_that_time(form: str) -> None:
     assert form != "json" or "; ttl=86298" in logs[0][-1]
 
 
-def test_both_ways_log_the_end(ready: list[bytes], monkeypatch: pytest.MonkeyPatch) -> None:
-    """When a client that reads slowly has read all, and not when it came."""
+@pytest.mark.parametrize("form", ["combined", "json"])
+def test_both_ways_log_the_end(form: str, ready: list[bytes], monkeypatch: pytest.MonkeyPatch) -> None:
+    """When a client that reads slowly has read all, and not when it came; and what it was told then, not by now."""
     monkeypatch.setattr("regcache.hurry._MOST_WAITING", 0)
     monkeypatch.setattr("regcache.web.at_once", lambda *_: None)
     logs, start = [], Sender.start
     for most in (Config().memory_cache, 0):
         wire, slow = Wire(Config(memory_cache=most)), list[Sender]()
-        wire.house.log = AccessLog(wire.kit.clock, Target(where="-", hits=True), lambda *_: Deferred())
+        wire.house.log = AccessLog(wire.kit.clock, Target(where="-", form=form, hits=True), lambda *_: Deferred())
         for _ in range(3):
             said(wire, request(*NPM))
         with monkeypatch.context() as patch:
@@ -809,11 +810,12 @@ def test_both_ways_log_the_end(ready: list[bytes], monkeypatch: pytest.MonkeyPat
             wire.connect(request(*NPM))
         said(wire, request(*NPM))
         wire.kit.wall += 7
+        said(wire, request(*NPM))
         start(*slow)
         logs.append([re.sub(r"regcache-test-\d+", "", line) for line in wire.house.log._lines])
-        assert len(re.findall("22:13:20", "".join(logs[-1]))) == len(logs[-1]) - 1 == 4
+        assert len(re.findall("22:13:20", "".join(logs[-1]))) == len(logs[-1]) - 2 == 4
     assert logs[0] == logs[1]
-    assert len(ready) == 3
+    assert len(ready) == 4
 
 
 def test_a_client_that_reads_slowly(tmp_path: Path) -> None:
