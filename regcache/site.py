@@ -143,10 +143,11 @@ class _Channel(HTTPChannel):
             self._drop(data)
             return
         self.asked = None
-        self._leave()
         if self._client is None:
             host = self._address
             self._client, self._place = Client.of(self, host), self.site.resource.place(self, host)
+        elif self._client.waits:
+            self._leave()
         # Whether something is under way, something of a request is here, or the connection is to end.
         busy = self.requests or self._buffer or self._waitingForTransport or not self.persistent
         if busy or self._place is None or not self._answered(self._place, self._client, data):
