@@ -71,6 +71,11 @@ def timed_fields(reply: Reply, now: float) -> dict[bytes, bytes]:
     return fields
 
 
+def _literal(text: bytes) -> bytes:
+    """The part of a form that says just that: the sign that asks to be filled may stand in the name of a field, too."""
+    return text.replace(b"%", b"%%")
+
+
 @define(eq=False)
 class Prepared:
     """
@@ -83,6 +88,7 @@ class Prepared:
     :ivar package: what it is of, for the log.
     :ivar form: its head up to the name of the request, which is each one's own, to be filled with what counts on.
     :ivar counted: the names of the fields that do, with the time.
+    :ivar status: the Cache-Status that was filled in last.
     """
 
     reply: Reply
@@ -97,8 +103,8 @@ class Prepared:
     counted: tuple[bytes, ...]
     body: bytes | Kept
     size: int = field(init=False)
+    status: str = field(default="", init=False)
     _head: bytes = field(default=b"", init=False)
-    _status: str = field(default="", init=False)
     _from: float = field(default=0.0, init=False)
     _until: float = field(default=0.0, init=False)
     _logged: tuple[str, ...] = field(default=(), init=False)
@@ -127,8 +133,8 @@ class Prepared:
             return None
         said = [(name, value) for name, values in fields for value in values if name.lower() != _NAME]
         timed = timed_fields(reply, 0)
-        lines = [name + b": " + (b"%b" if name in timed else value.replace(b"%", b"%%")) for name, value in said]
-        form = b"\r\n".join((start.replace(b"%", b"%%"), *lines, b"X-Request-Id: "))
+        lines = [name + b": %b" if name in timed else _literal(name + b": " + value) for name, value in said]
+        form = b"\r\n".join((_literal(start), *lines, b"X-Request-Id: "))
         counted = tuple(name for name, _ in said if name in timed)
         bare = evolve(reply, body=b"", start=0, stop=0)
         return cls(bare, reply.standing, form=form, counted=counted, body=body, answers=answers, **about)
@@ -162,14 +168,14 @@ class Prepared:
         """
         if not self._from <= now < self._until:
             age, detail, self._until = figures(self.reply, self.standing, now)
-            self._from, self._status = now, cache_status(self.reply, detail)
-            said = {b"Cache-Status": self._status, b"Date": format_date(now), b"Age": age}
+            self._from, self.status = now, cache_status(self.reply, detail)
+            said = {b"Cache-Status": self.status, b"Date": format_date(now), b"Age": age}
             self.standing.given()
             self._head = self.form % tuple([said[name].encode() for name in self.counted])
         return self._head, self._until
 
-    def logged(self, form: Form) -> tuple[tuple[str, ...], str]:
-        """The parts of a line of the access log that tell of it, and the Cache-Status with which it was given."""
+    def logged(self, form: Form) -> tuple[str, ...]:
+        """The parts of a line of the access log that tell of it."""
         if self._form is not form:
             about = Answered(
                 method=self.method,
@@ -180,7 +186,7 @@ class Prepared:
                 outcome=self.reply.how.value.lower(),
             )
             self._logged, self._form = form.answer(about), form
-        return self._logged, self._status
+        return self._logged
 
 
 @define(eq=False)
@@ -191,6 +197,7 @@ class Ready:
     :ivar place: where such a request came in.
     :ivar head: that of the request.
     :ivar said: that of the answer, up to the name of the request.
+    :ivar status: the Cache-Status in that.
     :ivar since: from when on it holds, by the wall clock, ``until`` when.
     :ivar revision: the number of what is stored, with any other of which it may not hold.
     :ivar kept: its body, where that is a file.
@@ -200,6 +207,7 @@ class Ready:
     head: Head
     prepared: Prepared
     said: bytes
+    status: str
     since: float
     until: float
     revision: int
@@ -217,7 +225,7 @@ class Ready:
         parts = self._parts
         usual = sent == prepared.size and self.since <= now < self.until
         if not usual or self._form is not form:
-            parts = form.alike(*prepared.logged(form), self.head.logged(form), int(now), sent)
+            parts = form.alike(prepared.logged(form), self.status, self.head.logged(form), int(now), sent)
             if usual:
                 self._form, self._parts = form, parts
         return form.line(parts, now, prepared.client or client, request_id, seconds)
@@ -273,7 +281,7 @@ class Express:
             return None
         self.heads.keep(head)
         said, until = found.head(now)
-        ready = Ready(place, head, found, said, now, until, revision)
+        ready = Ready(place, head, found, said, found.status, now, until, revision)
         if head.known:
             if len(self._found) >= _MOST_FOUND:
                 self._found.clear()

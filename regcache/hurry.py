@@ -6,7 +6,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from attrs import define
+from attrs import define, field
 from twisted.python.failure import Failure
 from twisted.web.http import HTTPChannel
 
@@ -34,11 +34,13 @@ class Client:
 
     :ivar address: whose it is, as the log names it; empty for a UNIX socket.
     :ivar socket: its socket, where what is written there goes out as it is.
+    :ivar waits: whether an answer is found that has not left yet: nothing else may go there, or be closed, before.
     """
 
     channel: HTTPChannel
     address: str
     socket: PlainSocket | None
+    waits: bool = field(default=False, init=False)
 
     @classmethod
     def of(cls, channel: HTTPChannel, host: str) -> Client:

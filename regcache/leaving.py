@@ -34,12 +34,16 @@ class Leaving:
         """
         Have an answer sent, on a connection on which nothing else is under way.
 
+        Whoever is to do something else there before the turn is over has them all sent first: what came while another
+        request was answered is read at the end of that, and more may come in the same turn.
+
         It is small: what the socket does not take at once waits in the transport.
         """
         if client.socket is None:
             # It has a buffer of its own.
             client.write(head, body)
             return
+        client.waits = True
         self._waiting.append((client, head, body))
         if len(self._waiting) >= _MOST:
             self.send()
@@ -55,5 +59,6 @@ class Leaving:
         """Send what there is, to whoever is still there."""
         waiting, self._waiting = self._waiting, []
         for client, head, body in waiting:
+            client.waits = False
             if client.socket is not None and client.socket.is_open:
                 client.write(head, body)

@@ -176,6 +176,10 @@ class Offhand:
             house.log.note(form(line))
         return True
 
+    def leave(self) -> None:
+        """Have the answers that were given by now sent."""
+        self._leaving.send()
+
     def _answer(self, name: str, asked: Asked, now: float) -> tuple[AtHand, _Alike, bytes] | None:
         """
         The stored copy that the cache answers with, if it does so at once, what it says like others, and the head of

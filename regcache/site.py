@@ -117,11 +117,17 @@ class _Channel(HTTPChannel):
         self._counted = self._address
         self.site.gate.enter(self._counted)
 
+    def _leave(self) -> None:
+        """What was answered leaves before anything else happens here."""
+        if self._client is not None and self._client.waits:
+            self.site.resource.offhand.leave()
+
     def reconsider(self) -> None:
         """
         See again whether requests that come here may be answered the fast way, as soon as one comes: only then a
         balancer has said whose they are (the PROXY protocol).
         """
+        self._leave()
         self._client, self._place, self.asked = None, None, None
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
@@ -140,6 +146,8 @@ class _Channel(HTTPChannel):
         if self._client is None:
             host = self._address
             self._client, self._place = Client.of(self, host), self.site.resource.place(self, host)
+        elif self._client.waits:
+            self._leave()
         # Whether something is under way, something of a request is here, or the connection is to end.
         busy = self.requests or self._buffer or self._waitingForTransport or not self.persistent
         if busy or self._place is None or not self._answered(self._place, self._client, data):
@@ -263,6 +271,7 @@ class _Channel(HTTPChannel):
 
     def drain(self) -> None:
         """End now if idle, else after the response that is under way."""
+        self._leave()
         self.persistent = 0
         if not self.requests:
             self.loseConnection()  # type: ignore[no-untyped-call]

@@ -400,8 +400,8 @@ def _say(request: Request | LeanRequest, said: list[tuple[bytes, bytes]]) -> Non
         return
     fields = request.responseHeaders
     # What Twisted sets beforehand is ours to say, or the upstream's.
-    fields.removeHeader(b"server")
-    fields.removeHeader(b"date")
+    for name in {b"server", b"date", *[name for name, _ in said]}:
+        fields.removeHeader(name)
     for name, value in said:
         fields.addRawHeader(name, value)
 

@@ -40,7 +40,7 @@ from regcache.testing import Page
 from regcache.values import networks
 from tests.origin import Origin
 from tests.service import Running
-from tests.wire import Wire, nothing_logged, sample_of
+from tests.wire import Wire, answers, nothing_logged, sample_of
 
 pytestmark = pytest.mark.fast
 HOST = b"Host: localhost\r\n"
@@ -329,6 +329,18 @@ def followed(config: Config | None = None, **fields: str) -> Wire:
     return wire
 
 
+def test_no_name_of_a_field_is_a_form_to_be_filled(ready: list[bytes]) -> None:
+    """What an upstream calls its fields may hold any sign that a name may (RFC 9110 section 5.6.2)."""
+    fields = {"cache-control": "max-age=60", "x-100%": "100%", "x-%b%%": "%b"}
+    wires = followed(), followed(Config(memory_cache=0))
+    for wire in wires:
+        wire.kit.upstream.pages[f"{wire.registries['generic'].options.url}a"] = Page(body=b"a", headers=fields)
+    for _ in range(4):
+        quick, slow = (said(wire, request(b"/generic/a")) for wire in wires)
+        assert quick == slow
+    assert ready == [b"/generic/a"] * 2
+
+
 def test_an_answer_is_for_whom_it_was_chosen(ready: list[bytes]) -> None:
     """What nothing here looks at may be what an upstream varies its answers by."""
     wire = followed(cache_control="max-age=60", vary="User-Agent")
@@ -574,6 +586,15 @@ def test_no_answer_is_kept_of_what_may_open_something(
     assert ready
 
 
+@pytest.mark.parametrize("fields", [b"", b"Connection: close\r\n"])
+def test_that_a_connection_ends_is_said_once(fields: bytes) -> None:
+    """By the service that stops, and by whoever reads the request that asks for it."""
+    wire = Wire()
+    wire.house.running = lambda: False
+    (answer,) = answers(said(wire, request(NPM[0], fields)))
+    assert [value for name, value in answer.headers if name == "connection"] == ["close"]
+
+
 def test_unread_fields() -> None:
     """Only what nothing looks at is left out of what an answer is found by."""
     plain = request(b"/x", b"Accept: a\r\n")
@@ -773,14 +794,15 @@ def test_both_ways_log_how_it_stands_at_that_time(form: str) -> None:
     assert form != "json" or "; ttl=86298" in logs[0][-1]
 
 
-def test_both_ways_log_the_end(ready: list[bytes], monkeypatch: pytest.MonkeyPatch) -> None:
-    """When a client that reads slowly has read all, and not when it came."""
+@pytest.mark.parametrize("form", ["combined", "json"])
+def test_both_ways_log_the_end(form: str, ready: list[bytes], monkeypatch: pytest.MonkeyPatch) -> None:
+    """When a client that reads slowly has read all, and not when it came; and what it was told then, not by now."""
     monkeypatch.setattr("regcache.hurry._MOST_WAITING", 0)
     monkeypatch.setattr("regcache.web.at_once", lambda *_: None)
     logs, start = [], Sender.start
     for most in (Config().memory_cache, 0):
         wire, slow = Wire(Config(memory_cache=most)), list[Sender]()
-        wire.house.log = AccessLog(wire.kit.clock, Target(where="-", hits=True), lambda *_: Deferred())
+        wire.house.log = AccessLog(wire.kit.clock, Target(where="-", form=form, hits=True), lambda *_: Deferred())
         for _ in range(3):
             said(wire, request(*NPM))
         with monkeypatch.context() as patch:
@@ -788,11 +810,12 @@ def test_both_ways_log_the_end(ready: list[bytes], monkeypatch: pytest.MonkeyPat
             wire.connect(request(*NPM))
         said(wire, request(*NPM))
         wire.kit.wall += 7
+        said(wire, request(*NPM))
         start(*slow)
         logs.append([re.sub(r"regcache-test-\d+", "", line) for line in wire.house.log._lines])
-        assert len(re.findall("22:13:20", "".join(logs[-1]))) == len(logs[-1]) - 1 == 4
+        assert len(re.findall("22:13:20", "".join(logs[-1]))) == len(logs[-1]) - 2 == 4
     assert logs[0] == logs[1]
-    assert len(ready) == 3
+    assert len(ready) == 4
 
 
 def test_a_client_that_reads_slowly(tmp_path: Path) -> None:
@@ -831,7 +854,7 @@ def test_a_head_is_filled_with_what_counts_on() -> None:
     name = b"attachment; filename*=UTF-8''100%25%20%b%s"
     for more in ({}, {"age": "3"}):
         reply = Reply(status=200, headers=Headers.of(more), standing=standing)
-        said = [(b"Content-Disposition", [name]), *((field.title().encode(), [b"?"]) for field in more)]
+        said = [(b"X-%d%", [name]), *((field.title().encode(), [b"?"]) for field in more)]
         fields = [*said, (b"Date", [b"?"]), (b"Cache-Status", [b"?"]), (b"X-Request-Id", [b"gone"])]
         about = dict.fromkeys(("client", "registry", "method", "target", "package"), "")
         prepared = Prepared.of(reply, fields, b"HTTP/1.1 200 100%", b"", Answers(), **about)
@@ -839,7 +862,7 @@ def test_a_head_is_filled_with_what_counts_on() -> None:
         heads = [prepared.head(now)[0].split(b"\r\n") for now in (107.5, 110.0)]
         dates = [b"Date: Thu, 01 Jan 1970 00:01:%d GMT" % second for second in (47, 50)]
         for head, date, age in zip(heads, dates, (b"Age: 7", b"Age: 10"), strict=True):
-            assert head[:2] == [b"HTTP/1.1 200 100%", b"Content-Disposition: " + name]
+            assert head[:2] == [b"HTTP/1.1 200 100%", b"X-%d%: " + name]
             assert head[2:] == [
                 *([age] if more else []),
                 date,

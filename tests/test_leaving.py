@@ -6,16 +6,24 @@ import contextlib
 import os
 import signal
 import socket
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from attrs import define, field
+from twisted.internet.address import IPv4Address
 from twisted.internet.task import Clock
+from twisted.internet.tcp import Connection
+from twisted.internet.testing import MemoryReactor
 
+from regcache.config import Config
 from regcache.leaving import Leaving
 from tests.origin import Origin
 from tests.service import Running
+from tests.test_express import NPM, request, said
+from tests.test_offhand import ARTIFACT, stored
+from tests.wire import Wire, answers
 
 pytestmark = pytest.mark.fast
 
@@ -30,6 +38,7 @@ class _Client:
     """Somebody who has asked; what was written to them."""
 
     socket: _Socket | None = field(factory=_Socket)
+    waits: bool = False
     got: list[bytes] = field(factory=list)
 
     def write(self, head: bytes, body: bytes) -> int:
@@ -81,6 +90,61 @@ def test_what_has_a_buffer_of_its_own_waits_for_nobody() -> None:
     asked(Leaving(clock), client)
     assert client.got == [b"0!"]
     assert clock.getDelayedCalls() == []
+
+
+class _Plain(Connection):
+    """A connection of the service's, of which the test says when something comes."""
+
+    def __init__(self, wire: Wire, socket: socket.socket) -> None:
+        self.channel: Any = wire.site.buildProtocol(self.getPeer())
+        super().__init__(socket, self.channel, MemoryReactor())
+        self.connected = 1
+        self.channel.makeConnection(self)
+
+    def getPeer(self) -> IPv4Address:
+        return IPv4Address("TCP", "127.0.0.1", 50000)
+
+    getHost = getPeer
+
+    def setTcpNoDelay(self, enabled: object) -> None:
+        """Nothing: it is a pair of sockets of the system's own."""
+
+
+@contextlib.contextmanager
+def connected(wire: Wire) -> Iterator[tuple[Any, socket.socket]]:
+    """A connection to a service in memory, and the client's end of it."""
+    ours, theirs = socket.socketpair()
+    with theirs, ours:
+        theirs.settimeout(1)
+        ours.setblocking(False)
+        yield _Plain(wire, ours), theirs
+
+
+@pytest.mark.parametrize("last", [NPM, (b"/generic/none", b"")])
+def test_what_was_asked_first_is_answered_first(last: tuple[bytes, bytes]) -> None:
+    """Also where a request waited for the one before it, and the next one comes when that is over: in the same turn."""
+    wire = stored(Config())
+    asked = request(ARTIFACT[0], ARTIFACT[1] + b"X: 1\r\n"), request(*last)
+    bodies = [answers(said(wire, one))[0].body for one in (request(*ARTIFACT), asked[1])]
+    with connected(wire) as (transport, client):
+        wire.kit.upstream.hangs = True
+        transport.channel.dataReceived(request(b"/generic/nowhere"))
+        transport.channel.dataReceived(asked[0])
+        wire.kit.upstream.release()
+        assert [one.status for one in answers(client.recv(1 << 16))] == [404]
+        transport.channel.dataReceived(asked[1])
+        wire.kit.advance(0)
+        assert [one.body for one in answers(client.recv(1 << 16))] == bodies
+
+
+@pytest.mark.parametrize("end", ["drain", "reconsider"])
+def test_what_was_answered_leaves_before_the_end(end: str) -> None:
+    """The service stops, or has other rules, when an answer is found."""
+    wire = stored(Config())
+    with connected(wire) as (transport, client):
+        transport.channel.dataReceived(request(ARTIFACT[0], ARTIFACT[1] + b"X: 1\r\n"))
+        getattr(transport.channel, end)()
+        assert [one.status for one in answers(client.recv(1 << 16))] == [200]
 
 
 def test_many_who_ask_in_the_same_turn_get_what_they_asked_for(tmp_path: Path) -> None:

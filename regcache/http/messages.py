@@ -131,6 +131,8 @@ class RequestHead(msgspec.Struct, frozen=True, kw_only=True):
     """
     What a client asks of one registry.
 
+    ``msgspec.structs.replace`` makes a copy with other fields, at which it does not look.
+
     :ivar method: in upper case.
     :ivar path: below the registry's mount, as sent (still percent-encoded), beginning with ``/``.
     :ivar query: as sent, without the question mark.
