@@ -29,6 +29,7 @@ _RESTORED_AT_ONCE = 16
 _STOPPED = "The cache is stopped."
 P = ParamSpec("P")
 T = TypeVar("T")
+Found = TypeVar("Found")
 
 
 @frozen
@@ -165,16 +166,7 @@ class Holding:
 
         :raises sqlite3.Error: or another of :data:`regcache.store.index.FAILURES`, if they cannot be read.
         """
-        reader = self.reader
-        if reader is None:
-            return None
-        try:
-            if not (self._jobs or reader.in_transaction):
-                reader.execute("BEGIN")
-            return rows(reader, keys)
-        except FAILURES:
-            self._read_anew()
-            raise
+        return self._found(rows, keys)
 
     def row(self, key: str) -> Row | None:
         """
@@ -182,13 +174,17 @@ class Holding:
 
         :raises sqlite3.Error: as :meth:`rows` does.
         """
+        return self._found(row, key)
+
+    def _found(self, look: Callable[[sqlite3.Connection, T], Found], wanted: T) -> Found | None:
+        """What a look into the index finds, as of :meth:`rows`."""
         reader = self.reader
         if reader is None:
             return None
         try:
             if not (self._jobs or reader.in_transaction):
                 reader.execute("BEGIN")
-            return row(reader, key)
+            return look(reader, wanted)
         except FAILURES:
             self._read_anew()
             raise
