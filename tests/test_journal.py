@@ -13,7 +13,7 @@ from twisted.internet.task import Clock
 
 from regcache.errors import CannotStore
 from regcache.http.messages import Kind
-from regcache.store import journal
+from regcache.store import holding, journal
 from regcache.store.disk import DiskStore
 from regcache.store.index import connect
 from tests.lifetime import at_once
@@ -140,4 +140,24 @@ def test_looks_hold_nothing_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         made._records.drop(f"npm/{at}")
         assert made.glance(f"npm/{at}") is not None
     assert size(tmp_path) < BOUND
+    made.stop()
+
+
+@pytest.mark.parametrize("found", ["row", "rows"])
+def test_a_look_that_fails_ends_its_moment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, found: str) -> None:
+    """What could not be read is looked for anew the next time, and nobody has to write anything for that."""
+    at_once(monkeypatch)
+    made = DiskStore(tmp_path, reactor=_Reactor(), min_free=0)
+    made.open_directory()
+    made.start()
+    reader = made._hold.reader
+    assert reader is not None
+
+    def failing(_connection: object, _wanted: object) -> None:
+        raise sqlite3.OperationalError("interrupted")
+
+    monkeypatch.setattr(holding, found, failing)
+    with pytest.raises(sqlite3.OperationalError):
+        made._hold.row("npm/a") if found == "row" else made._hold.rows(["npm/a"])
+    assert not reader.in_transaction
     made.stop()
