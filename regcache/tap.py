@@ -80,6 +80,7 @@ class CacheService(Service):
             scrub=config.scrub,
             now=now,
             counts=self.outward.upstream.counts,
+            apart=True,
         )
         self._lag = Pulse(reactor, _LAG_EVERY, self.outward.upstream.counts.lag.observe)
         token = f"regcache-{secrets.token_hex(6)}"

@@ -11,6 +11,7 @@ import errno
 import fcntl
 import os
 import sqlite3
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -28,6 +29,8 @@ __all__ = ["Directory", "Opened"]
 _log = Log()
 #: Names of what is in the way that a complaint tells.
 _NAMED = 3
+#: Seconds that what a killed process has left may take to end.
+_PATIENCE = 10.0
 #: What may pass, or be mended while the service runs: until then clients are served without storing anything.
 _PASSING = frozenset(
     {
@@ -175,18 +178,32 @@ class Directory:
             if error.errno != errno.EROFS or not path.exists():
                 raise
             self._lock = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            holder = os.pread(self._lock, 32, 0).decode("ascii", "replace").strip()
-            raise ConfigError(
-                f"The cache directory {self.path} is in use by process {holder or '?'}: stop it,"
-                " or name another with --cache-dir."
-            ) from None
+        self._wait_for_lock()
         # The number is for a person; what holds is the lock.
         with contextlib.suppress(OSError):
             os.ftruncate(self._lock, 0)
             os.pwrite(self._lock, f"{os.getpid()}\n".encode(), 0)
+
+    def _wait_for_lock(self) -> None:
+        """What was killed may have left a process that ends a moment later, and holds the lock until then."""
+        end = time.monotonic() + _PATIENCE
+        while True:
+            try:
+                fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return
+            except BlockingIOError:
+                holder = os.pread(self._lock, 32, 0).decode("ascii", "replace").strip()
+                if _runs(holder) or time.monotonic() > end:
+                    raise ConfigError(
+                        f"The cache directory {self.path} is in use by process {holder or '?'}: stop it,"
+                        " or name another with --cache-dir."
+                    ) from None
+            time.sleep(0.01)
+
+    @property
+    def lock(self) -> int:
+        """The descriptor that holds it."""
+        return self._lock
 
     def _make_directories(self) -> bool:
         """Those of the bodies, all at once, so that no commit has to make one; whether some were there already."""
@@ -285,6 +302,17 @@ class Directory:
                 if old != aside:
                     path.unlink()
         return aside
+
+
+def _runs(process: str) -> bool:
+    """Whether a process of that number runs, for all that can be known."""
+    try:
+        os.kill(int(process), 0)
+    except ProcessLookupError:
+        return False
+    except (OSError, ValueError, OverflowError):
+        pass
+    return True
 
 
 def _index_at(path: Path) -> Index:

@@ -73,6 +73,8 @@ class DiskStore:
     :param steps: told each step of a commit, in the thread that does it; tests stop the process there.
     :param files: what is done to the disk.
     :param counts: the numbers of the service.
+    :param apart: whether many small files are made by a process of its own, which tells no steps and knows no files but
+        the usual.
     :ivar bounds: how much it may take; to be changed by whoever wants others.
     """
 
@@ -88,6 +90,7 @@ class DiskStore:
         steps: Callable[[str], None] = lambda _step: None,
         files: Files | None = None,
         counts: Counts | None = None,
+        apart: bool = False,
     ) -> None:
         self._counts = counts or Counts()
         self._path = Path(directory).absolute()
@@ -98,10 +101,13 @@ class DiskStore:
 
         self.bounds = Bounds(max_size, min_free)
 
-        def writer(index: Index) -> Writer:
-            return Writer(index, self._path, self.bounds, now, steps, self._disk)
+        taken = Directory(self._path, self._disk, now)
 
-        self._hold = Holding(reactor, Directory(self._path, self._disk, now), writer, self._changed)
+        def writer(index: Index) -> Writer:
+            lock = (lambda: taken.lock) if apart else None
+            return Writer(index, self._path, self.bounds, now, steps, self._disk, lock)
+
+        self._hold = Holding(reactor, taken, writer, self._changed)
         self._write = self._hold.write
         self._upkeep = Upkeep(reactor, self._hold, self._evicted, self._failed)
         self._space = Space(self.bounds, lambda: self.usage()[0], self._make_room)

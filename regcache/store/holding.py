@@ -236,7 +236,7 @@ class Holding:
     def _opened_again(self, broken: Writer | None) -> Opened:
         if broken is not None:
             self._directory.distrust()
-            broken.index.connection.close()
+            broken.abandon()
         return self._directory.open()
 
     def _taken_again(self, opened: Opened) -> None:

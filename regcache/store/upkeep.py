@@ -13,6 +13,7 @@ __all__ = ["Upkeep"]
 _FIRST_BACKUP, _BACKUP_EVERY = 600.0, 86400.0
 _SWEEP_EVERY = 60.0
 _SETTLE_EVERY = 60.0
+_REST_EVERY = 60.0
 #: Seconds between two jobs that look at what a damaged index has left.
 _PAUSE = 0.02
 #: How many directories the bodies lie in.
@@ -52,6 +53,7 @@ class Upkeep:
         self.every(_BACKUP_EVERY, self._back_up)
         self.every(_SWEEP_EVERY, self._sweep)
         self.every(_SETTLE_EVERY, self._settle)
+        self.every(_REST_EVERY, self._rest)
 
     def stop(self) -> None:
         """Begin nothing more."""
@@ -96,6 +98,9 @@ class Upkeep:
 
     def _settle(self) -> None:
         self._hold.write(Writer.settle).addErrback(self._failed)
+
+    def _rest(self) -> None:
+        self._hold.write(Writer.rest).addErrback(self._failed)
 
     def _sweep(self) -> None:
         """Look through one of the directories of bodies, so that all are seen in a few hours."""

@@ -61,6 +61,8 @@ class Writer:
 
     The order of a commit: the file is on disk (fsync; of a large one, before, in the pool) → it gets its name → the
     name is on disk → the row is written. The order of a removal is the reverse: the row first, then the file.
+
+    :param lock: as :class:`Placing` takes it.
     """
 
     def __init__(
@@ -71,6 +73,7 @@ class Writer:
         now: Callable[[], float],
         steps: Callable[[str], None],
         files: Files,
+        lock: Callable[[], int] | None = None,
     ) -> None:
         self.index = index
         self._files = files
@@ -82,7 +85,7 @@ class Writer:
         self._journal = Journal(index.connection, directory / "index.sqlite3-wal")
         self._now = now
         self._steps = steps
-        self._placing = Placing(self._blobs, files, steps)
+        self._placing = Placing(self._blobs, files, steps, lock)
         self._block = os.statvfs(directory).f_frsize
 
     def commit(self, commits: list[Commit]) -> Outcome:
@@ -94,8 +97,7 @@ class Writer:
         failed = self._placing.place(commits)
         placed = [commit for commit, error in zip(commits, failed, strict=True) if error is None]
         try:
-            for name in {commit.entry.digest[:2] for commit in placed if commit.lasts}:
-                self._files.sync_path(self._blobs / name)
+            self._placing.sync({commit.entry.digest[:2] for commit in placed if commit.lasts})
         except OSError as error:
             self._unlink({commit.entry.digest for commit in placed})
             raise CannotStore(f"{error.strerror}: {self._blobs}") from None
@@ -324,7 +326,16 @@ class Writer:
             self.back_up()
             self.settle()
         finally:
-            self.index.connection.close()
+            self.abandon()
+
+    def abandon(self) -> None:
+        """Let everything go as it is."""
+        self._placing.close()
+        self.index.connection.close()
+
+    def rest(self) -> None:
+        """End what has had nothing to do since this was last called."""
+        self._placing.rest()
 
     def back_up(self) -> None:
         """

@@ -1,0 +1,312 @@
+"""The process that makes files of many small bodies: whatever befalls it, what it does is what the thread would do."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import resource
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from twisted.internet.task import Clock
+
+from regcache.config import Config
+from regcache.errors import CannotStore, ConfigError
+from regcache.store import apart, placing
+from regcache.store.disk import DiskStore
+from regcache.store.placing import Commit
+from regcache.store.writer import Outcome
+from regcache.tap import CacheService
+from tests.stores import entry, let_go, logged, opened, rows, writer_of
+from tests.test_crash import see_that_all_is_whole, sha
+
+MANY = placing._MANY
+
+
+def bodies(number: int, seed: int = 0) -> dict[str, bytes]:
+    """So many small ones, by key."""
+    chance = random.Random(seed)
+    return {f"npm/{seed}-{n}": chance.randbytes(chance.randrange(1, 9000)) for n in range(number)}
+
+
+def commit(store: DiskStore, some: dict[str, bytes]) -> Outcome:
+    """All of them, in one batch."""
+    commits = [Commit(store._new_path(), entry(key, body), body) for key, body in some.items()]
+    return writer_of(store).commit(commits)
+
+
+def process_of(store: DiskStore) -> int:
+    """The number of the process; 0 if there is none."""
+    other = writer_of(store)._placing._apart
+    assert other is not None
+    return 0 if other._process is None else other._process.pid
+
+
+def runs(pid: int) -> bool:
+    """Whether there is such a process."""
+    return Path(f"/proc/{pid}").exists()
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[DiskStore]:
+    """One whose many small files are made by another process."""
+    made = opened(tmp_path / "cache", apart=True)
+    yield made
+    if made._hold.writer is not None:
+        made._hold.writer.abandon()
+    let_go(made)
+
+
+def see_that_these_are_stored(store: DiskStore, some: dict[str, bytes]) -> None:
+    """These and no others, each with its very body."""
+    found = see_that_all_is_whole(store._path, store)
+    assert found == {key: sha(body) for key, body in some.items()}
+
+
+def test_many_are_made_by_another_process(store: DiskStore) -> None:
+    """Few are not: to start it would take longer. It stays for the next of them."""
+    few, many, more = bodies(MANY - 1, 1), bodies(3 * MANY + 1, 2), bodies(MANY, 3)
+    assert commit(store, few).failed == [None] * len(few)
+    assert not process_of(store)
+    for some in (many, more):
+        before = process_of(store)
+        assert commit(store, some).failed == [None] * len(some)
+        assert process_of(store)
+        assert before in (0, process_of(store))
+    see_that_these_are_stored(store, {**few, **many, **more})
+
+
+def test_the_service_has_one(tmp_path: Path) -> None:
+    """It is not for tests alone."""
+    service = CacheService(Clock(), Config(cache_dir=str(tmp_path / "cache")))
+    service.store.open_directory()
+    assert process_of(service.store) == 0
+    let_go(service.store)
+
+
+def test_what_is_there_already_is_replaced(store: DiskStore) -> None:
+    """And several entries may name one body."""
+    same = {f"npm/{n}": bytes([n % 3]) * 1000 for n in range(MANY)}
+    for _ in range(2):
+        assert commit(store, same).failed == [None] * MANY
+    see_that_these_are_stored(store, same)
+
+
+@pytest.mark.skipif(sys.platform == "darwin", reason="names of files are Unicode there")
+def test_any_name_of_a_directory(tmp_path: Path) -> None:
+    """Also one that is no text in the locale of either."""
+    store = opened(tmp_path / os.fsdecode(b"caf\xe9 \xe2\x82\xac") / "cache", apart=True)
+    some = bodies(MANY)
+    assert commit(store, some).failed == [None] * MANY
+    assert process_of(store)
+    see_that_these_are_stored(store, some)
+    writer_of(store).abandon()
+    let_go(store)
+
+
+def test_what_the_disk_refuses(store: DiskStore) -> None:
+    """One body fails, and says why; the others are entries."""
+    some = bodies(MANY)
+    (store._path / "blobs" / sha(some["npm/0-7"])[:2]).rmdir()
+    failed = commit(store, some).failed
+    lost = {key for key, error in zip(some, failed, strict=True) if error is not None}
+    assert "npm/0-7" in lost
+    assert {str(error) for error in failed if error is not None} == {
+        str(CannotStore(f"No such file or directory: {store._path / 'partial'}"))
+    }
+    assert process_of(store)
+    see_that_these_are_stored(store, {key: body for key, body in some.items() if key not in lost})
+
+
+def test_names_that_cannot_be_synced(store: DiskStore) -> None:
+    """That is told as well."""
+    commit(store, bodies(MANY))
+    with pytest.raises(FileNotFoundError):
+        writer_of(store)._placing.sync(["none"])
+    assert process_of(store)
+
+
+def test_fewer_files_can_be_open_than_are_made_together(store: DiskStore) -> None:
+    """They are made in smaller parts."""
+    commit(store, bodies(MANY, 1))
+    resource.prlimit(process_of(store), resource.RLIMIT_NOFILE, (9, 9))
+    some = bodies(MANY, 2)
+    assert commit(store, some).failed == [None] * MANY
+    see_that_these_are_stored(store, {**bodies(MANY, 1), **some})
+
+
+# It ends.
+
+
+def test_it_dies_between_two_batches(store: DiskStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The thread does the work, and says so once; after a while there is another process."""
+    some = [bodies(MANY, seed) for seed in range(4)]
+    commit(store, some[0])
+    first = process_of(store)
+    os.kill(first, signal.SIGKILL)
+    with logged() as lines:
+        assert commit(store, some[1]).failed == [None] * MANY
+        assert commit(store, some[2]).failed == [None] * MANY
+    assert len([line for line in lines if "No process makes" in line]) == 1
+    assert not process_of(store)
+    assert not runs(first)
+    other = writer_of(store)._placing._apart
+    monkeypatch.setattr(other, "_not_before", 0.0)
+    assert commit(store, some[3]).failed == [None] * MANY
+    assert process_of(store)
+    see_that_these_are_stored(store, {key: body for one in some for key, body in one.items()})
+
+
+@pytest.mark.parametrize("rounds", [12, pytest.param(200, marks=pytest.mark.soak)])
+def test_it_is_killed_at_any_moment(store: DiskStore, monkeypatch: pytest.MonkeyPatch, rounds: int) -> None:
+    """Nothing is lost, and nothing of what it had begun stays."""
+    monkeypatch.setattr(apart, "_AGAIN_AFTER", 0.0)
+    chance = random.Random(7)
+    all_of_them: dict[str, bytes] = {}
+    for seed in range(rounds):
+        commit(store, more := bodies(MANY, 1000 + seed))
+        some = bodies(2 * MANY, seed)
+        victim = process_of(store)
+        killer = threading.Timer(chance.uniform(0, 0.02), os.kill, (victim, signal.SIGKILL))
+        killer.start()
+        assert commit(store, some).failed == [None] * len(some)
+        killer.join()
+        all_of_them |= more | some
+    see_that_these_are_stored(store, all_of_them)
+
+
+def test_what_it_had_begun_is_taken_away(store: DiskStore) -> None:
+    """Its files are in the way of those that the thread makes."""
+    commit(store, bodies(MANY, 1))
+    os.kill(process_of(store), signal.SIGKILL)
+    some = bodies(MANY, 2)
+    commits = [Commit(store._new_path(), entry(key, body), body) for key, body in some.items()]
+    commits[3].path.write_bytes(b"half")
+    assert writer_of(store).commit(commits).failed == [None] * MANY
+    see_that_these_are_stored(store, {**bodies(MANY, 1), **some})
+
+
+def test_it_says_nothing(store: DiskStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is ended before the thread begins: two never write the same."""
+    monkeypatch.setattr(apart, "_LONGEST_ANSWER", 0.2)
+    commit(store, bodies(MANY, 1))
+    stuck = process_of(store)
+    os.kill(stuck, signal.SIGSTOP)
+    assert commit(store, bodies(MANY, 2)).failed == [None] * MANY
+    assert not runs(stuck)
+    see_that_these_are_stored(store, {**bodies(MANY, 1), **bodies(MANY, 2)})
+
+
+def test_there_can_be_none(store: DiskStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The thread does the work."""
+    monkeypatch.setattr(sys, "executable", "/nowhere/python")
+    with logged() as lines:
+        assert commit(store, bodies(MANY)).failed == [None] * MANY
+    assert any("No such file" in line and "a thread does" in line for line in lines)
+    see_that_these_are_stored(store, bodies(MANY))
+
+
+def test_it_rests_when_there_is_nothing_to_do(store: DiskStore) -> None:
+    """Then it takes no memory; what comes later starts another."""
+    commit(store, bodies(MANY, 1))
+    first = process_of(store)
+    writer_of(store).rest()
+    assert process_of(store) == first
+    writer_of(store).rest()
+    assert not process_of(store)
+    assert not runs(first)
+    commit(store, bodies(MANY, 2))
+    assert process_of(store)
+
+
+def test_it_ends_with_the_store(tmp_path: Path) -> None:
+    """Signals are for the service, which may have something left to write."""
+    store = opened(tmp_path / "cache", apart=True)
+    commit(store, bodies(MANY, 1))
+    pid = process_of(store)
+    for one in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        os.kill(pid, one)
+    commit(store, bodies(MANY, 2))
+    assert process_of(store) == pid
+    writer_of(store).close()
+    assert not runs(pid)
+    let_go(store)
+
+
+# What it has of the service.
+
+
+def test_it_has_no_more_than_it_needs(store: DiskStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A way to ask and to complain, the hold on the directory; nothing of the environment."""
+    monkeypatch.setenv("SECRET", "word")
+    with open(os.devnull, "rb") as file:
+        os.set_inheritable(file.fileno(), False)
+        commit(store, bodies(MANY))
+        own = Path("/proc", str(process_of(store)))
+        assert b"SECRET" not in (own / "environ").read_bytes()
+        targets = [os.readlink(one) for one in (own / "fd").iterdir()]
+    assert len(targets) == 4
+    assert sum(one.startswith("socket:") for one in targets) == 2
+    assert str(store._path / "lock") in targets
+
+
+#: Stores many until it is killed.
+KILLED = """
+import sys
+from tests.test_apart import MANY, bodies, commit, process_of
+from tests.stores import opened
+store = opened(sys.argv[1], apart=True)
+commit(store, bodies(MANY))
+print(process_of(store), flush=True)
+for seed in range(1, 10_000):
+    commit(store, bodies(MANY, seed))
+"""
+
+
+@contextlib.contextmanager
+def killed(directory: Path, after: float) -> Iterator[int]:
+    """The process of a service that was killed, which has been stopped before."""
+    command = [sys.executable, "-c", KILLED, str(directory)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parent.parent) as service:
+        assert service.stdout is not None
+        pid = int(service.stdout.readline())
+        time.sleep(after)
+        os.kill(pid, signal.SIGSTOP)
+        service.kill()
+        service.wait()
+        try:
+            yield pid
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
+
+@pytest.mark.parametrize("after", [0.0, 0.013, 0.031, 0.05])
+def test_the_service_is_killed(tmp_path: Path, after: float) -> None:
+    """The next one begins once the process, too, writes no more, and finds each entry with its very body."""
+    with killed(tmp_path / "cache", after) as pid:
+        goes_on = threading.Timer(0.3, os.kill, (pid, signal.SIGCONT))
+        goes_on.start()
+        began = time.monotonic()
+        store = opened(tmp_path / "cache")
+        assert time.monotonic() - began >= 0.25
+        goes_on.join()
+        found = see_that_all_is_whole(tmp_path / "cache", store)
+        assert len(rows(store)) >= MANY
+        for key, body in bodies(MANY).items():
+            assert found[key] == sha(body)
+        let_go(store)
+
+
+def test_what_is_left_of_a_killed_service_does_not_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody waits for it for ever."""
+    monkeypatch.setattr("regcache.store.directory._PATIENCE", 0.2)
+    with killed(tmp_path / "cache", 0), pytest.raises(ConfigError, match="in use by process"):
+        opened(tmp_path / "cache")
