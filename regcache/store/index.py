@@ -261,7 +261,8 @@ class Index:
         """
         latest = {entry.key: (entry, allocated) for entry, allocated in entries}
         gone = {entry.digest for entry, _ in entries} | self.remove(list(latest))
-        rows = [(*_row(entry), allocated, now) for entry, allocated in latest.values()]
+        # In the order of the rows, so that those of a page are written while it is at hand.
+        rows = [(*_row(latest[key][0]), latest[key][1], now) for key in sorted(latest)]
         for at in range(0, len(rows), _ROWS):
             some = rows[at : at + _ROWS]
             self.connection.execute(

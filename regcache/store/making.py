@@ -67,7 +67,6 @@ class Making:
         :returns: why each could not be, in their order, empty for those that could; of the first of them alone, where
             no more files can be open at once.
         """
-        why: list[str] = []
         written: list[int | str | None] = []
         files: list[int] = []
         try:
@@ -83,8 +82,10 @@ class Making:
                     # Whether it can be written, the sync will tell.
                     with contextlib.suppress(OSError):
                         self._files.begin_sync(fd)
-            for body, fd in zip(bodies, written, strict=False):
-                why.append(fd if isinstance(fd, str) else self._place(body, fd))
+            pairs = list(zip(bodies, written, strict=False))
+            # All before the first gets its name: with that the kernel would have to write again what they share.
+            synced = [fd if isinstance(fd, str) else self._sync(body, fd) for body, fd in pairs]
+            why = [error or self._place(body) for body, error in zip(bodies, synced, strict=False)]
         finally:
             for one in files:
                 _close(one)
@@ -109,16 +110,23 @@ class Making:
         # One that takes the place of a body that lasts has to last as well.
         return fd if body.lasts or os.path.exists(body.target) else None
 
-    def _place(self, body: Body, fd: int | None) -> str:
+    def _sync(self, body: Body, fd: int | None) -> str:
         """
-        Give it its name; nobody is told of it yet.
+        See that it is on disk.
 
-        :param fd: of the file, if it has to be on disk before.
+        :param fd: of the file, if it has to be.
         """
         try:
             if fd is not None:
                 self._files.sync(fd)
                 self._steps("synced")
+        except OSError as error:
+            return self._given_up(body, error)
+        return ""
+
+    def _place(self, body: Body) -> str:
+        """Give it its name; nobody is told of it yet."""
+        try:
             # In place of one that is there already: what was just written and checked is surely whole.
             self._files.replace(body.source, body.target)
         except OSError as error:
