@@ -154,6 +154,7 @@ class CacheService(Service):
         self._threads.stop()
         self.house.prepare_anew()
         yield self.store.stop()
+        self.house.cache.context.unstored.stop()
 
 
 class _InOrder(MultiService):

@@ -16,6 +16,7 @@ from regcache.errors import CannotStore, CutShort, DigestMismatch, Unneeded, Ups
 from regcache.flow.answers import Answer
 from regcache.flow.hashing import Hashing
 from regcache.flow.transfer import HOLD_BACK, Judge, Transfer
+from regcache.flow.unstored import Unstored
 from regcache.http.messages import Headers
 from regcache.interfaces import IBody, IPartial, IReceiver
 from tests.stores import logged
@@ -108,7 +109,7 @@ class Scene:
     transfer: Transfer = field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        self.transfer = Transfer(self.clock, "key")
+        self.transfer = Transfer(self.clock, "key", Unstored(self.clock))
         self.transfer.done.wait().addErrback(lambda _: None)
 
     def judge(self, *, hidden: bool = False) -> Judge:

@@ -345,7 +345,7 @@ class Artifacts:
         if answer.status != 206 or not answer.headers.get("content-range").startswith(wanted):
             answer.discard()
             return None
-        transfer = Transfer(self._context.clock, route.key)
+        transfer = Transfer(self._context.clock, route.key, self._context.unstored)
 
         async def unchecked(_size: int) -> bool:
             return False

@@ -13,6 +13,7 @@ from twisted.internet.interfaces import IReactorTime
 from regcache.flow.breaker import Breaker
 from regcache.flow.derive import Deriver
 from regcache.flow.reply import Standing
+from regcache.flow.unstored import Unstored
 from regcache.flow.upstream import Upstream
 from regcache.flow.withdrawals import Withdrawals
 from regcache.http.messages import Headers, Stored
@@ -136,6 +137,7 @@ class Context:
     missing: Bounded[str, Missing] = field(init=False)
     foreign: Counter[str] = field(factory=Counter, init=False)
     withdrawals: Withdrawals = field(init=False)
+    unstored: Unstored = field(init=False)
     unwritten: dict[str, Stored] = field(factory=dict, init=False)
     noted: int = field(default=0, init=False)
 
@@ -144,6 +146,7 @@ class Context:
         self.missing = Bounded(_MOST_MISSING)
         self.upstream.limit(self.limits)
         self.withdrawals = Withdrawals(self.clock.seconds)
+        self.unstored = Unstored(self.clock)
 
     def forget(self) -> None:
         """Believe no longer that there is none of something."""

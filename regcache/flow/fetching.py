@@ -252,7 +252,7 @@ class Fetching:
     def _spawn(self, work: Coroutine[Any, Any, None], key: str) -> None:
         outcome = spawn(work)
         self._storing.add(outcome)
-        outcome.wait().addErrback(self._unstored, key).addBoth(lambda _: self._storing.discard(outcome))
+        outcome.wait().addErrback(self._context.unstored.failed, key).addBoth(lambda _: self._storing.discard(outcome))
 
     def _note_foreign(self, key: str, foreign: Mapping[str, tuple[int, str]]) -> None:
         """Links that are left as they are lead clients past the cache: say so, once a host."""
@@ -267,10 +267,6 @@ class Fetching:
             )
         for host, (number, _) in foreign.items():
             known[host if host in known or len(known) < _MOST_FOREIGN else "others"] += number
-
-    def _unstored(self, failure: object, key: str) -> None:
-        value = getattr(failure, "value", failure)
-        _log.warn("{key}: cannot be stored: {why}", key=key, why=getattr(value, "detail", value))
 
     async def _store(self, registry: IRegistry, entry: Stored, source: Source, derived: Derived) -> None:
         store = self._context.store

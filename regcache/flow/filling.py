@@ -108,7 +108,8 @@ class Filling:
         if fill is None:
             if len(self._coming) >= self._context.limits.transfers:
                 raise Crowded(f"{len(self._coming)} artifacts are being fetched.")
-            fill = Fill(Transfer(self._context.clock, key), self._context.clock.seconds())
+            clock = self._context.clock
+            fill = Fill(Transfer(clock, key, self._context.unstored), clock.seconds())
             self._fills[key] = fill
             self._transfers.add(fill.transfer)
             self._coming.add(fill.transfer)
@@ -345,7 +346,7 @@ class _Work:
             most = self._context.max_file_size
             return self._context.store.create(hashing.feed, expected=answer.length, most=most)
         except CannotStore as error:
-            _log.warn("{key}: passed on without being stored: {why}", key=self._transfer.key, why=error.detail)
+            self._context.unstored.tell(self._transfer.key, error.detail)
             return None
 
     async def _accepted(self, answer: Answer, hashing: Hashing, partial: IPartial | None, size: int) -> bool:

@@ -56,7 +56,7 @@ class Passing:
             raise Offline("It is passed on to the registry.")
         if self._asking + len(self._transfers) >= _MOST_PASSED:
             raise TooBusy(f"{_MOST_PASSED} requests are being passed on already.")
-        fill = Fill(asked, Transfer(context.clock, key_of(registry, route)))
+        fill = Fill(asked, Transfer(context.clock, key_of(registry, route), context.unstored))
         tell = interim or (lambda _status, _headers: None)
         self._asking += 1
         try:

@@ -23,12 +23,10 @@ from regcache.flow.waiting import Outcome, spawn
 from regcache.http.fields import accepts_gzip
 from regcache.http.messages import Kind, RequestHead, Stored
 from regcache.interfaces import IRegistry
-from regcache.logs import Log
 from regcache.routes import Document, RegistryOptions, Source
 
 __all__ = ["Ready", "Representations", "wants_gzip"]
 
-_log = Log()
 _READY_BYTES = 32 << 20
 _MOST_FACTS = 300_000
 _FACTS, _GZIP = "facts", "gzip"
@@ -96,7 +94,7 @@ class Representations:
         if found is not None:
             return self._remember_facts(name, found[0])
         derived = await self._derive(registry, route, stored, "", "")
-        spawn(self.store_facts(registry, stored, derived)).wait().addErrback(_unstored, stored.key)
+        spawn(self.store_facts(registry, stored, derived)).wait().addErrback(self._context.unstored.failed, stored.key)
         return self._remember_facts(name, derived.facts)
 
     def _remember_facts(self, name: str, packed: bytes) -> Mapping[str, PackedFact]:
@@ -145,7 +143,7 @@ class Representations:
         if kept and stored.size > SMALL and (not route.linked or self._may_be_stored(request.base)):
             digest = derived.zipped_digest if zipped else derived.plain_digest
             putting = self._put(registry, stored, forms[zipped], ready.body, digest)
-            spawn(putting).wait().addErrback(_unstored, stored.key)
+            spawn(putting).wait().addErrback(self._context.unstored.failed, stored.key)
         return ready
 
     def _may_be_stored(self, base: str) -> bool:
@@ -267,8 +265,3 @@ def _etag(route: Document, stored: Stored, form: str) -> str:
 def wants_gzip(request: RequestHead) -> bool:
     """Whether a document goes out compressed; who asks for a range means bytes of the document itself."""
     return "range" not in request.headers and accepts_gzip(request.headers.get("accept-encoding"))
-
-
-def _unstored(failure: object, key: str) -> None:
-    value = getattr(failure, "value", failure)
-    _log.warn("{key}: cannot be stored: {why}", key=key, why=getattr(value, "detail", value))

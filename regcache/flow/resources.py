@@ -144,7 +144,7 @@ class Resources:
         number = sum(map(len, self._fills.values()))
         if number >= self._context.limits.transfers:
             raise Crowded(f"{number} resources are being fetched.")
-        fill = Fill(asked, Transfer(self._context.clock, key))
+        fill = Fill(asked, Transfer(self._context.clock, key, self._context.unstored))
         if interim is not None:
             fill.listeners.append(interim)
         if reading:
@@ -299,7 +299,7 @@ class Resources:
             most = self._context.max_file_size
             return self._context.store.create(hashing.feed, expected=answer.length, most=most)
         except CannotStore as error:
-            _log.warn("{url}: passed on without being stored: {why}", url=answer.url, why=error.detail)
+            self._context.unstored.tell(answer.url, error.detail)
             return None
 
     async def _keep(self, entry: Stored, finished: IPartial) -> str:

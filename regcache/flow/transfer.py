@@ -26,6 +26,7 @@ from regcache.errors import CannotStore, CutShort, RegCacheError, Unneeded, Upst
 from regcache.flow.answers import Answer
 from regcache.flow.hashing import Hashing
 from regcache.flow.reader import Reader
+from regcache.flow.unstored import Unstored
 from regcache.flow.waiting import Outcome, spawn
 from regcache.flow.window import Window
 from regcache.interfaces import IBody, IPartial, IReceiver, ISendable
@@ -66,6 +67,7 @@ class Transfer:
     States: *asking* (no head yet), *flowing* (bytes come; readers follow the mark), *checking* (all bytes are here,
     not yet found good), *complete* (all can be read), *failed* (readers fail where the mark ends).
 
+    :param unstored: told if it cannot be stored.
     :ivar head: fires when the head is known, with the Answer; fails when there will be none.
     :ivar readable: fires when the first bytes can be read or it is clear that none will come.
     :ivar total: the body's length, once known.
@@ -74,8 +76,9 @@ class Transfer:
     :ivar done: fires when the body is complete and, if it can be, stored; fails with why not.
     """
 
-    def __init__(self, clock: IReactorTime, key: str) -> None:
+    def __init__(self, clock: IReactorTime, key: str, unstored: Unstored) -> None:
         self.key = key
+        self._unstored = unstored
         self.began = clock.seconds()
         self.head: Outcome[Answer] = Outcome()
         self.readable: Outcome[None] = Outcome()
@@ -314,7 +317,7 @@ class Transfer:
             self._busy = False
             self.fail(error if isinstance(error, RegCacheError) else CannotStore(str(error)))
             return
-        _log.warn("{key}: cannot be stored: {why}", key=self.key, why=error.detail)
+        self._unstored.tell(self.key, error.detail)
         self._relay(self._partial.written)
         self._window.append(b"".join(pieces)[self._partial.written - before :])
         self._written(None)
@@ -357,15 +360,15 @@ class Transfer:
         self._wake()
         if self._partial is not None and not self.relaying and (certain or proven):
             # Whoever waits for the disk waits without what brought the body here.
-            maybeDeferred(judge.commit, self._partial, proven).addErrback(self._unstored).addBoth(self._over)
+            maybeDeferred(judge.commit, self._partial, proven).addErrback(self._refused).addBoth(self._over)
             return
         if self._partial is not None:
             self._partial.abort()
         self.done.succeed(None)
 
-    def _unstored(self, failure: Failure) -> None:
+    def _refused(self, failure: Failure) -> None:
         failure.trap(CannotStore)
-        _log.warn("{key}: cannot be stored: {why}", key=self.key, why=getattr(failure.value, "detail", ""))
+        self._unstored.failed(failure, self.key)
 
     def _over(self, result: object) -> None:
         if isinstance(result, Failure):
