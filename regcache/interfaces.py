@@ -271,6 +271,13 @@ class IStore(Interface):
     revision = Attribute("A Revision: while it is the same, peek says the same of what it was asked for before.")
     crowded = Attribute("Whether what waits in memory for the disk is all that may: what comes now had to be a file.")
 
+    def caught_up() -> Deferred[None]:
+        """
+        While it is crowded: fires as soon as that may have changed, and within a second.
+
+        On a disk so slow that it takes longer, the next ones do not wait until something has been written.
+        """
+
     def peek(key: str) -> Stored | None:
         """The entry if it is known on this machine: the synchronous half of a look-up."""
 

@@ -93,6 +93,36 @@ def test_many_tiny_ones_are_not_for_nothing(gathering: Gathering, writer: Writer
     assert len(writer.batches) == 1
 
 
+def test_who_comes_while_much_waits_goes_on_once_a_batch_is_written(gathering: Gathering, writer: Writer) -> None:
+    """All of them; with nothing under way there is nothing to wait for."""
+    assert gathering.caught_up().called
+    gathering.add(commit("a", 8 << 20))
+    held_up = [gathering.caught_up() for _ in range(3)]
+    assert not any(one.called for one in held_up)
+    writer.end()
+    assert all(one.called for one in held_up)
+
+
+def test_a_slow_disk_holds_up_nobody_for_long(gathering: Gathering, writer: Writer, clock: Clock) -> None:
+    """Those who came within a second; the next wait only once it has written something."""
+    for key in "ab":
+        gathering.add(commit(key, 8 << 20))
+    first = gathering.caught_up()
+    clock.advance(0.9)
+    second = gathering.caught_up()
+    assert not first.called
+    clock.advance(0.1)
+    assert first.called
+    assert second.called
+    assert gathering.caught_up().called
+    writer.end()
+    third = gathering.caught_up()
+    assert not third.called
+    writer.end()
+    assert third.called
+    assert clock.getDelayedCalls() == []
+
+
 def test_a_stop_waits_for_all(gathering: Gathering, writer: Writer) -> None:
     """What is with the writer, what waits, and what still comes."""
     gathering.add(commit("a"))

@@ -279,6 +279,36 @@ def test_a_disk_that_is_far_behind_gets_no_file_for_each_small_body() -> None:
     assert made.get("/files/small")[0].how is How.HIT
 
 
+def test_a_small_body_waits_a_moment_for_a_disk_that_is_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is served once is to be served again; a large one has a file to go to."""
+    made, caught_up = make_cache(), [Deferred[None](), Deferred[None]()]
+    monkeypatch.setattr(made.store, "caught_up", caught_up.pop)
+    made.upstream.pages |= {f"{FILE}small": Page(body=b"x" * 9), f"{FILE}large": Page(body=b"x" * 100_000)}
+    made.store.crowded = True
+    assert len(made.get("/files/large")[1]) == 100_000
+    waiting, asked = caught_up[-1], made.ask("/files/small")
+    assert not asked.called
+    made.store.crowded = False
+    waiting.callback(None)
+    assert body_of(asked.result) == b"x" * 9  # type: ignore[arg-type]
+    assert made.get("/files/small")[0].how is How.HIT
+
+
+def test_what_is_given_up_while_it_waits_for_the_disk_is_stored_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As at a stop that has no more patience: nothing of it stays."""
+    made, waiting = make_cache(), Deferred[None]()
+    monkeypatch.setattr(made.store, "caught_up", lambda: waiting)
+    made.upstream.pages[f"{FILE}a"] = Page(body=b"x" * 9)
+    made.store.crowded = True
+    asked = made.ask("/files/a")
+    made.cache.abandon()
+    made.store.crowded = False
+    waiting.callback(None)
+    assert outcomes([asked])[0].status == 502
+    assert not made.store.entries
+    assert made.cache.fetching == 0
+
+
 def test_who_waits_for_his_turn_too_long_is_told_so() -> None:
     """503 rather than that the registry were slow; the fetch goes on."""
     made = kit(evolve(FEW, transfers=9, waiting=9))

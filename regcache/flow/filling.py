@@ -48,6 +48,10 @@ _log = Log()
 _SMALL = 1 << 16
 
 
+def _is_small(answer: Answer) -> bool:
+    return answer.length is not None and answer.length <= _SMALL
+
+
 @define(eq=False)
 class Fill:
     """
@@ -219,6 +223,7 @@ class _Work:
             latest = self._context.store.peek(answer.stored.key)
             self._holds(answer.stored if latest is None else latest)
         else:
+            await self._keep_pace(answer)
             await self._take(answer)
 
     async def _known(self) -> Fact | None:
@@ -286,6 +291,18 @@ class _Work:
 
     # The body.
 
+    async def _keep_pace(self, answer: Answer) -> None:
+        """
+        Wait a moment for a disk that is behind: what is served once is to be served again.
+
+        :raises regcache.errors.RegCacheError: if the body was given up meanwhile.
+        """
+        if _is_small(answer) and self._context.store.crowded:
+            await self._context.store.caught_up()
+            if self._transfer.error is not None:
+                answer.discard()
+                raise self._transfer.error
+
     async def _take(self, answer: Answer) -> None:
         algorithms = {"sha256", *(digest.algorithm for digest in self._route.digests)}
         if not self._route.digests:
@@ -340,8 +357,7 @@ class _Work:
             return None
         try:
             # A file of its own would take such a disk, and the reactor, many times what its bytes do.
-            small = answer.length is not None and answer.length <= _SMALL
-            if self._behind is None or (small and self._context.store.crowded):
+            if self._behind is None or (_is_small(answer) and self._context.store.crowded):
                 raise CannotStore("The disk is far behind.")
             most = self._context.max_file_size
             return self._context.store.create(hashing.feed, expected=answer.length, most=most)

@@ -295,6 +295,9 @@ class DiskStore:
     def crowded(self) -> bool:
         return self._commits.waiting_bytes > _MOST_WAITING
 
+    def caught_up(self) -> Deferred[None]:
+        return self._commits.caught_up()
+
     def adopt(self, digest: Digest, observe: Callable[[bytes], object] = _nothing) -> Deferred[IPartial | None]:
         name = self._hold.named(digest) if self._running and self._hold.writer is not None else None
         # A thread is for reading it: hardly ever is there anything to read.

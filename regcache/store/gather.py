@@ -19,6 +19,8 @@ __all__ = ["Gathering"]
 #: writer costs the reactor's thread its turn many times.
 _PAUSE, _LONGEST = 0.1, 5.0
 _MOST_BYTES = 8 << 20
+#: Seconds for which what comes waits for a disk that is behind.
+_PATIENCE = 1.0
 #: Bytes that each takes beside its body: who waits for it, and its entry.
 _EACH = 1 << 12
 
@@ -54,6 +56,9 @@ class Gathering:
         self._draining = False
         self._timer: IDelayedCall | None = None
         self._began = 0.0
+        self._held_up: list[Deferred[None]] = []
+        self._limit: IDelayedCall | None = None
+        self._slow = False
         self._drained: Deferred[None] | None = None
 
     def add(self, commit: Commit) -> Deferred[None]:
@@ -75,6 +80,32 @@ class Gathering:
             self._timer = self._clock.callLater(_PAUSE, self._flush)
         else:
             self._timer.reset(max(min(_PAUSE, self._began + _LONGEST - now), 0))
+
+    def caught_up(self) -> Deferred[None]:
+        """
+        Fires once a batch has been written, and within a second.
+
+        While one takes longer, nobody else waits: a slow disk costs a second for each batch, and not for each body.
+        """
+        if self._slow or not self._writing:
+            return succeed(None)
+        waiter: Deferred[None] = Deferred()
+        self._held_up.append(waiter)
+        if self._limit is None:
+            self._limit = self._clock.callLater(_PATIENCE, self._is_slow)
+        return waiter
+
+    def _is_slow(self) -> None:
+        self._slow = True
+        self._go_on()
+
+    def _go_on(self) -> None:
+        if self._limit is not None and self._limit.active():
+            self._limit.cancel()
+        self._limit = None
+        waiting, self._held_up = self._held_up, []
+        for waiter in waiting:
+            waiter.callback(None)
 
     def drain(self) -> Deferred[None]:
         """Write what waits, without delay, now and from now on; fires when nothing waits."""
@@ -107,7 +138,7 @@ class Gathering:
 
     def _settle(self, batch: _Waiting, errors: Sequence[CannotStore | None]) -> None:
         self.waiting_bytes -= sum(_weight(commit) for commit, _ in batch)
-        self._writing = False
+        self._writing = self._slow = False
         if self._draining or self.waiting_bytes >= _MOST_BYTES:
             self._flush()
         elif self._waiting:
@@ -117,6 +148,7 @@ class Gathering:
                 waiter.callback(None)
             else:
                 waiter.errback(error)
+        self._go_on()
         if self._drained is not None and not self._writing:
             # Once: what comes behind the drain may still be refused.
             drained, self._drained = self._drained, None
