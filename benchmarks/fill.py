@@ -47,11 +47,19 @@ end
 
 @frozen
 class Found:
-    """What the rounds of one server found: artifacts a second, seconds of the processor each, errors in their place."""
+    """
+    What the rounds of one server found.
+
+    :ivar rates: artifacts a second.
+    :ivar cpu: seconds of the processor for each.
+    :ivar refusals: errors in place of artifacts.
+    :ivar stored: percent of the artifacts that it needs not ask for again.
+    """
 
     rates: list[float] = field(factory=list)
     cpu: list[float] = field(factory=list)
     refusals: list[float] = field(factory=list)
+    stored: list[float] = field(factory=list)
 
 
 def starts(lab: Lab) -> dict[str, Callable[[], Server]]:
@@ -79,12 +87,9 @@ def fill(lab: Lab) -> list[Row]:
         for label in turn:
             server = servers[label]()
             try:
-                rate, used, refused = _fill(lab, server, paths)
+                _fill(lab, server, paths, found[label])
             finally:
                 server.stop()
-            found[label].rates.append(rate)
-            found[label].cpu.append(used)
-            found[label].refusals.append(refused)
     for label, one in found.items():
         if label != "regcache" and any(one.refusals):
             raise WrongAnswer(f"{label} answered with errors")
@@ -100,6 +105,7 @@ def _rows(name: str, found: Mapping[str, Found]) -> list[Row]:
         Row(f"{name}: requests ÷ nginx", ratios(ours.rates, base.rates), at_least(0.25), note=note),
         Row(f"{name}: CPU a request ÷ nginx", ratios(ours.cpu, base.cpu)),
         Row(f"{name}: errors in place of artifacts", tuple(ours.refusals), at_most(0)),
+        Row(f"{name}: stored afterwards", tuple(ours.stored), at_least(100), "%", _others(found)),
     ]
     target = rows[0].target
     for label, one in found.items():
@@ -107,12 +113,17 @@ def _rows(name: str, found: Mapping[str, Found]) -> list[Row]:
             rows.append(beside(f"{name}: requests, {label} ÷ nginx", ratios(one.rates, base.rates), target))
             rows.append(Row(f"{name}: CPU a request, {label} ÷ nginx", ratios(one.cpu, base.cpu)))
     # The bare one is the floor.
-    near, frugal = (at_least(0.87), at_most(1.15)) if rows[3].note else (None, None)
+    floor = next(row for row in rows if FLOOR in row.name)
+    near, frugal = (at_least(0.87), at_most(1.15)) if floor.note else (None, None)
     return [
         *rows,
         Row(f"{name}: requests ÷ {FLOOR}", ratios(ours.rates, least.rates), near),
         Row(f"{name}: CPU a request ÷ {FLOOR}", ratios(ours.cpu, least.cpu), frugal),
     ]
+
+
+def _others(found: Mapping[str, Found]) -> str:
+    return ", ".join(f"{label} {median(one.stored):g} %" for label, one in found.items() if label != "regcache")
 
 
 def _publish(lab: Lab, count: int) -> list[str]:
@@ -125,8 +136,8 @@ def _publish(lab: Lab, count: int) -> list[str]:
     return paths
 
 
-def _fill(lab: Lab, server: Server, paths: list[str]) -> tuple[float, float, int]:
-    """Artifacts a second, seconds of the processor each, and errors in place of others; checked afterwards."""
+def _fill(lab: Lab, server: Server, paths: list[str], found: Found) -> None:
+    """One round, checked afterwards."""
     ours = server.name == "regcache"
     prefix = "pypi/" if ours else ""
     for number in range(PROJECTS):
@@ -137,14 +148,24 @@ def _fill(lab: Lab, server: Server, paths: list[str]) -> tuple[float, float, int
     script.write_text(_SCRIPT.replace("@PATHS@", str(place / "paths")))
     before = server.cpu()
     took, refused = _run(script, server.url)
-    used = (_rested(server) - before) / (len(paths) - refused)
+    found.cpu.append((_rested(server) - before) / (len(paths) - refused))
+    found.rates.append((len(paths) - refused) / took)
+    found.refusals.append(refused)
+    asked = _asked(lab)
+    _run(script, server.url)
+    # That the upstream is asked how much it was asked for is among what it tells.
+    found.stored.append(100 - 100 * (_asked(lab) - asked - 1) / len(paths))
     for path in random.Random(2).sample(paths, 100):
         answer = get(f"{server.url}{prefix}{path}", {"Accept-Encoding": "identity"})
         expected = (lab.tree.directory / path).read_bytes()
         if answer.status != 200 or hashlib.sha256(answer.body).digest() != hashlib.sha256(expected).digest():
             raise WrongAnswer(f"{server.name}, {path}: {answer.status}, {len(answer.body)} bytes")
     shutil.rmtree(place)
-    return (len(paths) - refused) / took, used, refused
+
+
+def _asked(lab: Lab) -> int:
+    """How many requests the upstream has had: what is asked of a server again and is not among them, it has stored."""
+    return int(get(f"{lab.origin.url}asked").body.split()[9])
 
 
 def _rested(server: Server) -> float:
