@@ -204,13 +204,35 @@ def test_it_says_nothing(store: DiskStore, monkeypatch: pytest.MonkeyPatch) -> N
     see_that_these_are_stored(store, {**bodies(MANY, 1), **bodies(MANY, 2)})
 
 
-def test_there_can_be_none(store: DiskStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The thread does the work."""
-    monkeypatch.setattr(sys, "executable", "/nowhere/python")
+@pytest.mark.parametrize(
+    ("python", "why"),
+    [("/nowhere/python", "No such file"), (None, "has no name"), ("", "has no name"), ("/bin/true", "(")],
+)
+def test_there_can_be_none(store: DiskStore, monkeypatch: pytest.MonkeyPatch, python: str | None, why: str) -> None:
+    """The thread does the work, also in a program that has an interpreter built in."""
+    monkeypatch.setattr(sys, "executable", python)
     with logged() as lines:
         assert commit(store, bodies(MANY)).failed == [None] * MANY
-    assert any("No such file" in line and "a thread does" in line for line in lines)
+    assert any(why in line and "a thread does" in line for line in lines), lines
     see_that_these_are_stored(store, bodies(MANY))
+
+
+def test_an_answer_that_is_not_heard_is_not_taken_for_another(
+    store: DiskStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where memory is short just when it comes: the process ends, and the thread does it again."""
+    commit(store, bodies(MANY, 1))
+    first = process_of(store)
+
+    def short(_self: object, _size: int) -> bytes:
+        raise MemoryError
+
+    with monkeypatch.context() as patched, logged() as lines:
+        patched.setattr(apart.Apart, "_receive", short)
+        assert commit(store, bodies(MANY, 2)).failed == [None] * MANY
+    assert any("MemoryError" in line for line in lines)
+    assert not runs(first)
+    see_that_these_are_stored(store, {**bodies(MANY, 1), **bodies(MANY, 2)})
 
 
 def test_it_rests_when_there_is_nothing_to_do(store: DiskStore) -> None:

@@ -93,12 +93,14 @@ class Apart:
         try:
             self._socket.sendall(b"".join([*(length.to_bytes(LENGTH, "big") for length in lengths), told, *data]))
             return json.loads(self._receive(int.from_bytes(self._receive(LENGTH), "big")))
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, MemoryError) as error:
+            # Whatever it still says would be taken for the answer to the next question.
             self._give_up(error)
             return None
 
     def _give_up(self, error: Exception) -> None:
-        _log.warn("No process makes the files of small bodies ({why}): a thread does.", why=str(error))
+        why = str(error) or type(error).__name__
+        _log.warn("No process makes the files of small bodies ({why}): a thread does.", why=why)
         self._not_before = time.monotonic() + _AGAIN_AFTER
         self.close()
 
@@ -118,6 +120,9 @@ class Apart:
 
         :raises OSError: if there can be none.
         """
+        if not sys.executable:
+            # As in a program that has an interpreter built in.
+            raise OSError("the interpreter has no name")
         ours, its = socket.socketpair()
         try:
             with its:

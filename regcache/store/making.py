@@ -136,7 +136,8 @@ class Making:
 
     def _given_up(self, body: Body, error: OSError) -> str:
         self.clear([body])
-        return f"{error.strerror}: {body.source.parent}"
+        # Without the path, which a process with another locale spells in another way.
+        return error.strerror or str(error)
 
     def clear(self, bodies: Iterable[Body]) -> None:
         """Take away what was written of them and has no name yet."""

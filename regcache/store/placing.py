@@ -83,7 +83,7 @@ class Placing:
         why = iter(self._make(bodies))
         for at, commit in enumerate(commits):
             if commit.body is not None and (error := next(why)):
-                failed[at] = CannotStore(error)
+                failed[at] = CannotStore(f"{error}: {commit.path.parent}")
         return failed
 
     def _make(self, bodies: list[Body]) -> list[str]:
