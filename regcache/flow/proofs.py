@@ -18,13 +18,14 @@ from regcache.errors import (
     UpstreamError,
 )
 from regcache.flow.answers import Answer
+from regcache.flow.dirhash import WHOLE
 from regcache.flow.documents import Documents
 from regcache.flow.facts import PackedFact, unpacked
-from regcache.http.messages import Digest, Headers, Stored
+from regcache.http.messages import STRENGTH, Digest, Headers, Stored
 from regcache.interfaces import IRegistry
 from regcache.routes import Artifact, Document, Fact
 
-__all__ = ["Proofs", "accept", "place_of", "published", "uncomputed", "verify"]
+__all__ = ["Proofs", "accept", "compared", "place_of", "published", "uncomputed", "verify"]
 
 
 class Proofs:
@@ -154,10 +155,36 @@ def published(route: Artifact, fact: Fact | None) -> list[Digest]:
     return [digest for digest in told if strongest is not None and digest.algorithm == strongest.algorithm]
 
 
-def uncomputed(route: Artifact, fact: Fact | None, digests: Iterable[Digest]) -> str:
-    """The algorithm of the strongest published digest, if that is not among those computed; else nothing."""
-    told = published(route, fact)
-    return told[0].algorithm if told and all(d.algorithm != told[0].algorithm for d in digests) else ""
+def compared(registry: IRegistry, route: Artifact, fact: Fact | None, *, kept: bool) -> set[str]:
+    """
+    The algorithms by which to hash a body as it comes: those by which it may be held against what is published.
+
+    What its address proves of it counts only where its index states nothing stronger.
+
+    :param fact: what is known of it beforehand.
+    :param kept: whether it is written: it is named by its SHA-256 then, and can be read again should a digest of
+        another algorithm turn out to be published.
+    """
+    told = {digest.algorithm for digest in fact.digests} if fact is not None else set()
+    own = {digest.algorithm for digest in route.digests}
+    strongest = next((name for name in STRENGTH if name not in WHOLE and (name in told or name in own)), "")
+    found = told if strongest in told else told | own
+    if not kept:
+        return found - WHOLE.keys() if strongest in told else set(STRENGTH)
+    return found.union(("sha256",), () if own else registry.algorithms)
+
+
+def uncomputed(route: Artifact, fact: Fact | None, digests: Iterable[Digest], *, kept: bool = True) -> str:
+    """
+    The algorithm of the strongest published digest, if that is not among those computed; else nothing.
+
+    :param kept: whether the body can be read again; if not, any that is computed will do.
+    """
+    told, computed = published(route, fact), {digest.algorithm for digest in digests}
+    if not told or told[0].algorithm in computed:
+        return ""
+    others = route.digests if fact is None else (*route.digests, *fact.digests)
+    return told[0].algorithm if kept or all(digest.algorithm not in computed for digest in others) else ""
 
 
 def verify(route: Artifact, fact: Fact | None, size: int, digests: Iterable[Digest], url: str) -> bool:
