@@ -6,7 +6,7 @@ import hashlib
 import json
 
 import pytest
-from attrs import evolve
+from msgspec.structs import replace
 
 from regcache.errors import DigestMismatch
 from regcache.flow import representations
@@ -202,7 +202,7 @@ class Addressed(Stating):
 
     def route(self, request: RequestHead) -> Route:
         route = super().route(request)
-        return evolve(route, digests=(of("blake2b_256", BODY),)) if isinstance(route, Artifact) else route
+        return replace(route, digests=(of("blake2b_256", BODY),)) if isinstance(route, Artifact) else route
 
 
 @pytest.mark.parametrize("good", [True, False])

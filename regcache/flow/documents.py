@@ -375,7 +375,7 @@ def _may_change(route: Document, stored: Stored | None) -> bool:
 
 def _as(other: Document, route: Document) -> Document:
     """Another document in place of a route: answered as the route says, derived as the other does."""
-    return evolve(
+    return replace(
         route, key=other.key, url=other.url, accept=other.accept, representation=other.representation, instead=None
     )
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterable, Mapping
 
-from attrs import evolve
+from msgspec.structs import replace
 
 from regcache.errors import (
     BadDocument,
@@ -139,7 +139,7 @@ def _joined(fact: Fact, further: Fact | None) -> Fact:
     """What two documents say of one artifact: the first where it is, the second what it is."""
     if further is None:
         return fact
-    return evolve(fact, digests=further.digests, size=fact.size if further.size is None else further.size)
+    return replace(fact, digests=further.digests, size=fact.size if further.size is None else further.size)
 
 
 def place_of(registry: IRegistry, route: Artifact, fact: Fact | None) -> str:
