@@ -1008,7 +1008,6 @@ def test_names_are_normalised_as_everywhere(name: str) -> None:
     assert normal(name) == expected
 
 
-
 class TestContract(RegistryContract):
     """What every registry must do."""
 
