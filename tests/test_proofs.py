@@ -119,7 +119,7 @@ def test_facts_of_another_form_are_made_again(monkeypatch: pytest.MonkeyPatch) -
     kit = behind()
     kit.get("/index")
     facts = kit.store.entries["fake/index\tfacts"]
-    assert decode_facts(kit.store.blobs[facts.digest])["files/a.bin"][3] == ("a.bin", PROOF, "x/y")
+    assert decode_facts(kit.store.blobs[facts.digest])["files/a.bin"].proof == ("a.bin", PROOF, "x/y")
     monkeypatch.setattr(representations, "FACTS_FORMAT", 0)
     again = make_cache(kit.registry)
     again.store.entries, again.store.blobs = dict(kit.store.entries), dict(kit.store.blobs)

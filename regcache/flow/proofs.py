@@ -49,7 +49,10 @@ class Proofs:
         """What the stored documents say, the newest of them first, without asking anybody."""
         for document, stored in await self._documents.stored(registry, route.documents):
             try:
-                fact = _named(await self._documents.facts(registry, document, stored), route)
+                facts = self._documents.facts_at_hand(registry, stored)
+                if facts is None:
+                    facts = await self._documents.facts(registry, document, stored)
+                fact = _named(facts, route)
                 if fact is None:
                     continue
                 return fact if fact.digests or fact.proof is None else await self._completed(registry, route, fact)
@@ -165,13 +168,14 @@ def compared(registry: IRegistry, route: Artifact, fact: Fact | None, *, kept: b
     :param kept: whether it is written: it is named by its SHA-256 then, and can be read again should a digest of
         another algorithm turn out to be published.
     """
-    told = {digest.algorithm for digest in fact.digests} if fact is not None else set()
-    own = {digest.algorithm for digest in route.digests}
-    strongest = next((name for name in STRENGTH if name not in WHOLE and (name in told or name in own)), "")
-    found = told if strongest in told else told | own
+    told = [digest.algorithm for digest in fact.digests] if fact is not None else []
+    own = [digest.algorithm for digest in route.digests]
+    strongest = min([name for name in (*told, *own) if name not in WHOLE], key=STRENGTH.index, default="")
     if not kept:
-        return found - WHOLE.keys() if strongest in told else set(STRENGTH)
-    return found.union(("sha256",), () if own else registry.algorithms)
+        return set(told) - WHOLE.keys() if strongest in told else set(STRENGTH)
+    if not own:
+        return {"sha256", *told, *registry.algorithms}
+    return {"sha256", *told} if strongest in told else {"sha256", *told, *own}
 
 
 def uncomputed(route: Artifact, fact: Fact | None, digests: Iterable[Digest], *, kept: bool = True) -> str:

@@ -86,7 +86,7 @@ class Headers(msgspec.Struct, frozen=True, gc=False):
         return Headers((*[pair for pair in self.items if pair[0] not in extra], *extra.items()))
 
 
-class Digest(msgspec.Struct, frozen=True, gc=False):
+class Digest(msgspec.Struct, frozen=True, gc=False, array_like=True):
     """
     A digest of a body: an algorithm of :data:`STRENGTH` and its value in lower-case hexadecimal.
 
