@@ -75,6 +75,7 @@ class RegistryOptions:
     :ivar further: the registry's further upstreams, in the order in which they are asked for what those before have
         not; each with options of its own, made by :meth:`followed_by`.
     :ivar place: what tells the entries of a further upstream from those of the others; empty for the first.
+    :ivar prefix: what the key of every entry of this upstream begins with; asked for several times in each request.
     """
 
     name: str
@@ -100,10 +101,10 @@ class RegistryOptions:
     extra: Mapping[str, str] = field(factory=dict)
     further: tuple[RegistryOptions, ...] = ()
     place: str = ""
+    prefix: str = field(init=False, repr=False, eq=False)
 
-    @property
-    def prefix(self) -> str:
-        """What the key of every entry of this upstream begins with."""
+    @prefix.default
+    def _prefix(self) -> str:
         return f"{self.name}/|{self.place}|" if self.place else f"{self.name}/"
 
     def followed_by(self, *urls: str) -> RegistryOptions:

@@ -148,14 +148,18 @@ def _joined(fact: Fact, further: Fact | None) -> Fact:
 def place_of(registry: IRegistry, route: Artifact, fact: Fact | None) -> str:
     """Where an artifact is upstream, as far as it is known."""
     told = "" if fact is None or route.fixed else fact.url
-    return told if told and registry.allows(told) else route.url
+    return told if told and (told == route.url or registry.allows(told)) else route.url
 
 
 def published(route: Artifact, fact: Fact | None) -> list[Digest]:
     """The published digests of the strongest algorithm among them."""
-    told = (*route.digests, *(fact.digests if fact is not None else ()))
+    told = _told(route, fact)
     strongest = Digest.strongest(told)
-    return [digest for digest in told if strongest is not None and digest.algorithm == strongest.algorithm]
+    return [] if strongest is None else [digest for digest in told if digest.algorithm == strongest.algorithm]
+
+
+def _told(route: Artifact, fact: Fact | None) -> tuple[Digest, ...]:
+    return route.digests if fact is None else (*route.digests, *fact.digests)
 
 
 def compared(registry: IRegistry, route: Artifact, fact: Fact | None, *, kept: bool) -> set[str]:
@@ -187,8 +191,8 @@ def uncomputed(route: Artifact, fact: Fact | None, digests: Iterable[Digest], *,
     told, computed = published(route, fact), {digest.algorithm for digest in digests}
     if not told or told[0].algorithm in computed:
         return ""
-    others = route.digests if fact is None else (*route.digests, *fact.digests)
-    return told[0].algorithm if kept or all(digest.algorithm not in computed for digest in others) else ""
+    others = {digest.algorithm for digest in _told(route, fact)}
+    return told[0].algorithm if kept or computed.isdisjoint(others) else ""
 
 
 def verify(route: Artifact, fact: Fact | None, size: int, digests: Iterable[Digest], url: str) -> bool:
@@ -201,8 +205,8 @@ def verify(route: Artifact, fact: Fact | None, size: int, digests: Iterable[Dige
     if fact is not None and fact.size is not None and fact.size != size:
         raise DigestMismatch(f"{url} has {size} bytes; {fact.size} were published.")
     found = {digest.algorithm: digest for digest in digests}
-    told = (*route.digests, *(fact.digests if fact is not None else ()))
-    strongest = Digest.strongest(digest for digest in told if digest.algorithm in found)
+    told = _told(route, fact)
+    strongest = Digest.strongest([digest for digest in told if digest.algorithm in found])
     if strongest is None:
         return False
     own = found[strongest.algorithm]
