@@ -7,6 +7,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from attrs import evolve, frozen
+from msgspec.structs import replace
 
 from regcache.config import Config
 from regcache.errors import NotFound, RegCacheError
@@ -186,7 +187,7 @@ def guessed(registries: Mapping[str, IRegistry], entry: Stored) -> Meant | None:
     )
     key = entry.key.removeprefix(registry.options.prefix)
     made = Artifact(key=key, url=entry.url)
-    return Meant(registry, evolve(made, mutable=entry.kind is Kind.DOCUMENT))
+    return Meant(registry, replace(made, mutable=entry.kind is Kind.DOCUMENT))
 
 
 def in_words(error: RegCacheError) -> str:
@@ -225,7 +226,7 @@ def as_it_was(registries: Mapping[str, IRegistry], entry: Stored) -> Meant | Non
         return None
     digest = Digest("sha256", entry.digest)
     kind = entry.headers.get("content-type")
-    return evolve(found, route=evolve(found.route, digests=(digest,), content_type=kind))
+    return evolve(found, route=replace(found.route, digests=(digest,), content_type=kind))
 
 
 def told_of(

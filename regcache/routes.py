@@ -11,7 +11,9 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Mapping
 
-from attrs import Factory, evolve, field, frozen
+import msgspec
+from attrs import evolve, field, frozen
+from msgspec.structs import force_setattr
 
 from regcache.http.messages import Digest, Headers
 
@@ -73,6 +75,7 @@ class RegistryOptions:
     :ivar further: the registry's further upstreams, in the order in which they are asked for what those before have
         not; each with options of its own, made by :meth:`followed_by`.
     :ivar place: what tells the entries of a further upstream from those of the others; empty for the first.
+    :ivar prefix: what the key of every entry of this upstream begins with; asked for several times in each request.
     """
 
     name: str
@@ -98,10 +101,10 @@ class RegistryOptions:
     extra: Mapping[str, str] = field(factory=dict)
     further: tuple[RegistryOptions, ...] = ()
     place: str = ""
+    prefix: str = field(init=False, repr=False, eq=False)
 
-    @property
-    def prefix(self) -> str:
-        """What the key of every entry of this upstream begins with."""
+    @prefix.default
+    def _prefix(self) -> str:
         return f"{self.name}/|{self.place}|" if self.place else f"{self.name}/"
 
     def followed_by(self, *urls: str) -> RegistryOptions:
@@ -117,11 +120,12 @@ class RegistryOptions:
         return evolve(self, further=further)
 
 
-@frozen(kw_only=True)
-class Document:
+class Document(msgspec.Struct, frozen=True, kw_only=True):
     """
     An index page: fetched whole, read before it is believed, and served in representations derived from what the
     upstream sent.
+
+    ``msgspec.structs.replace`` makes a copy with other fields, as of an :class:`Artifact` and of a :class:`Fact`.
 
     :ivar key: names the upstream document within the registry, such as ``simple/requests``. Two requests that
         differ only in the representation share it.
@@ -160,11 +164,14 @@ class Document:
     grows: bool = False
     sidecars: tuple[Document, ...] = ()
     packages: tuple[str, ...] = ()
-    family: str = field(default=Factory(lambda self: self.key, takes_self=True))
+    family: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.family:
+            force_setattr(self, "family", self.key)
 
 
-@frozen(kw_only=True)
-class Artifact:
+class Artifact(msgspec.Struct, frozen=True, kw_only=True):
     """
     A body that is streamed and served as it is, byte for byte.
 
@@ -202,12 +209,16 @@ class Artifact:
     indexes: tuple[Document, ...] = ()
     proof: Document | None = None
     sidecars: tuple[Document, ...] = ()
-    family: str = field(default=Factory(lambda self: self.indexes[0].family if self.indexes else "", takes_self=True))
+    family: str = ""
     beside: Artifact | None = None
     digest_fields: tuple[tuple[str, str], ...] = ()
     packages: tuple[str, ...] = ()
     sound_by: str = ""
     fixed: bool = False
+
+    def __post_init__(self) -> None:
+        if self.indexes and not self.family:
+            force_setattr(self, "family", self.indexes[0].family)
 
     @property
     def named(self) -> str:
@@ -330,8 +341,7 @@ class Source:
     url: str
 
 
-@frozen(kw_only=True)
-class Fact:
+class Fact(msgspec.Struct, frozen=True, kw_only=True):
     """
     What an index document says about one artifact.
 

@@ -49,7 +49,7 @@ def test_one_is_found_without_the_others(monkeypatch: pytest.MonkeyPatch) -> Non
         return original(self, index)
 
     monkeypatch.setattr(module._Table, "_key", counted)
-    assert decode_facts(stored)["pool/7777"][0] == "7777"
+    assert decode_facts(stored)["pool/7777"].url == "7777"
     assert len(decoded) == 1
     assert len(compared) < 20
 

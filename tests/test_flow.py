@@ -463,13 +463,13 @@ def test_what_is_known_is_looked_up_once(kit: Kit, monkeypatch: pytest.MonkeyPat
     """As long as no other index comes, an artifact's digest is read once, whatever has to be compared with it."""
     kit.get("/index")
     asked = []
-    facts = Documents.facts
+    facts = Documents.facts_at_hand
 
-    async def counted(*args: Any) -> Any:
+    def counted(*args: Any) -> Any:
         asked.append(args)
-        return await facts(*args)
+        return facts(*args)
 
-    monkeypatch.setattr(Documents, "facts", counted)
+    monkeypatch.setattr(Documents, "facts_at_hand", counted)
     assert kit.get("/files/a.bin")[1] == BODY
     assert len(asked) == 1
 

@@ -14,9 +14,9 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from attrs import evolve
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 from twisted.internet.testing import StringTransport
 
 from regcache.config import load
@@ -188,7 +188,7 @@ def test_pages(body: bytes, representation: str) -> None:
     route = registry.route(Ask("/simple/alpha/").head())
     assert isinstance(route, Document)
     source = Source(body=body, content_type="text/html; charset=utf-8", url=route.url)
-    hold(registry, evolve(route, representation=representation), source)
+    hold(registry, replace(route, representation=representation), source)
 
 
 @pytest.mark.parametrize(

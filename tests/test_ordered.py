@@ -6,7 +6,7 @@ import hashlib
 import json
 
 import pytest
-from attrs import evolve
+from msgspec.structs import replace
 from zope.interface.verify import verifyObject
 
 from regcache.errors import BadRequest, MethodNotAllowed, NotFound, Offline, RegCacheError, UpstreamError
@@ -310,8 +310,8 @@ class Guessing(Shop):
         found = super().route(request)
         if not isinstance(found, Artifact):
             return found
-        likelier = evolve(found.indexes[0], key="none", url=f"{self.options.url}none", family="none")
-        return evolve(found, indexes=(likelier, *found.indexes), family="none")
+        likelier = replace(found.indexes[0], key="none", url=f"{self.options.url}none", family="none")
+        return replace(found, indexes=(likelier, *found.indexes), family="none")
 
 
 def test_an_index_that_may_not_be_of_the_file() -> None:

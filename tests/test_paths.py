@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from regcache.errors import BadRequest
 from regcache.http.messages import RequestHead
-from regcache.http.paths import quote, segments
+from regcache.http.paths import quote, segments, tidied
 
 PRINTABLE = st.characters(min_codepoint=32, exclude_characters="\\\x7f", exclude_categories=["Cs", "Cc"])
 SEGMENT = st.text(PRINTABLE, max_size=12).filter(
@@ -111,6 +111,20 @@ def test_refused(raw: str) -> None:
 def test_come_back(parts: list[str]) -> None:
     """Segments that are encoded and put together come apart as they were."""
     assert segments("/" + "/".join(map(quote, parts)), keep_slash=True) == tuple(parts)
+
+
+@given(st.text("/.;a0+-_~%2f", max_size=12), st.booleans())
+@example("a/b-1.0_c", False)
+@example("a//b/", False)
+def test_tidied(text: str, keep_slash: bool) -> None:
+    """A path and its segments, as if each were read and encoded by itself; what is refused still is."""
+    try:
+        parts = [part for part in segments(f"/{text}", keep_slash) if part]
+    except BadRequest:
+        with pytest.raises(BadRequest):
+            tidied(f"/{text}", keep_slash)
+        return
+    assert tidied(f"/{text}", keep_slash) == ("/".join(map(quote, parts)), parts)
 
 
 @given(SEGMENT)

@@ -6,14 +6,16 @@ import hashlib
 import json
 
 import pytest
+from msgspec.structs import replace
 
 from regcache.errors import DigestMismatch
 from regcache.flow import representations
 from regcache.flow.derive import SMALL
 from regcache.flow.facts import decode_facts
+from regcache.flow.proofs import compared, uncomputed
 from regcache.flow.reply import How
-from regcache.http.messages import Digest
-from regcache.routes import Document, Fact, Facts, RegistryOptions, Source
+from regcache.http.messages import STRENGTH, Digest, RequestHead
+from regcache.routes import Artifact, Document, Fact, Facts, RegistryOptions, Route, Source
 from regcache.testing import FakeRegistry, Kit, Page, make_cache
 
 HOME = "http://registry.test/"
@@ -117,10 +119,104 @@ def test_facts_of_another_form_are_made_again(monkeypatch: pytest.MonkeyPatch) -
     kit = behind()
     kit.get("/index")
     facts = kit.store.entries["fake/index\tfacts"]
-    assert decode_facts(kit.store.blobs[facts.digest])["files/a.bin"][3] == ("a.bin", PROOF, "x/y")
+    assert decode_facts(kit.store.blobs[facts.digest])["files/a.bin"].proof == ("a.bin", PROOF, "x/y")
     monkeypatch.setattr(representations, "FACTS_FORMAT", 0)
     again = make_cache(kit.registry)
     again.store.entries, again.store.blobs = dict(kit.store.entries), dict(kit.store.blobs)
     again.upstream.pages = kit.upstream.pages
     assert again.get("/files/a.bin")[0].how is How.MISS
     assert again.store.entries["fake/index\tfacts"].source != facts.source
+
+
+OPTIONS = RegistryOptions(name="fake", type="fake")
+
+
+class Stating(FakeRegistry):
+    """Its index states each file's digest by the algorithm that stands before it."""
+
+    algorithms = ("md5",)
+
+    def facts(self, document: str, source: Source) -> Facts:
+        del document
+        stated = {name: told.split(":") for name, told in json.loads(source.body).items()}
+        return Facts({f"files/{name}": Fact(url="", digests=(Digest(*pair),)) for name, pair in stated.items()})
+
+
+def of(algorithm: str, body: bytes) -> Digest:
+    """A digest of a body."""
+    hashed = hashlib.blake2b(body, digest_size=32) if algorithm == "blake2b_256" else hashlib.new(algorithm, body)
+    return Digest(algorithm, hashed.hexdigest())
+
+
+@pytest.mark.parametrize(
+    ("own", "told", "kept", "passing"),
+    [
+        ("", None, {"sha256", "md5"}, set(STRENGTH)),
+        ("", "sha512 sha1", {"sha256", "md5", "sha512", "sha1"}, {"sha512", "sha1"}),
+        ("blake2b_256", None, {"sha256", "blake2b_256"}, set(STRENGTH)),
+        ("blake2b_256", "sha256", {"sha256"}, {"sha256"}),
+        ("blake2b_256", "sha1", {"sha256", "sha1", "blake2b_256"}, set(STRENGTH)),
+        ("", "zip_h1", {"sha256", "md5", "zip_h1"}, set(STRENGTH)),
+    ],
+)
+def test_it_is_hashed_by_what_it_may_be_held_against(
+    own: str, told: str | None, kept: set[str], passing: set[str]
+) -> None:
+    """What an address proves counts where the index states nothing stronger; without a proof any may turn up."""
+    route = Artifact(key="a", url=FILE, digests=tuple(_any(one) for one in own.split()))
+    fact = None if told is None else Fact(url=FILE, digests=tuple(_any(one) for one in told.split()))
+    registry = Stating(OPTIONS)
+    assert compared(registry, route, fact, kept=True) == kept
+    assert compared(registry, route, fact, kept=False) == passing
+
+
+def _any(algorithm: str) -> Digest:
+    return Digest(algorithm, "0" * {"sha512": 128, "sha1": 40}.get(algorithm, 64))
+
+
+def test_what_passes_through_is_held_against_what_was_computed() -> None:
+    """A stronger digest that turns up meanwhile is computed of what can be read again alone."""
+    route = Artifact(key="a", url=FILE)
+    fact, had = Fact(url=FILE, digests=(of("sha512", BODY), of("sha256", BODY))), [of("sha256", BODY)]
+    assert uncomputed(route, fact, had) == "sha512"
+    assert uncomputed(route, fact, had, kept=False) == ""
+    assert uncomputed(route, fact, [of("md5", BODY)], kept=False) == "sha512"
+
+
+def test_only_what_the_index_states_is_stored_with_it() -> None:
+    """An address that proves as much is not what it is held against."""
+    proven, body = make_cache(Addressed(OPTIONS)), BODY
+    proven.upstream.pages = {
+        INDEX: Page(body=json.dumps({"a.bin": "sha256:" + of("sha256", body).value}).encode()),
+        FILE: Page(body=body),
+    }
+    proven.get("/index")
+    assert proven.get("/files/a.bin")[1] == body
+    entry = proven.store.entries["fake/files/a.bin"]
+    assert entry.verified
+    assert entry.digests == (of("sha256", body),)
+
+
+class Addressed(Stating):
+    """The address of its one file proves it as well."""
+
+    def route(self, request: RequestHead) -> Route:
+        route = super().route(request)
+        return replace(route, digests=(of("blake2b_256", BODY),)) if isinstance(route, Artifact) else route
+
+
+@pytest.mark.parametrize("good", [True, False])
+def test_an_index_that_is_asked_again_may_state_it_by_another_algorithm(good: bool) -> None:
+    """A body that the stored index contradicts is held against the new one, whatever that states it by."""
+    kit = make_cache(Stating(OPTIONS))
+    before, after = f"sha256:{'0' * 64}", "sha512:" + of("sha512", BODY if good else b"").value
+    kit.upstream.pages = {INDEX: Page(body=json.dumps({"a.bin": before}).encode()), FILE: Page(body=BODY)}
+    kit.get("/index")
+    kit.upstream.pages[INDEX] = Page(body=json.dumps({"a.bin": after}).encode())
+    if good:
+        assert kit.get("/files/a.bin")[1] == BODY
+        assert kit.store.entries["fake/files/a.bin"].verified
+        return
+    with pytest.raises(DigestMismatch):
+        kit.get("/files/a.bin")
+    assert "fake/files/a.bin" not in kit.store.entries

@@ -14,6 +14,7 @@ import pytest
 from attrs import evolve
 from hypothesis import given
 from hypothesis import strategies as st
+from packaging.utils import InvalidName, canonicalize_name
 from zope.interface.verify import verifyObject
 
 from regcache.errors import (
@@ -27,6 +28,7 @@ from regcache.errors import (
 from regcache.http.messages import Digest, Headers, RequestHead
 from regcache.interfaces import IRegistry
 from regcache.registries import make
+from regcache.registries.pynames import normal
 from regcache.registries.pypi import PyPI
 from regcache.routes import Artifact, Document, Fact, Local, Moved, RegistryOptions, Route, Source
 from regcache.testing import BASE, Ask, Page, RegistryContract, Sample
@@ -994,6 +996,16 @@ def test_errors_and_client_lines() -> None:
     lines = registry().client_lines("http://127.0.0.1:8650/pypi/")
     assert all("http://127.0.0.1:8650/pypi/simple/" in line for line in lines)
     assert any("pip " in line for line in lines)
+
+
+@given(st.text("aZ09._-é٣ \n", max_size=6))
+def test_names_are_normalised_as_everywhere(name: str) -> None:
+    """Also those in which there is nothing to replace, which are found out sooner."""
+    try:
+        expected = canonicalize_name(name, validate=True) if name.isascii() else ""
+    except InvalidName:
+        expected = ""
+    assert normal(name) == expected
 
 
 class TestContract(RegistryContract):

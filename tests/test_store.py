@@ -506,6 +506,21 @@ class OnDisk(Contract, TestCase):
         self.assertIsNone(self.store.peek("npm/b"))
         self.assertEqual(list((self.directory / "partial").iterdir()), [])
 
+    async def test_a_body_that_came_after_its_directory_was_looked_through_is_adopted(self) -> None:
+        """However it came: a directory is looked through once."""
+        assert isinstance(self.store, DiskStore)
+        made = entry_for(b"made", "npm/a\tform", kind=Kind.DERIVED)
+        for digest in (entry_for(BODY).digest, made.digest):
+            self.assertIsNone(await self.store.adopt(Digest("sha256", digest)))
+            while digest[:2] not in self.store._there._listed:
+                await deferLater(reactor, 0.01)
+        await keep(self.store, BODY, entry_for(BODY))
+        await self.store.put(made, b"made")
+        for entry in (entry_for(BODY), made):
+            partial = await self.store.adopt(Digest("sha256", entry.digest))
+            assert partial is not None
+            partial.abort()
+
     async def test_a_changed_body_is_not_adopted(self) -> None:
         """Its size is right, its bytes are not."""
         await keep(self.store, BODY, entry_for(BODY))

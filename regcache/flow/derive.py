@@ -16,7 +16,7 @@ from collections.abc import Iterable
 from typing import Any, Protocol
 
 import msgspec
-from attrs import asdict, frozen
+from attrs import Attribute, asdict, frozen
 from twisted.internet.defer import Deferred, fail, succeed
 
 from regcache.errors import BadDocument, RegCacheError
@@ -158,8 +158,13 @@ def pack(job: Job, aside: int = 0) -> bytes:
     :param aside: the size of the body, if it lies in a file instead.
     """
     source = dict(asdict(job.source), body=b"") if aside else asdict(job.source)
-    fields = dict(asdict(job), source=None, options=asdict(job.options))
+    fields = dict(asdict(job, filter=_is_said), source=None)
     return msgspec.msgpack.encode([fields, source, aside])
+
+
+def _is_said(attribute: Attribute[Any], _value: object) -> bool:
+    """Whether it is no mere consequence of the others."""
+    return attribute.init
 
 
 def unpack(data: bytes) -> tuple[Job, bool]:

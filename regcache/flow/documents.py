@@ -350,6 +350,10 @@ class Documents:
     async def stored(self, registry: IRegistry, routes: Iterable[Document]) -> list[tuple[Document, Stored]]:
         """Those of some documents that are stored, however old, the newest first."""
         keys = {key_of(registry, route): route for route in routes}
+        if len(keys) == 1:
+            ((key, route),) = keys.items()
+            entry = await self._context.find(key)
+            return [] if entry is None else [(route, entry)]
         unwritten = self._context.unwritten
         found = await self._context.store.find_all(list(keys))
         if unwritten:
@@ -367,6 +371,10 @@ class Documents:
         """
         return await self._representations.facts(registry, route, stored)
 
+    def facts_at_hand(self, registry: IRegistry, stored: Stored) -> Mapping[str, PackedFact] | None:
+        """The same, if it is in memory."""
+        return self._representations.facts_at_hand(registry, stored)
+
 
 def _may_change(route: Document, stored: Stored | None) -> bool:
     """Whether what is stored is to be revalidated; what may not change is, until the upstream has sent it twice."""
@@ -375,7 +383,7 @@ def _may_change(route: Document, stored: Stored | None) -> bool:
 
 def _as(other: Document, route: Document) -> Document:
     """Another document in place of a route: answered as the route says, derived as the other does."""
-    return evolve(
+    return replace(
         route, key=other.key, url=other.url, accept=other.accept, representation=other.representation, instead=None
     )
 

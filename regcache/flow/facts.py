@@ -17,8 +17,20 @@ from regcache.routes import Document, Fact
 
 __all__ = ["FACTS_FORMAT", "PackedFact", "decode_facts", "encode_facts", "unpacked"]
 
-#: A fact as it is stored: its URL, its digests, its size, and its proof's key, URL and Accept.
-PackedFact = tuple[str, list[tuple[str, str]], int | None, tuple[str, str, str] | None]
+
+class PackedFact(msgspec.Struct, frozen=True, array_like=True):
+    """
+    A fact as it is stored.
+
+    :ivar proof: the key, URL and Accept of its proof.
+    """
+
+    url: str
+    digests: tuple[Digest, ...]
+    size: int | None
+    proof: tuple[str, str, str] | None
+
+
 #: Raised with every change of the stored form, so that what was stored in another is not misread.
 FACTS_FORMAT = 3
 
@@ -92,14 +104,13 @@ def decode_facts(stored: bytes) -> Mapping[str, PackedFact]:
 
 def _packed(fact: Fact) -> PackedFact:
     proof = None if fact.proof is None else (fact.proof.key, fact.proof.url, fact.proof.accept)
-    return fact.url, [(digest.algorithm, digest.value) for digest in fact.digests], fact.size, proof
+    return PackedFact(fact.url, fact.digests, fact.size, proof)
 
 
 def unpacked(fact: PackedFact) -> Fact:
     """A fact from its stored form."""
-    url, digests, size, proof = fact
     told = None
-    if proof is not None:
-        key, there, accept = proof
+    if fact.proof is not None:
+        key, there, accept = fact.proof
         told = Document(key=key, url=there, accept=accept, representation="", content_type="")
-    return Fact(url=url, digests=tuple(Digest(*pair) for pair in digests), size=size, proof=told)
+    return Fact(url=fact.url, digests=fact.digests, size=fact.size, proof=told)

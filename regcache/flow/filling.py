@@ -32,11 +32,11 @@ from regcache.flow.documents import Documents
 from regcache.flow.fetching import key_of
 from regcache.flow.hashing import Hashing, rehashed
 from regcache.flow.lifetimes import storable
-from regcache.flow.proofs import Proofs, accept, place_of, uncomputed, verify
+from regcache.flow.proofs import Proofs, accept, compared, place_of, uncomputed, verify
 from regcache.flow.transfer import Judge, Transfer
 from regcache.flow.upstream import Ask
 from regcache.flow.waiting import Outcome, spawn
-from regcache.http.messages import STRENGTH, Headers, Stored
+from regcache.http.messages import Headers, Stored
 from regcache.interfaces import IPartial, IRegistry
 from regcache.logs import Log
 from regcache.routes import Artifact, Fact
@@ -304,17 +304,11 @@ class _Work:
                 raise self._transfer.error
 
     async def _take(self, answer: Answer) -> None:
-        algorithms = {"sha256", *(digest.algorithm for digest in self._route.digests)}
-        if not self._route.digests:
-            algorithms.update(self._registry.algorithms)
         fact = None if self._proof is None else self._proof.value
-        if fact is not None:
-            algorithms.update([digest.algorithm for digest in fact.digests])
-        hashing = Hashing(algorithms)
+        hashing = Hashing(compared(self._registry, self._route, fact, kept=True))
         partial = self._partial(answer, hashing)
         if partial is None:
-            # What passes through cannot be read again, should another digest turn out to be published.
-            hashing = Hashing(set(STRENGTH))
+            hashing = Hashing(compared(self._registry, self._route, fact, kept=False))
 
         async def check(size: int) -> bool:
             return await self._accepted(answer, hashing, partial, size)
@@ -381,6 +375,8 @@ class _Work:
             newer = await self._proofs.asked_again(self._registry, self._route)
             if newer is None or newer == fact or not newer.digests:
                 raise
+            await self._complete(answer, hashing, partial, newer)
+            digests = hashing.digests()
             return self._certain(accept(self._route, newer, size, digests, answer, self._stored), answer)
 
     def _certain(self, proven: bool, answer: Answer) -> bool:
@@ -400,12 +396,13 @@ class _Work:
 
         One that passes through unstored has none of what it holds; its client, whose way to check it that is, gets it.
         """
-        published = uncomputed(self._route, fact, hashing.digests())
+        again = partial if not self._transfer.relaying else None
+        published = uncomputed(self._route, fact, hashing.digests(), kept=again is not None)
         for algorithm in dict.fromkeys((published, self._route.sound_by)):
             if not algorithm or any(digest.algorithm == algorithm for digest in hashing.digests()):
                 continue
-            if partial is not None and not self._transfer.relaying:
-                hashing.learn(await rehashed(partial, algorithm))
+            if again is not None:
+                hashing.learn(await rehashed(again, algorithm))
             elif algorithm == published and algorithm not in WHOLE:
                 raise DigestMismatch(f"{answer.url}: its {algorithm} could not be computed while it passed through.")
 

@@ -38,7 +38,7 @@ class Hashing:
     """
 
     def __init__(self, algorithms: set[str]) -> None:
-        self._algorithms = algorithms - WHOLE.keys()
+        self._algorithms = algorithms
         # Made once there is something to hash: what is looked for in the store is seldom there.
         self._hashes: dict[str, Any] | None = None
         self._learned: list[Digest] = []
@@ -53,7 +53,7 @@ class Hashing:
 
     def _begun(self) -> dict[str, Any]:
         if self._hashes is None:
-            self._hashes = {name: _new_hash(name) for name in self._algorithms}
+            self._hashes = {name: _new_hash(name) for name in self._algorithms if name not in WHOLE}
         return self._hashes
 
     def learn(self, digest: Digest) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterable, Mapping
 
-from attrs import evolve
+from msgspec.structs import replace
 
 from regcache.errors import (
     BadDocument,
@@ -18,13 +18,14 @@ from regcache.errors import (
     UpstreamError,
 )
 from regcache.flow.answers import Answer
+from regcache.flow.dirhash import WHOLE
 from regcache.flow.documents import Documents
 from regcache.flow.facts import PackedFact, unpacked
-from regcache.http.messages import Digest, Headers, Stored
+from regcache.http.messages import STRENGTH, Digest, Headers, Stored
 from regcache.interfaces import IRegistry
 from regcache.routes import Artifact, Document, Fact
 
-__all__ = ["Proofs", "accept", "place_of", "published", "uncomputed", "verify"]
+__all__ = ["Proofs", "accept", "compared", "place_of", "published", "uncomputed", "verify"]
 
 
 class Proofs:
@@ -48,7 +49,10 @@ class Proofs:
         """What the stored documents say, the newest of them first, without asking anybody."""
         for document, stored in await self._documents.stored(registry, route.documents):
             try:
-                fact = _named(await self._documents.facts(registry, document, stored), route)
+                facts = self._documents.facts_at_hand(registry, stored)
+                if facts is None:
+                    facts = await self._documents.facts(registry, document, stored)
+                fact = _named(facts, route)
                 if fact is None:
                     continue
                 return fact if fact.digests or fact.proof is None else await self._completed(registry, route, fact)
@@ -138,26 +142,57 @@ def _joined(fact: Fact, further: Fact | None) -> Fact:
     """What two documents say of one artifact: the first where it is, the second what it is."""
     if further is None:
         return fact
-    return evolve(fact, digests=further.digests, size=fact.size if further.size is None else further.size)
+    return replace(fact, digests=further.digests, size=fact.size if further.size is None else further.size)
 
 
 def place_of(registry: IRegistry, route: Artifact, fact: Fact | None) -> str:
     """Where an artifact is upstream, as far as it is known."""
     told = "" if fact is None or route.fixed else fact.url
-    return told if told and registry.allows(told) else route.url
+    return told if told and (told == route.url or registry.allows(told)) else route.url
 
 
 def published(route: Artifact, fact: Fact | None) -> list[Digest]:
     """The published digests of the strongest algorithm among them."""
-    told = (*route.digests, *(fact.digests if fact is not None else ()))
+    told = _told(route, fact)
     strongest = Digest.strongest(told)
-    return [digest for digest in told if strongest is not None and digest.algorithm == strongest.algorithm]
+    return [] if strongest is None else [digest for digest in told if digest.algorithm == strongest.algorithm]
 
 
-def uncomputed(route: Artifact, fact: Fact | None, digests: Iterable[Digest]) -> str:
-    """The algorithm of the strongest published digest, if that is not among those computed; else nothing."""
-    told = published(route, fact)
-    return told[0].algorithm if told and all(d.algorithm != told[0].algorithm for d in digests) else ""
+def _told(route: Artifact, fact: Fact | None) -> tuple[Digest, ...]:
+    return route.digests if fact is None else (*route.digests, *fact.digests)
+
+
+def compared(registry: IRegistry, route: Artifact, fact: Fact | None, *, kept: bool) -> set[str]:
+    """
+    The algorithms by which to hash a body as it comes: those by which it may be held against what is published.
+
+    What its address proves of it counts only where its index states nothing stronger.
+
+    :param fact: what is known of it beforehand.
+    :param kept: whether it is written: it is named by its SHA-256 then, and can be read again should a digest of
+        another algorithm turn out to be published.
+    """
+    told = [digest.algorithm for digest in fact.digests] if fact is not None else []
+    own = [digest.algorithm for digest in route.digests]
+    strongest = min([name for name in (*told, *own) if name not in WHOLE], key=STRENGTH.index, default="")
+    if not kept:
+        return set(told) - WHOLE.keys() if strongest in told else set(STRENGTH)
+    if not own:
+        return {"sha256", *told, *registry.algorithms}
+    return {"sha256", *told} if strongest in told else {"sha256", *told, *own}
+
+
+def uncomputed(route: Artifact, fact: Fact | None, digests: Iterable[Digest], *, kept: bool = True) -> str:
+    """
+    The algorithm of the strongest published digest, if that is not among those computed; else nothing.
+
+    :param kept: whether the body can be read again; if not, any that is computed will do.
+    """
+    told, computed = published(route, fact), {digest.algorithm for digest in digests}
+    if not told or told[0].algorithm in computed:
+        return ""
+    others = {digest.algorithm for digest in _told(route, fact)}
+    return told[0].algorithm if kept or computed.isdisjoint(others) else ""
 
 
 def verify(route: Artifact, fact: Fact | None, size: int, digests: Iterable[Digest], url: str) -> bool:
@@ -170,8 +205,8 @@ def verify(route: Artifact, fact: Fact | None, size: int, digests: Iterable[Dige
     if fact is not None and fact.size is not None and fact.size != size:
         raise DigestMismatch(f"{url} has {size} bytes; {fact.size} were published.")
     found = {digest.algorithm: digest for digest in digests}
-    told = (*route.digests, *(fact.digests if fact is not None else ()))
-    strongest = Digest.strongest(digest for digest in told if digest.algorithm in found)
+    told = _told(route, fact)
+    strongest = Digest.strongest([digest for digest in told if digest.algorithm in found])
     if strongest is None:
         return False
     own = found[strongest.algorithm]

@@ -86,16 +86,20 @@ class Representations:
 
         :raises regcache.errors.RegCacheError: if it cannot be read any more.
         """
-        name = self._name(registry, stored)
-        known = self._facts.get(name)
+        known = self.facts_at_hand(registry, stored)
         if known is not None:
             return known
+        name = self._name(registry, stored)
         found = await self._derived_entry(registry, stored, _FACTS)
         if found is not None:
             return self._remember_facts(name, found[0])
         derived = await self._derive(registry, route, stored, "", "")
         spawn(self.store_facts(registry, stored, derived)).wait().addErrback(self._context.unstored.failed, stored.key)
         return self._remember_facts(name, derived.facts)
+
+    def facts_at_hand(self, registry: IRegistry, stored: Stored) -> Mapping[str, PackedFact] | None:
+        """What a stored document says, if it is in memory."""
+        return self._facts.get(self._name(registry, stored))
 
     def _remember_facts(self, name: str, packed: bytes) -> Mapping[str, PackedFact]:
         facts = decode_facts(packed)

@@ -10,7 +10,7 @@ from urllib.parse import unquote_to_bytes, urljoin, urlsplit
 from regcache.errors import BadRequest
 from regcache.http.origins import LONGEST_AGAIN
 
-__all__ = ["led_back", "quote", "requoted", "segments"]
+__all__ = ["led_back", "quote", "requoted", "segments", "tidied"]
 
 _BAD_CHARACTER = re.compile(r"[\x00-\x1f\x7f\\]")
 #: A segment that stands for itself, encoded and decoded.
@@ -70,6 +70,22 @@ def requoted(raw_path: str) -> str:
     if _SAME_PATH.fullmatch(raw_path):
         return raw_path[1:]
     return "/".join(map(quote, segments(raw_path, keep_slash=True)))
+
+
+def tidied(raw_path: str, keep_slash: bool = False) -> tuple[str, list[str]]:
+    """
+    A raw path with each of its segments encoded anew, without its first slash, and the segments, decoded.
+
+    Empty ones are left out of both.
+
+    :param keep_slash: as for :func:`segments`.
+    :raises regcache.errors.BadRequest: as :func:`segments` does.
+    """
+    if _SAME_PATH.fullmatch(raw_path):
+        path = raw_path[1:]
+        return path, path.split("/")
+    parts = [part for part in segments(raw_path, keep_slash) if part]
+    return "/".join(map(quote, parts)), parts
 
 
 @lru_cache(4096)

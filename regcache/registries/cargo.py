@@ -14,7 +14,7 @@ from urllib.parse import quote as quote_any
 from urllib.parse import urlsplit
 
 import msgspec
-from attrs import evolve
+from msgspec.structs import replace
 from zope.interface import implementer
 
 from regcache.errors import BadDocument, MethodNotAllowed, NotFound
@@ -83,7 +83,7 @@ class Cargo(Confined):
         name = parts[-1]
         if _NAME.fullmatch(name) and "/".join(parts) == _place(name):
             page = self._document(f"index/{name}", _place(name), "index", "text/plain; charset=utf-8")
-            return evolve(page, packages=(name,))
+            return replace(page, packages=(name,))
         if request.path == "/me":
             # Where `cargo login` sends a person.
             return Local(status=404, content_type="text/plain", body=b"Tokens are for the registry itself.\n")

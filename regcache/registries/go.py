@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from attrs import evolve
+from msgspec.structs import replace
 from zope.interface import implementer
 
 from regcache.errors import BadDocument, ConfigError, MethodNotAllowed, NotFound
@@ -151,8 +151,8 @@ class Go(Confined):
             return made
         # A tile only grows: the full one begins with all that it was before.
         full = self._document(f"sumdb/{database}/{path.partition('.p/')[0]}", _BINARY, mutable=False)
-        serves = evolve(full, representation=f"{_FIRST} {tile['width']}")
-        return evolve(made, instead=serves, spares=(serves,))
+        serves = replace(full, representation=f"{_FIRST} {tile['width']}")
+        return replace(made, instead=serves, spares=(serves,))
 
     # Documents.
 

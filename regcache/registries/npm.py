@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlencode, urlsplit
 
-from attrs import evolve
+from msgspec.structs import replace
 from zope.interface import implementer
 
 from regcache.errors import BadDocument, MethodNotAllowed, NotFound
@@ -107,11 +107,11 @@ class Npm(Confined):
         raise NotFound("That is no address of a registry.")
 
     def _full(self, name: str) -> Document:
-        return evolve(self._bare(name), spares=(evolve(self._bare_abbreviated(name), representation="full"),))
+        return replace(self._bare(name), spares=(replace(self._bare_abbreviated(name), representation="full"),))
 
     def _abbreviated(self, name: str) -> Document:
-        full = evolve(self._bare(name), representation="abbreviated")
-        return evolve(self._bare_abbreviated(name), instead=full, spares=(full,))
+        full = replace(self._bare(name), representation="abbreviated")
+        return replace(self._bare_abbreviated(name), instead=full, spares=(full,))
 
     def _bare(self, name: str) -> Document:
         """The document alone: what else would serve matters to whoever wants to read it, not to a proof."""
@@ -128,7 +128,7 @@ class Npm(Confined):
         )
 
     def _bare_abbreviated(self, name: str) -> Document:
-        return evolve(
+        return replace(
             self._bare(name),
             key=f"abbreviated/{name}",
             accept=_ASK_ABBREVIATED,
@@ -144,11 +144,11 @@ class Npm(Confined):
     def _parts(self, name: str, representation: str) -> tuple[Document, ...]:
         """The documents that a part of a packument can be taken from."""
         return tuple(
-            evolve(one, representation=representation) for one in (self._bare(name), self._bare_abbreviated(name))
+            replace(one, representation=representation) for one in (self._bare(name), self._bare_abbreviated(name))
         )
 
     def _manifest(self, name: str, version: str) -> Document:
-        return evolve(self._bare_manifest(name, version), spares=self._parts(name, f"manifest {version}"))
+        return replace(self._bare_manifest(name, version), spares=self._parts(name, f"manifest {version}"))
 
     def _bare_manifest(self, name: str, version: str) -> Document:
         return Document(
@@ -190,7 +190,7 @@ class Npm(Confined):
         package = re.fullmatch(r"package/(.+)/dist-tags", path)
         if package and _NAME.fullmatch(package[1]):
             tags = self._as_is(path, f"package/{quote(package[1])}/dist-tags", None, package[1])
-            return evolve(tags, spares=self._parts(package[1], "dist-tags"))
+            return replace(tags, spares=self._parts(package[1], "dist-tags"))
         if path.startswith(_ATTESTATIONS) and _NAME.fullmatch(path.removeprefix(_ATTESTATIONS).rpartition("@")[0]):
             asked = path.removeprefix(_ATTESTATIONS)
             return self._as_is(path, _ATTESTATIONS + quote(asked), None, asked.rpartition("@")[0])

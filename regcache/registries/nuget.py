@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlencode, urlsplit
 
-from attrs import evolve
+from msgspec.structs import replace
 from zope.interface import implementer
 
 from regcache.errors import BadRequest, ConfigError, MethodNotAllowed, NotFound
@@ -129,14 +129,14 @@ class NuGet(Confined):
         asked = f"?{asked}" if asked else ""
         made = self._document(f"{SEARCH}/{'/'.join(map(quote, parts))}{asked}", self._url(parts) + asked)
         # A search may name a package in a qualifier or in quotes (the registry's search syntax).
-        return evolve(made, ttl=_MINUTE, packages=(*_named(parts), *queried(query)))
+        return replace(made, ttl=_MINUTE, packages=(*_named(parts), *queried(query)))
 
     def _json(self, parts: list[str], query: str = "") -> Document:
         parts = _canonical(parts)
         asked = f"?{query}" if query else ""
         # A package's registration is an index, pages and leaves; packages are named in any of them.
         family = parts[:-3] if parts[-3:-2] == ["page"] else parts[:-1]
-        return evolve(
+        return replace(
             self._document(f"{JSON}/{'/'.join(map(quote, parts))}{asked}", self._url(parts) + asked),
             mutable=not _CATALOG_LEAF.search("/".join(parts)),
             family="/".join(["registration", *map(quote, family)]),
@@ -224,7 +224,7 @@ class NuGet(Confined):
             return None
         bare, _, query = path.partition("?")
         leaf = self._json([part for part in segments("/" + bare) if part], query)
-        return None if leaf.key == document else evolve(leaf, url=url)
+        return None if leaf.key == document else replace(leaf, url=url)
 
     def represent(self, document: str, source: Source, representation: str, base: str) -> bytes:
         del representation

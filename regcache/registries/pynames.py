@@ -17,6 +17,7 @@ ARCHIVES = (
     *(".exe", ".msi", ".rpm", ".deb", ".dmg"),
 )
 _LOWER_ARCHIVES = tuple(suffix.lower() for suffix in ARCHIVES)
+_ENDS = tuple(zip(ARCHIVES, _LOWER_ARCHIVES, strict=True))
 #: Files that lie beside a package file, and are named after it.
 SIDECARS = (".metadata", ".provenance", ".asc")
 
@@ -28,6 +29,9 @@ def is_archive(path: str) -> bool:
 
 def normal(name: str) -> str:
     """The normalised form of a project's name (PEP 503), or nothing for what is none."""
+    if name.isascii() and name.isalnum():
+        # There is nothing to replace in it.
+        return name.lower()
     try:
         return canonicalize_name(name, validate=True) if name.isascii() else ""
     except InvalidName:
@@ -40,21 +44,24 @@ _BUILT = (".whl", ".egg", ".exe", ".msi", ".rpm", ".deb", ".dmg")
 
 def _stem(file: str) -> tuple[str, str]:
     """The name of a file without its suffix, and that; both empty for what is no archive, nor beside one."""
-    for sidecar in SIDECARS:
-        file = file.removesuffix(sidecar)
+    if file.endswith(SIDECARS):
+        for sidecar in SIDECARS:
+            file = file.removesuffix(sidecar)
     lower = file.lower()
-    if not lower.endswith(_LOWER_ARCHIVES):
-        return "", ""
-    suffix = next(suffix for suffix, end in zip(ARCHIVES, _LOWER_ARCHIVES, strict=True) if lower.endswith(end))
-    return file[: -len(suffix)], suffix
+    for suffix, end in _ENDS:
+        if lower.endswith(end):
+            return file[: -len(suffix)], suffix
+    return "", ""
 
 
 def projects_of(file: str) -> list[str]:
     """The projects that a file's name says it may belong to, the likeliest first."""
     stem, suffix = _stem(file)
+    if suffix in _BUILT:
+        name = normal(stem.partition("-")[0])
+        return [name] if name else []
     # In a source archive names may hold a dash, and versions of the first years as well.
-    built = suffix in _BUILT
-    names = [stem.partition("-")[0]] if built else [stem.rpartition("-")[0], *re.findall(r"^(.+?)-\d", stem)]
+    names = [stem.rpartition("-")[0], *re.findall(r"^(.+?)-\d", stem)]
     return list(dict.fromkeys(filter(None, map(normal, names))))
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import re
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import quote as percent_encoded
@@ -16,7 +15,7 @@ from regcache.errors import BadDocument, BadRequest, MethodNotAllowed, NotAccept
 from regcache.http.fields import negotiate
 from regcache.http.messages import STRENGTH, Digest, RequestHead
 from regcache.http.origins import Origin
-from regcache.http.paths import quote, segments
+from regcache.http.paths import quote, segments, tidied
 from regcache.interfaces import IRegistry
 from regcache.registries.jsontext import read_object, write_json
 from regcache.registries.plain import Confined
@@ -37,7 +36,6 @@ _ASK = f"{_JSON}, {_HTML};q=0.2, {_TEXT};q=0.01"
 _LATEST = {_JSON: "application/vnd.pypi.simple.latest+json", _HTML: "application/vnd.pypi.simple.latest+html"}
 _OFFERS = (_JSON, *_LATEST.values(), _HTML, _TEXT)
 _PROVENANCE = "application/vnd.pypi.integrity.v1+json"
-_BLAKE2_PATH = re.compile("packages/([0-9a-f]{2})/([0-9a-f]{2})/([0-9a-f]{60})/[^/]*")
 _FAULT = (
     b"<?xml version='1.0'?><methodResponse><fault><value><struct><member><name>faultCode</name><value><int>-32500"
     b"</int></value></member><member><name>faultString</name><value><string>RuntimeError: PyPI no longer supports "
@@ -70,7 +68,7 @@ class PyPI(Confined):
 
     def route(self, request: RequestHead) -> Route:
         # Only a file's address on another host may need an encoded slash.
-        raw = [part for part in segments(request.path, keep_slash=request.path.startswith("/files/")) if part]
+        path, raw = tidied(request.path, keep_slash=request.path.startswith("/files/"))
         if request.method == "POST" and raw in ([], ["pypi"]):
             return Local(status=200, content_type="text/xml", body=_FAULT)
         if request.method not in ("GET", "HEAD"):
@@ -80,9 +78,9 @@ class PyPI(Confined):
         if raw[0] == "simple" and len(raw) <= 2:
             return self._simple(raw[1:], request)
         if raw[0] in ("packages", "files"):
-            return self._file(raw)
+            return self._file(raw, path)
         if raw[0] == "integrity" and len(raw) == 5 and raw[-1] == "provenance":
-            return self._attestation("/".join(map(quote, raw)), raw[1])
+            return self._attestation(path, raw[1])
         if raw[0] == "pypi" and len(raw) > 1:
             raw = raw[1:]
         if raw[-1] == "json" and len(raw) in (2, 3):
@@ -143,21 +141,18 @@ class PyPI(Confined):
             packages=(name,),
         )
 
-    def _file(self, parts: list[str]) -> Artifact:
+    def _file(self, parts: list[str], path: str) -> Artifact:
         own = parts[0] == "packages" and len(parts) > 1
-        path = "/".join(map(quote, parts))
         url = self._files + path if own else self._address(parts)
         key = path if own else self._key(url)
         if key is None:
             raise NotFound(f"{'/'.join(parts[1:3])} is not among the artifact-hosts of {self.options.name}.")
-        # The directories that the index keeps a file in are the file's BLAKE2b digest.
-        kept = None if parts[-1].endswith(SIDECARS) else _BLAKE2_PATH.fullmatch(key)
         projects = projects_of(parts[-1])
         return Artifact(
             key=key,
             url=url,
             content_type="application/octet-stream",
-            digests=() if kept is None else (Digest("blake2b_256", "".join(kept.groups())),),
+            digests=() if parts[-1].endswith(SIDECARS) else _kept_under(key),
             indexes=tuple([self._page(project) for project in projects]),
             packages=tuple(projects),
         )
@@ -308,6 +303,17 @@ class PyPI(Confined):
             "mkdir -p ~/.buildout && "
             rf"printf '[buildout]\nindex = %s\n' {index} >> ~/.buildout/default.cfg   # buildout, beside pip's line",
         ]
+
+
+def _kept_under(key: str) -> tuple[Digest, ...]:
+    """The directories that the index keeps a file in are the file's BLAKE2b digest."""
+    parts = key.split("/")
+    if len(parts) == 5 and parts[0] == "packages" and len(parts[1]) == len(parts[2]) == 2:
+        try:
+            return (Digest("blake2b_256", "".join(parts[1:4])),)
+        except ValueError:
+            return ()
+    return ()
 
 
 def _not_found(request: RequestHead) -> NotFound:

@@ -35,6 +35,7 @@ from regcache.store.holding import RETRY_EVERY, Condition, Holding
 from regcache.store.index import FAILURES, Index, read_entry
 from regcache.store.partial import Partial, ended, given_up, standing
 from regcache.store.placing import Commit
+from regcache.store.presence import Presence
 from regcache.store.records import Records
 from regcache.store.scrub import Reading, Scrubber
 from regcache.store.space import Bounds, Space
@@ -115,6 +116,7 @@ class DiskStore:
         self._files = ThreadPool(0, 4, "regcache-files")
         self.revision = Revision()
         self._records = Records(self.revision)
+        self._there = Presence(self._bodies, self._in_thread)
         self._names = (f"{os.getpid()}-{number}" for number in itertools.count())
         self._uses = Uses(lambda uses: self._write(Writer.touch, uses), self._failed)
         self._commits = Gathering(reactor, self._write_commits, self._committed)
@@ -301,7 +303,7 @@ class DiskStore:
     def adopt(self, digest: Digest, observe: Callable[[bytes], object] = _nothing) -> Deferred[IPartial | None]:
         name = self._hold.named(digest) if self._running and self._hold.writer is not None else None
         # A thread is for reading it: hardly ever is there anything to read.
-        if name is None or not os.access(blob_name(self._blobs, name), os.F_OK):
+        if name is None or not self._there.may_hold(name) or not os.access(blob_name(self._blobs, name), os.F_OK):
             return succeed(None)
         return self._in_thread(standing, self._blobs, name, observe, self._in_thread, self._space)
 
@@ -333,6 +335,7 @@ class DiskStore:
 
     def commit(self, partial: IPartial, entry: Stored) -> Deferred[None]:
         assert isinstance(partial, Partial)
+        self._there.comes(entry.digest)
         fd = partial.fd
         if fd is None:
             done = self._commits.add(Commit(partial.path, entry, partial.held))
@@ -361,6 +364,7 @@ class DiskStore:
             self._space.take(len(body))
         except CannotStore:
             return fail()
+        self._there.comes(entry.digest)
         return self._commits.add(Commit(self._new_path(), entry, body)).addBoth(self._put_down, len(body))
 
     def _put_down(self, result: Any, size: int) -> Any:
