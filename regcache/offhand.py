@@ -116,7 +116,7 @@ class Offhand:
         """What is asked by a request that has just come; None for all that it is left to the Resource to judge."""
         house = self._house
         began, found = house.clock.seconds(), _START.match(head.raw)
-        asker = None if found is None else self._asker(client.channel, place, head.raw[found.end() :])
+        asker = None if found is None else self._asker(client.channel, place, head.below.raw)
         if found is None or asker is None:
             return None
         target = found[1].decode("ascii")
@@ -162,7 +162,6 @@ class Offhand:
         if form is not None:
             line = line_of(
                 alike.reply,
-                asked.request.headers,
                 when=now,
                 sent=len(body),
                 seconds=seconds,
@@ -173,7 +172,7 @@ class Offhand:
                 registry=name,
                 package=",".join(copy.route.packages),
             )
-            house.log.note(form(line))
+            house.log.note(form(line, head.below.logged(form)))
         return True
 
     def leave(self) -> None:
