@@ -137,8 +137,7 @@ class Answering(ABC):
         if not bare:
             return self._send_body(reply)
         reply.close()
-        request.write(b"")
-        request.finish()
+        self._give(b"")
         return 0
 
     def _say(self, reply: Reply, now: float, last: bool) -> None:
@@ -159,15 +158,23 @@ class Answering(ABC):
 
     def _send_body(self, reply: Reply) -> int | Deferred[int]:
         """Send a body at the client's pace; how many bytes of it were sent."""
-        request, whole = self._request, at_once(reply)
+        whole = at_once(reply)
         if whole is not None:
             reply.close()
-            request.write(whole)
-            request.finish()
+            self._give(whole)
             return len(whole)
-        self._sender = Sender(self._house.clock, request, reply)
+        self._sender = Sender(self._house.clock, self._request, reply)
         self._sender.start()
         return self._sender.done
+
+    def _give(self, body: bytes) -> None:
+        """Send all of a body."""
+        request = self._request
+        if isinstance(request, LeanRequest):
+            request.give(body)
+        else:
+            request.write(body)
+            request.finish()
 
     def _interim(self, status: int, headers: Headers) -> None:
         """An interim response of the upstream is one of ours (RFC 9110 section 15.2)."""
@@ -217,11 +224,14 @@ class Answering(ABC):
         return "" if self._registry is None else self._registry.options.name
 
     def _note(self, reply: Reply, sent: int, seconds: float) -> None:
-        house, name = self._house, self._name
+        house, request, name = self._house, self._request, self._name
         form = house.answered(reply, house.answers(reply, name), sent, seconds)
         if form is None:
             return
-        request = self._request
+        if isinstance(request, LeanRequest) and request.below is not None:
+            told = request.below.logged(form)
+        else:
+            told = form.told(*said_by(headers_of(request)))
         line = line_of(
             reply,
             when=house.now(),
@@ -236,10 +246,6 @@ class Answering(ABC):
             registry=name,
             package=self._package(reply),
         )
-        if isinstance(request, LeanRequest) and request.below is not None:
-            told = request.below.logged(form)
-        else:
-            told = form.told(*said_by(headers_of(request)))
         house.log.note(form(line, told))
 
     def _package(self, reply: Reply) -> str:

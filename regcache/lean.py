@@ -13,7 +13,7 @@ from collections.abc import Callable
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from attrs import frozen
+from attrs import define
 from twisted.internet.interfaces import IPushProducer
 from twisted.python.failure import Failure
 from twisted.web.http import HTTPChannel
@@ -57,7 +57,7 @@ def _read(rest: bytes) -> Headers | None:
     return Headers(tuple([(name.lower().decode(), value.strip(b" \t").decode("latin-1")) for name, _, value in lines]))
 
 
-@frozen
+@define(eq=False)
 class Asked:
     """
     What a plain request to read asks of a registry, by somebody who may ask it.
@@ -182,6 +182,16 @@ class LeanRequest(Occupant):
         bare = self.method == b"HEAD" or status in _WITHOUT_BODY
         self._chunked = not bare and b"\r\nContent-Length: " not in self._said
 
+    def give(self, body: bytes) -> None:
+        """All of a body, which is small, and with that the answer is whole."""
+        if self.channel is None or self._chunked:
+            self.write(body)
+            self.finish()
+            return
+        self.startedWriting = True
+        self.channel.give(self._said + b"\r\n", b"" if self.method == b"HEAD" else body)
+        self._over()
+
     def write(self, data: bytes) -> None:
         """Some of the body, the first with the head."""
         if self.channel is None:
@@ -216,6 +226,9 @@ class LeanRequest(Occupant):
             self.write(b"")
         if self._chunked:
             self.transport.write(b"0\r\n\r\n")
+        self._over()
+
+    def _over(self) -> None:
         # It leads back here: nothing but Python's search for garbage would end that.
         self.told_left = None
         self.channel.vacated(self)

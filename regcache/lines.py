@@ -128,10 +128,11 @@ class _Combined(Form):
         # The name stands without quotes, and a blank in it would be the end of it.
         user = _escaped(answered.user).replace(" ", "\\x20") if answered.user else "-"
         # Nothing of it is remembered: it may hold a secret, and what is asked for often has its line ready.
-        asked = _quoted(f"{answered.method} {answered.target} {answered.protocol}")
+        asked = _escaped(f"{answered.method} {answered.target} {answered.protocol}")
         waited = "-" if answered.upstream_seconds is None else f"{answered.upstream_seconds:.3f}"
-        about = f'{_word(answered.registry)} {_word(answered.package)} {_word(answered.outcome)} "{waited}"'
-        return user, f"{asked} {answered.status}", about
+        # The names of registries and outcomes are few.
+        about = f'{_again(answered.registry)} {_word(answered.package)} {_again(answered.outcome)} "{waited}"'
+        return user, f'"{asked}" {answered.status}', about
 
     def told(self, referer: str, agent: str) -> str:
         return f"{_quoted(referer)} {_word(agent)}"

@@ -82,13 +82,13 @@ class _Asker:
     Whoever asks with such a head at such a place.
 
     :ivar fields: those of the head.
-    :ivar client: whom the log names; empty for the peer of the connection.
+    :ivar peer: whom the proxy asks for; None where that is the peer of the connection.
     :ivar reached: the scheme and authority by which we were reached.
     :ivar mounts: the registries that have been asked, by name.
     """
 
     fields: Headers
-    client: str
+    peer: Peer | None
     reached: str
     mounts: dict[str, _Mount] = field(factory=dict, init=False, eq=False)
 
@@ -103,13 +103,14 @@ class Offhand:
     What is answered that way at the ports where the same is served.
 
     :param only: the one registry that is; empty for all.
+    :param leaving: sends the answers.
     """
 
-    def __init__(self, house: House, only: str) -> None:
+    def __init__(self, house: House, only: str, leaving: Leaving) -> None:
         self._house, self._only = house, only
         self._known: Bounded[tuple[Place, bytes], _Asker] = Bounded(_MOST_KNOWN)
         self._access: object = None
-        self._leaving = Leaving(house.clock)
+        self._leaving = leaving
         self._known_alike: dict[tuple[Any, ...], _Alike] = {}
 
     def asked(self, client: Client, place: Place, head: Head) -> Asked | None:
@@ -131,8 +132,8 @@ class Offhand:
         except Exception:
             # Also of a bug the Resource tells, by an answer and in the log.
             return None
-        peer, named = Peer(asker.client or client.address, bool(place.proxy)), (place.proxy and head.named)
-        return Asked(began, target, peer, named, mount.registry, request, route)
+        named = place.proxy and head.named
+        return Asked(began, target, asker.peer or client.peer, named, mount.registry, request, route)
 
     def give(self, client: Client, place: Place, head: Head, asked: Asked, now: float) -> bool:
         """
@@ -174,10 +175,6 @@ class Offhand:
             )
             house.log.note(form(line, head.below.logged(form)))
         return True
-
-    def leave(self) -> None:
-        """Have the answers that were given by now sent."""
-        self._leaving.send()
 
     def _answer(self, name: str, asked: Asked, now: float) -> tuple[AtHand, _Alike, bytes] | None:
         """
@@ -272,4 +269,4 @@ class Offhand:
             reached = access.let_in(fields, peer, place.secure, place.local)
         except RegCacheError:
             return None
-        return _Asker(fields, peer.address if place.proxy else "", reached)
+        return _Asker(fields, peer if place.proxy else None, reached)

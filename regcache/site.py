@@ -120,7 +120,7 @@ class _Channel(HTTPChannel):
     def _leave(self) -> None:
         """What was answered leaves before anything else happens here."""
         if self._client is not None and self._client.waits:
-            self.site.resource.offhand.leave()
+            self.site.resource.leaving.send()
 
     def reconsider(self) -> None:
         """
@@ -209,6 +209,14 @@ class _Channel(HTTPChannel):
         if not self.refused:
             # Else nobody answers it, and it would count as under way for ever.
             super().allContentReceived()  # type: ignore[no-untyped-call]
+
+    def give(self, head: bytes, body: bytes) -> None:
+        """Have the whole answer sent to a request that came past Twisted: with others', unless the connection ends."""
+        resource, client = self.site.resource, self._client
+        if client is None or not (self.persistent and resource.house.running()):
+            Client.of(self, self._address).write(head, body)
+        else:
+            resource.leaving.add(client, head, body)
 
     def vacated(self, request: Occupant) -> None:
         """

@@ -27,6 +27,7 @@ from regcache.house import House
 from regcache.http.messages import Headers, RequestHead
 from regcache.interfaces import IRegistry
 from regcache.lean import LeanRequest
+from regcache.leaving import Leaving
 from regcache.logs import Log
 from regcache.offhand import Offhand
 from regcache.pages import LIVE, Visit, is_own, live, overview, own_page
@@ -49,6 +50,8 @@ class RegCacheResource(Resource):
 
     :param registry: the one registry to serve at this very path; empty for all, each below its name.
     :ivar house: what it shares with others.
+    :ivar leaving: the answers that are to leave.
+    :ivar offhand: what is answered without an exchange.
     """
 
     isLeaf = True
@@ -57,8 +60,8 @@ class RegCacheResource(Resource):
         super().__init__()  # type: ignore[no-untyped-call]
         self.house = house
         self._registry = registry
-        #: What is answered without an exchange.
-        self.offhand = Offhand(house, registry)
+        self.leaving = Leaving(house.clock)
+        self.offhand = Offhand(house, registry, self.leaving)
 
     def judge(self, request: Request) -> RegCacheError | None:
         """Why whoever sends this may not; None if they may. Known before the body of the request is read."""

@@ -19,6 +19,7 @@ from twisted.internet.task import Clock
 from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import TestCase
 
+from regcache.access import Peer
 from regcache.counts import Answers
 from regcache.errors import BlobDamaged
 from regcache.express import Express, Place, Prepared
@@ -116,7 +117,7 @@ def client_of(to: socket.socket) -> tuple[Client, Transport]:
     """Who asks at that end."""
     transport = Transport(to)
     channel: Any = type("Channel", (), {"transport": transport})()
-    return Client(channel, "127.0.0.1", PlainSocket(transport)), transport
+    return Client(channel, Peer("127.0.0.1", False), PlainSocket(transport)), transport
 
 
 def read(client: socket.socket, size: int) -> bytes:
