@@ -225,7 +225,7 @@ class Ready:
         parts = self._parts
         usual = sent == prepared.size and self.since <= now < self.until
         if not usual or self._form is not form:
-            parts = form.alike(prepared.logged(form), self.status, self.head.logged(form), int(now), sent)
+            parts = form.alike(prepared.logged(form), self.status, self.head.below.logged(form), int(now), sent)
             if usual:
                 self._form, self._parts = form, parts
         return form.line(parts, now, prepared.client or client, request_id, seconds)

@@ -18,11 +18,11 @@ from regcache.http.messages import Headers
 from regcache.lean import may_open
 from regcache.lines import Form
 
-__all__ = ["Head", "Heads", "comes_again", "is_unread", "told_id"]
+__all__ = ["Below", "Head", "Heads", "comes_again", "is_unread", "told_id"]
 
 _END = b"\r\n\r\n"
 _MOST_HEAD = 8192
-_MOST_KNOWN, _MOST_FIELDS = 4 << 20, 1 << 20
+_MOST_KNOWN, _MOST_BELOW = 4 << 20, 1 << 20
 #: Bytes that a head takes beside its own.
 _OVERHEAD = 512
 #: What tells who asks and with which tool, and changes from one run of it to the next. Nothing here looks at any.
@@ -38,18 +38,16 @@ _REQUEST_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,127}", re.ASCII)
 
 
 @define(eq=False)
-class Head:
+class Below:
     """
-    The head of a request that asks to read, and nothing behind it.
+    What follows the first line of a head, the end of that included: the same in all that a client asks for.
 
     :ivar raw: its bytes.
     :ivar asked: these, less what no answer depends on.
-    :ivar known: whether they are when they come again.
     """
 
     raw: bytes
     asked: bytes
-    known: bool = field(default=False, init=False)
     _logged: str = field(default="", init=False)
     _form: Form | None = field(default=None, init=False)
 
@@ -59,6 +57,23 @@ class Head:
             told = (_said_in(self.raw, name) for name in (b"referer", b"user-agent"))
             self._logged, self._form = form.told(*told), form
         return self._logged
+
+
+@define(eq=False)
+class Head:
+    """
+    The head of a request that asks to read, and nothing behind it.
+
+    :ivar raw: its bytes.
+    :ivar asked: these, less what no answer depends on.
+    :ivar below: what follows its first line.
+    :ivar known: whether its bytes are when they come again.
+    """
+
+    raw: bytes
+    asked: bytes
+    below: Below
+    known: bool = field(default=False, init=False)
 
     @property
     def named(self) -> str:
@@ -76,7 +91,7 @@ class Heads:
 
     def __init__(self, gone: Callable[[Head], object] = bool) -> None:
         self._known: Bounded[bytes, Head] = Bounded(_MOST_KNOWN, gone)
-        self._fields: Bounded[bytes, bytes] = Bounded(_MOST_FIELDS)
+        self._below: Bounded[bytes, Below] = Bounded(_MOST_BELOW)
 
     def read(self, data: bytes) -> Head | None:
         """What came on a connection, if it is one whole head that asks to read; else None."""
@@ -85,23 +100,19 @@ class Heads:
         if len(data) > _MOST_HEAD or data[:4] not in (b"GET ", b"HEAD"):
             return None
         end = data.find(b"\r\n")
-        asked = self._fields_asked(data[end:])
-        return None if asked is None else Head(data, data[:end] + asked)
+        below = self._below_of(data[end:])
+        return None if below is None else Head(data, data[:end] + below.asked, below)
 
-    def _fields_asked(self, fields: bytes) -> bytes | None:
-        """
-        What an answer depends on of what follows the first line of a head; None if that is not all of a head.
-
-        It is the same in all that a client asks for.
-        """
-        asked = self._fields.get(fields)
-        if asked is None:
-            if fields.find(_END) != len(fields) - 4 or fields.count(b"\r\n") - 2 > HTTPChannel.maxHeaders:
+    def _below_of(self, raw: bytes) -> Below | None:
+        """What follows the first line of a head; None if that is not all of it."""
+        below = self._below.get(raw)
+        if below is None:
+            if raw.find(_END) != len(raw) - 4 or raw.count(b"\r\n") - 2 > HTTPChannel.maxHeaders:
                 return None
-            asked = _UNREAD.sub(b"", fields)
-            if comes_again(fields) and not may_open(fields):
-                self._fields.put(fields, asked, 2 * len(fields) + _OVERHEAD)
-        return asked
+            below = Below(raw, _UNREAD.sub(b"", raw))
+            if comes_again(raw) and not may_open(raw):
+                self._below.put(raw, below, 2 * len(raw) + _OVERHEAD)
+        return below
 
     def keep(self, head: Head) -> None:
         """Know it when it comes again, if it may."""

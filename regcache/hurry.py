@@ -32,13 +32,13 @@ class Client:
     """
     Who asks on a connection: known, as :class:`regcache.express.Place` is, once something has come.
 
-    :ivar address: whose it is, as the log names it; empty for a UNIX socket.
+    :ivar peer: whose it is; the address is empty for a UNIX socket.
     :ivar socket: its socket, where what is written there goes out as it is.
     :ivar waits: whether an answer is found that has not left yet: nothing else may go there, or be closed, before.
     """
 
     channel: HTTPChannel
-    address: str
+    peer: Peer
     socket: PlainSocket | None
     waits: bool = field(default=False, init=False)
 
@@ -49,7 +49,7 @@ class Client:
 
         :param host: its peer's address, as the socket has it; empty for a UNIX socket.
         """
-        return cls(channel, spelled(host), PlainSocket.of(channel))
+        return cls(channel, Peer(spelled(host), False), PlainSocket.of(channel))
 
     def write(self, head: bytes, body: bytes | Kept) -> int:
         """
@@ -107,7 +107,7 @@ def _note(house: House, client: Client, ready: Ready, began: float, request_id: 
     prepared, seconds = ready.prepared, house.clock.seconds() - began
     form = house.answered(prepared.reply, prepared.answers, sent, seconds)
     if form is not None:
-        house.log.note(ready.line(form, client.address, now, sent, request_id, seconds))
+        house.log.note(ready.line(form, client.peer.address, now, sent, request_id, seconds))
 
 
 class _Rest(Occupant):
@@ -122,7 +122,7 @@ class _Rest(Occupant):
         self, house: House, client: Client, prepared: Prepared, at: int, note: Callable[[int, float], None]
     ) -> None:
         super().__init__(client.channel)
-        self.peer = Peer(client.address, False)
+        self.peer = client.peer
         self.admitted = False
         self._house, self._note, self._at = house, note, at
         self._sender = Sender(house.clock, self, prepared.rest(at))

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from functools import lru_cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from attrs import frozen
-from twisted.internet.defer import Deferred
+from attrs import define
 from twisted.internet.interfaces import IPushProducer
 from twisted.python.failure import Failure
 from twisted.web.http import HTTPChannel
@@ -23,6 +23,9 @@ from regcache.flow.sockets import PlainSocket
 from regcache.http.messages import Headers, RequestHead
 from regcache.interfaces import IRegistry
 from regcache.routes import Route
+
+if TYPE_CHECKING:
+    from regcache.heads import Below
 
 __all__ = ["Asked", "LeanRequest", "Occupant", "fields_of", "is_all", "may_open"]
 
@@ -36,9 +39,9 @@ _SECRET = re.compile(
 )
 #: What makes more of a request than its head, or something else of the connection than the next request.
 _NOT_PLAIN = (b"content-length", b"transfer-encoding", b"expect", b"upgrade", b"te", b"trailer")
+_WITHOUT_BODY = frozenset({204, 304})
 #: Bytes of a head of which the fields are remembered: as many short ones as fit take twenty times that.
 _LONGEST_READ = 2048
-_WITHOUT_BODY = frozenset({204, 304})
 
 
 @lru_cache(256)
@@ -54,7 +57,7 @@ def _read(rest: bytes) -> Headers | None:
     return Headers(tuple([(name.lower().decode(), value.strip(b" \t").decode("latin-1")) for name, _, value in lines]))
 
 
-@frozen
+@define(eq=False)
 class Asked:
     """
     What a plain request to read asks of a registry, by somebody who may ask it.
@@ -87,8 +90,6 @@ class Occupant(ABC):
         """No other request is read until :meth:`finish`."""
         channel = self.channel
         channel.requests.append(self)
-        # What idle time is left does not count: it begins anew afterwards.
-        channel._savedTimeOut = channel.timeOut
         channel._handlingRequest = True
         channel.setRawMode()
 
@@ -105,7 +106,7 @@ class Occupant(ABC):
 
     def finish(self) -> None:
         """All is written."""
-        self.channel.requestDone(self)
+        self.channel.vacated(self)
 
     @abstractmethod
     def connectionLost(self, reason: Failure) -> None:
@@ -117,26 +118,25 @@ class LeanRequest(Occupant):
     A request to read, without a body; it has of Twisted's what is used of that here.
 
     :ivar fields: those of its head.
-    :ivar said: those of the answer's, as they are sent.
+    :ivar below: what follows the first line of its head, as it came.
     :ivar asked: what it asks, where that was found out already.
+    :ivar told_left: told when its client is gone before it is answered.
     """
 
     clientproto = b"HTTP/1.1"
     content = None
-    defaultContentType: bytes | None = None
     prepath: tuple[bytes, ...] = ()
+    below: Below | None = None
+    told_left: Callable[[Failure], object] | None = None
+    startedWriting = False
+    _said = b""
+    _chunked = False
 
     def __init__(
         self, channel: HTTPChannel, method: bytes, uri: bytes, fields: Headers, asked: Asked | None = None
     ) -> None:
-        super().__init__(channel)
-        self.asked = asked
+        self.channel, self.asked = channel, asked
         self.method, self.uri, self.fields = method, uri, fields
-        self.code, self.code_message = 200, b"OK"
-        self.said: list[tuple[bytes, bytes]] = []
-        self.startedWriting = False
-        self._chunked = False
-        self._ends: list[Deferred[None]] = []
 
     @classmethod
     def of(cls, channel: HTTPChannel, data: bytes) -> LeanRequest | None:
@@ -170,39 +170,48 @@ class LeanRequest(Occupant):
         lines = self.fields.lines(name.decode().lower())
         return lines[-1].encode("latin-1") if lines else None
 
-    def notifyFinish(self) -> Deferred[None]:
-        self._ends.append(Deferred())
-        return self._ends[-1]
-
     # What is answered.
 
-    def setResponseCode(self, code: int, message: bytes) -> None:
-        self.code, self.code_message = code, message
+    def say(self, status: int, phrase: bytes, fields: bytes) -> None:
+        """
+        Have it answered with that.
+
+        :param fields: as lines of a head.
+        """
+        self._said = b"HTTP/1.1 %d %b\r\n%b" % (status, phrase, fields)
+        bare = self.method == b"HEAD" or status in _WITHOUT_BODY
+        self._chunked = not bare and b"\r\nContent-Length: " not in self._said
+
+    def give(self, body: bytes) -> None:
+        """All of a body, which is small, and with that the answer is whole."""
+        if self.channel is None or self._chunked:
+            self.write(body)
+            self.finish()
+            return
+        self.startedWriting = True
+        self.channel.give(self._said + b"\r\n", b"" if self.method == b"HEAD" else body)
+        self._over()
 
     def write(self, data: bytes) -> None:
         """Some of the body, the first with the head."""
         if self.channel is None:
             return
-        head = b"" if self.startedWriting else self._head()
+        head = b""
+        if not self.startedWriting:
+            self.startedWriting = True
+            head = self._said + (b"Transfer-Encoding: chunked\r\n\r\n" if self._chunked else b"\r\n")
         if self.method == b"HEAD":
             data = b""
         if self._chunked and data:
             data = b"%x\r\n%b\r\n" % (len(data), data)
         self._put(head, data)
 
-    def _head(self) -> bytes:
-        self.startedWriting = True
-        lines = [name + b": " + value for name, value in self.said]
-        bare = self.method == b"HEAD" or self.code in _WITHOUT_BODY
-        if not bare and not any(name == b"Content-Length" for name, _ in self.said):
-            self._chunked = True
-            lines.append(b"Transfer-Encoding: chunked")
-        return b"\r\n".join([b"HTTP/1.1 %d %b" % (self.code, self.code_message), *lines, b"", b""])
-
     def _put(self, head: bytes, data: bytes) -> None:
         """Write it at once where nothing is to go before it; the rest waits in the transport."""
         socket = PlainSocket.of(self.channel)
         taken = 0 if socket is None else socket.put(head, data)
+        if taken == len(head) + len(data):
+            return
         if taken < len(head):
             self.transport.write(head[taken:])
         gone = max(taken - len(head), 0)
@@ -217,16 +226,18 @@ class LeanRequest(Occupant):
             self.write(b"")
         if self._chunked:
             self.transport.write(b"0\r\n\r\n")
-        ends, self._ends = self._ends, []
-        for end in ends:
-            end.callback(None)
-        super().finish()
+        self._over()
+
+    def _over(self) -> None:
+        # It leads back here: nothing but Python's search for garbage would end that.
+        self.told_left = None
+        self.channel.vacated(self)
 
     def connectionLost(self, reason: Failure) -> None:
         self.channel = None
-        ends, self._ends = self._ends, []
-        for end in ends:
-            end.errback(reason)
+        told_left, self.told_left = self.told_left, None
+        if told_left is not None:
+            told_left(reason)
 
 
 def fields_of(rest: bytes) -> Headers | None:

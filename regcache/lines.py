@@ -16,11 +16,11 @@ from types import MappingProxyType
 from attrs import define
 
 from regcache.errors import RegCacheError, shown
-from regcache.flow.reply import Reply, cache_status
+from regcache.flow.reply import How, Reply, cache_status
 from regcache.http.messages import Headers, RequestHead
 from regcache.interfaces import IOrdered, IRegistry
 
-__all__ = ["FORMATS", "Answered", "Form", "Line", "line_of", "packages_of"]
+__all__ = ["FORMATS", "Answered", "Form", "Line", "line_of", "packages_of", "said_by"]
 
 #: Not as the locale has them.
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
@@ -28,6 +28,7 @@ _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct",
 _UNSEEN = 0.0005
 #: Characters of a word of a line that is remembered.
 _LONGEST_AGAIN = 256
+_OUTCOMES = {how: how.value.lower() for how in How}
 
 
 @define(kw_only=True)
@@ -81,9 +82,14 @@ class Form(ABC):
     a client that asks again and again, are made once.
     """
 
-    def __call__(self, line: Line) -> str:
-        """The whole line."""
-        told = self.told(line.referer, line.agent)
+    def __call__(self, line: Line, told: str | None = None) -> str:
+        """
+        The whole line.
+
+        :param told: the part that the client has said of itself, where that is made already.
+        """
+        if told is None:
+            told = self.told(line.referer, line.agent)
         parts = self.alike(self.answer(line), line.cache_status, told, int(line.when), line.sent)
         return self.line(parts, line.when, line.client, line.request_id, line.seconds)
 
@@ -122,10 +128,11 @@ class _Combined(Form):
         # The name stands without quotes, and a blank in it would be the end of it.
         user = _escaped(answered.user).replace(" ", "\\x20") if answered.user else "-"
         # Nothing of it is remembered: it may hold a secret, and what is asked for often has its line ready.
-        asked = _quoted(f"{answered.method} {answered.target} {answered.protocol}")
+        asked = _escaped(f"{answered.method} {answered.target} {answered.protocol}")
         waited = "-" if answered.upstream_seconds is None else f"{answered.upstream_seconds:.3f}"
-        about = f'{_word(answered.registry)} {_word(answered.package)} {_word(answered.outcome)} "{waited}"'
-        return user, f"{asked} {answered.status}", about
+        # The names of registries and outcomes are few.
+        about = f'{_again(answered.registry)} {_word(answered.package)} {_again(answered.outcome)} "{waited}"'
+        return user, f'"{asked}" {answered.status}', about
 
     def told(self, referer: str, agent: str) -> str:
         return f"{_quoted(referer)} {_word(agent)}"
@@ -206,7 +213,9 @@ def _client(address: str) -> str:
 
 
 def _escaped(text: str) -> str:
-    safe = shown(text).encode("ascii", "backslashreplace").decode()
+    safe = shown(text)
+    if not safe.isascii():
+        safe = safe.encode("ascii", "backslashreplace").decode()
     return safe.replace("\\", "\\\\").replace('"', '\\"')
 
 
@@ -236,26 +245,41 @@ def packages_of(registry: IRegistry, request: RequestHead) -> str:
 
 
 def line_of(
-    reply: Reply, fields: Headers, *, when: float, sent: int, seconds: float, method: str, target: str, **about: str
+    reply: Reply,
+    *,
+    when: float,
+    sent: int,
+    seconds: float,
+    method: str,
+    target: str,
+    protocol: str = "HTTP/1.1",
+    client: str,
+    user: str = "",
+    request_id: str,
+    registry: str,
+    package: str,
 ) -> Line:
-    """
-    The line of a request that was answered; its parts are as in :class:`Line`.
-
-    :param fields: those of the request.
-    :param about: what neither says: ``protocol``, ``client``, ``user``, ``request_id``, ``registry``, ``package``.
-    """
-    referer, agent = ("".join(fields.lines(name)[-1:]) for name in ("referer", "user-agent"))
+    """The line of a request that was answered so, but for what the client has said of itself."""
     return Line(
         when=when,
+        client=client,
+        user=user,
         method=method,
         target=target,
+        protocol=protocol,
         status=reply.status,
         sent=sent,
-        referer=referer,
-        agent=agent,
-        outcome=reply.how.value.lower(),
+        registry=registry,
+        package=package,
+        outcome=_OUTCOMES[reply.how],
         cache_status=cache_status(reply),
+        request_id=request_id,
         upstream_seconds=reply.upstream_seconds,
         seconds=seconds,
-        **about,
     )
+
+
+def said_by(fields: Headers) -> tuple[str, str]:
+    """What a client has said of itself in the fields of its request: Referer and User-Agent."""
+    referer, agent = ("".join(fields.lines(name)[-1:]) for name in ("referer", "user-agent"))
+    return referer, agent

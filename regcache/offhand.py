@@ -82,13 +82,13 @@ class _Asker:
     Whoever asks with such a head at such a place.
 
     :ivar fields: those of the head.
-    :ivar client: whom the log names; empty for the peer of the connection.
+    :ivar peer: whom the proxy asks for; None where that is the peer of the connection.
     :ivar reached: the scheme and authority by which we were reached.
     :ivar mounts: the registries that have been asked, by name.
     """
 
     fields: Headers
-    client: str
+    peer: Peer | None
     reached: str
     mounts: dict[str, _Mount] = field(factory=dict, init=False, eq=False)
 
@@ -103,20 +103,21 @@ class Offhand:
     What is answered that way at the ports where the same is served.
 
     :param only: the one registry that is; empty for all.
+    :param leaving: sends the answers.
     """
 
-    def __init__(self, house: House, only: str) -> None:
+    def __init__(self, house: House, only: str, leaving: Leaving) -> None:
         self._house, self._only = house, only
         self._known: Bounded[tuple[Place, bytes], _Asker] = Bounded(_MOST_KNOWN)
         self._access: object = None
-        self._leaving = Leaving(house.clock)
+        self._leaving = leaving
         self._known_alike: dict[tuple[Any, ...], _Alike] = {}
 
     def asked(self, client: Client, place: Place, head: Head) -> Asked | None:
         """What is asked by a request that has just come; None for all that it is left to the Resource to judge."""
         house = self._house
         began, found = house.clock.seconds(), _START.match(head.raw)
-        asker = None if found is None else self._asker(client.channel, place, head.raw[found.end() :])
+        asker = None if found is None else self._asker(client.channel, place, head.below.raw)
         if found is None or asker is None:
             return None
         target = found[1].decode("ascii")
@@ -131,8 +132,8 @@ class Offhand:
         except Exception:
             # Also of a bug the Resource tells, by an answer and in the log.
             return None
-        peer, named = Peer(asker.client or client.address, bool(place.proxy)), (place.proxy and head.named)
-        return Asked(began, target, peer, named, mount.registry, request, route)
+        named = place.proxy and head.named
+        return Asked(began, target, asker.peer or client.peer, named, mount.registry, request, route)
 
     def give(self, client: Client, place: Place, head: Head, asked: Asked, now: float) -> bool:
         """
@@ -162,7 +163,6 @@ class Offhand:
         if form is not None:
             line = line_of(
                 alike.reply,
-                asked.request.headers,
                 when=now,
                 sent=len(body),
                 seconds=seconds,
@@ -173,12 +173,8 @@ class Offhand:
                 registry=name,
                 package=",".join(copy.route.packages),
             )
-            house.log.note(form(line))
+            house.log.note(form(line, head.below.logged(form)))
         return True
-
-    def leave(self) -> None:
-        """Have the answers that were given by now sent."""
-        self._leaving.send()
 
     def _answer(self, name: str, asked: Asked, now: float) -> tuple[AtHand, _Alike, bytes] | None:
         """
@@ -273,4 +269,4 @@ class Offhand:
             reached = access.let_in(fields, peer, place.secure, place.local)
         except RegCacheError:
             return None
-        return _Asker(fields, peer.address if place.proxy else "", reached)
+        return _Asker(fields, peer if place.proxy else None, reached)

@@ -27,7 +27,7 @@ from regcache.express import Place
 from regcache.gate import Gate, refusal
 from regcache.heads import Head
 from regcache.hurry import Client, give
-from regcache.lean import LeanRequest
+from regcache.lean import LeanRequest, Occupant
 from regcache.limits import Limits
 from regcache.web import RegCacheResource
 
@@ -120,7 +120,7 @@ class _Channel(HTTPChannel):
     def _leave(self) -> None:
         """What was answered leaves before anything else happens here."""
         if self._client is not None and self._client.waits:
-            self.site.resource.offhand.leave()
+            self.site.resource.leaving.send()
 
     def reconsider(self) -> None:
         """
@@ -192,6 +192,7 @@ class _Channel(HTTPChannel):
             request = LeanRequest(self, b"GET", asked.target.encode(), asked.request.headers, asked)
         if request is None:
             return False
+        request.below = head.below
         self._begun = False
         request.occupy()
         resource.render(request)
@@ -209,9 +210,33 @@ class _Channel(HTTPChannel):
             # Else nobody answers it, and it would count as under way for ever.
             super().allContentReceived()  # type: ignore[no-untyped-call]
 
+    def give(self, head: bytes, body: bytes) -> None:
+        """Have the whole answer sent to a request that came past Twisted: with others', unless the connection ends."""
+        resource, client = self.site.resource, self._client
+        if client is None or not (self.persistent and resource.house.running()):
+            Client.of(self, self._address).write(head, body)
+        else:
+            resource.leaving.add(client, head, body)
+
+    def vacated(self, request: Occupant) -> None:
+        """
+        The first request is answered, which came past Twisted; idle time begins, as in :meth:`timeoutConnection`.
+
+        Where nothing has come meanwhile there is nothing to be read, and the client was not held back from sending.
+        """
+        self._heard = self.site.reactor.seconds()
+        if self._dataBuffer or not self.persistent:
+            self._savedTimeOut = None
+            self.requestDone(request)  # type: ignore[no-untyped-call]
+        else:
+            del self.requests[0]
+            self._handlingRequest = False
+            self.setLineMode()  # type: ignore[no-untyped-call]
+
     def timeoutConnection(self) -> None:
         if self._handlingRequest and not self.refused:
             # It is not idle.
+            self.setTimeout(self.timeOut)  # type: ignore[no-untyped-call]
             return
         left = self._heard + (self.timeOut or 0) - self.site.reactor.seconds()
         if left > 0 and not (self._begun or self.refused):

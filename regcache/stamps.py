@@ -10,12 +10,12 @@ from attrs import define, field
 from twisted.web.http_headers import Headers as WireHeaders
 
 from regcache.express import timed_fields
-from regcache.flow.reply import Reply, cache_status
+from regcache.flow.reply import How, Reply, cache_status
 from regcache.http.fields import format_date
 from regcache.http.messages import Headers
 from regcache.http.storing import end_to_end
 
-__all__ = ["FOR_BROWSERS", "AlikeHeads", "interim_head", "stamp", "stamped"]
+__all__ = ["FOR_BROWSERS", "AlikeHeads", "interim_head", "stamp", "stamped", "stamped_lines"]
 
 #: What a registry's pages may not do in a browser: be taken for another type, run as ours, be part of others' pages.
 FOR_BROWSERS = (
@@ -70,15 +70,26 @@ def stamp(reply: Reply, fields: WireHeaders, token: str, now: float, *, alone: b
     fields.setRawHeaders(b"via", [*fields.getRawHeaders(b"via", []), f"1.1 {token}".encode()])
 
 
-def stamped(reply: Reply, token: str, now: float, *, alone: bool, own: bool) -> list[tuple[bytes, bytes]]:
+def stamped(
+    reply: Reply, token: str, now: float, *, alone: bool, own: bool, last: bool = False
+) -> list[tuple[bytes, bytes]]:
     """
     The fields of a reply with those of ours, and its length: as they are sent, in their order.
 
     :param own: whether it is the service that says it, which may say otherwise of its own pages to browsers.
+    :param last: whether the connection ends with it.
     """
     length = None if reply.status in (204, 304) else reply.length
-    if not reply.relayed:
-        return _stamped_alone(reply, token, now, length, own=own)
+    stamped_so = _stamped_beside if reply.relayed else _stamped_alone
+    said = stamped_so(reply, token, now, length, alone=alone, own=own)
+    return [*[pair for pair in said if pair[0] != b"Connection"], (b"Connection", b"close")] if last else said
+
+
+def _stamped_beside(
+    reply: Reply, token: str, now: float, length: int | None, *, alone: bool, own: bool
+) -> list[tuple[bytes, bytes]]:
+    """Beside what an upstream says itself."""
+    del own
     fields = WireHeaders()
     for name, value in reply.headers:
         fields.addRawHeader(name, _clean(value))
@@ -90,34 +101,58 @@ def stamped(reply: Reply, token: str, now: float, *, alone: bool, own: bool) -> 
     return [(name, value) for name, values in fields.getAllRawHeaders() for value in values]
 
 
-def _stamped_alone(reply: Reply, token: str, now: float, length: int | None, *, own: bool) -> list[tuple[bytes, bytes]]:
+def _stamped_alone(
+    reply: Reply, token: str, now: float, length: int | None, *, alone: bool, own: bool
+) -> list[tuple[bytes, bytes]]:
     """The same of what is this cache's word alone: Twisted's way to put that together takes many times as long."""
+    del alone
     kept = _FOR_BROWSERS_ONLY.intersection([name for name, _ in reply.headers.items]) if own else frozenset[str]()
     told = [pair for pair in reply.headers.items if pair[0] not in _OURS or pair[0] in kept]
-    said = [*_on_the_wire(told), *_ours(reply, token, now, kept)]
+    said = [*_on_the_wire(told), *_ours(reply.how, cache_status(reply), token, now, kept)]
     if length is not None:
         said.append((b"Content-Length", b"%d" % length))
     return said
+
+
+def stamped_lines(reply: Reply, token: str, now: float, *, alone: bool, own: bool, last: bool = False) -> bytes:
+    """The fields of :func:`stamped`, as lines of a head: for most replies without a pair for each."""
+    length = reply.length
+    if not (reply.relayed or own or last or length is None or reply.status in (204, 304)):
+        told = [f"{_wire_text(name)}: {value}\r\n" for name, value in reply.headers.items if name not in _OURS]
+        said = "".join(told).encode("latin-1", "replace")
+        if said.count(b"\r") == said.count(b"\n") == len(told):
+            ours = _our_lines(reply.how, cache_status(reply), token, int(now))
+            return b"%b%bContent-Length: %d\r\n" % (said, ours, length)
+    return _lines(stamped(reply, token, now, alone=alone, own=own, last=last))
 
 
 def _on_the_wire(fields: Iterable[tuple[str, str]]) -> list[tuple[bytes, bytes]]:
     return [(_wire_name(name), _clean(value)) for name, value in fields]
 
 
-def _ours(reply: Reply, token: str, now: float, kept: frozenset[str] = frozenset()) -> list[tuple[bytes, bytes]]:
+def _ours(
+    how: How, status: str, token: str, now: float, kept: frozenset[str] = frozenset()
+) -> list[tuple[bytes, bytes]]:
     """
     The fields of this cache's own in an answer that no upstream has a word in.
 
+    :param status: its Cache-Status.
     :param kept: the names of those for browsers that it says itself.
     """
     always = [pair for pair in _ALWAYS if pair[0].lower().decode() not in kept] if kept else _ALWAYS
     return [
-        (b"X-Cache", reply.how.value.encode()),
-        (b"Cache-Status", cache_status(reply).encode()),
+        (b"X-Cache", how.value.encode()),
+        (b"Cache-Status", status.encode()),
         (b"Date", format_date(now).encode()),
         *always,
         (b"Via", b"1.1 " + token.encode()),
     ]
+
+
+@lru_cache(64)
+def _our_lines(how: How, status: str, token: str, second: int) -> bytes:
+    """The same as lines of a head: all answers of one second that came about alike have them."""
+    return _lines(_ours(how, status, token, second))
 
 
 @define(eq=False)
@@ -150,7 +185,7 @@ class AlikeHeads:
         """
         if not self._from <= now < self._until:
             self._from, self._until = now, int(now) + 1
-            self._last = _lines(_ours(self.reply, self._token, now))
+            self._last = _lines(_ours(self.reply.how, cache_status(self.reply), self._token, now))
         said = "".join([f"{_wire_text(name)}: {value}\r\n" for name, value in own]).encode("latin-1", "replace")
         if not said.count(b"\r") == said.count(b"\n") == len(own):
             said = _lines(_on_the_wire(own))

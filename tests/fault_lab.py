@@ -196,8 +196,8 @@ class _Movable:
 
     def _pass(self) -> None:
         self.turn = self._reactor.callLater(_TURN, self._pass)
-        if not self._at_work:
-            self.timers.advance(_TURN)
+        # What is due is done in any case.
+        self.timers.advance(0 if self._at_work else _TURN)
 
     def _counted(self, usual: Any) -> Any:
         """Have a thread work, and the result be taken notice of, before time passes."""

@@ -71,7 +71,7 @@ SMALL_CAPS = {
     "flow.representations._MOST_FACTS": 100,
     "flow.representations._READY_BYTES": 100_000,
     "flow.withdrawals._MOST_ORIGINS": 5,
-    "heads._MOST_FIELDS": 20_000,
+    "heads._MOST_BELOW": 20_000,
     "offhand._MOST_KNOWN": 40_000,
     "store.records._MOST": 100,
 }

@@ -7,16 +7,18 @@ import hashlib
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import bcrypt
 import pytest
 from twisted.web.http_headers import Headers as WireHeaders
 
-from regcache.flow.reply import Reply
+from regcache.flow.reply import How, Reply, Unknown
+from regcache.http.fields import format_date
 from regcache.http.messages import Headers
 from regcache.options import Options
-from regcache.stamps import stamp, stamped
+from regcache.stamps import stamp, stamped, stamped_lines
 from tests import clients
 from tests.origin import Origin
 from tests.service import Running, free_port
@@ -307,6 +309,27 @@ def test_what_is_ours_to_say_is_said_once(own: bool) -> None:
     assert fields[b"x-own"] == b"fg"
     assert (fields[b"content-security-policy"] == b"default-src *") is own
     assert fields[b"x-content-type-options"] == b"nosniff"
+
+
+@pytest.mark.parametrize("status", [200, 206, 304, 404])
+@pytest.mark.parametrize("kind", [{}, {"relayed": True}, {"stop": None, "body": Unknown()}, {"detail": "ttl=3"}])
+@pytest.mark.parametrize(
+    "said", [{}, {"etag": '"a"', "via": "b"}, {"x-own": "f\r\ng: h"}, {"x": "\xe4\u20ac", "age": "7"}]
+)
+@pytest.mark.parametrize("own", [False, True])
+@pytest.mark.parametrize("last", [False, True])
+def test_the_lines_of_a_head_say_the_same(
+    status: int, kind: dict[str, Any], said: dict[str, str], own: bool, last: bool
+) -> None:
+    """Whichever way they are put together; the Date of each second is its own."""
+    headers = Headers.of({"content-type": "text/html", "content-security-policy": "default-src *", **said})
+    reply = Reply(**{"status": status, "headers": headers, "body": b"four", "how": How.MISS, **kind})
+    for now in (3.9, 4.0, 1.5):
+        fields = stamped(reply, "t", now, alone=False, own=own, last=last)
+        lines = stamped_lines(reply, "t", now, alone=False, own=own, last=last)
+        assert lines == b"".join([b"%b: %b\r\n" % one for one in fields])
+        assert format_date(now).encode() in lines
+        assert (b"Connection: close\r\n" in lines) is last
 
 
 def test_a_name_that_was_pointed_here(service: Running, registry: Origin) -> None:

@@ -19,7 +19,11 @@ from regcache.flow.exchange import Connection, Exchange
 from regcache.flow.queues import Place
 from regcache.flow.transfer import Transfer
 from regcache.http.messages import Headers
+from regcache.lean import LeanRequest
 from regcache.testing import Page, make_cache
+from tests.test_express import request
+from tests.test_offhand import ARTIFACT
+from tests.wire import Wire
 
 #: Takes four pieces of half a megabyte and frees them, as a large body that comes does, again and again; says how often
 #: the kernel had to give memory for that.
@@ -110,3 +114,19 @@ def test_of_an_answer_that_was_taken_the_head_is_kept() -> None:
     del exchange
     assert answer.whole(9) == b"ok"
     assert gone() is None
+
+
+@pytest.mark.usefixtures("unsearched")
+def test_a_request_that_is_answered_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With all that it was answered by."""
+    wire, requests = Wire(), list[weakref.ref[LeanRequest]]()
+    occupy = LeanRequest.occupy
+
+    def noting(lean: LeanRequest) -> None:
+        requests.append(weakref.ref(lean))
+        occupy(lean)
+
+    monkeypatch.setattr(LeanRequest, "occupy", noting)
+    transport = wire.connect(request(*ARTIFACT))
+    assert transport.value().startswith(b"HTTP/1.1 200")
+    assert [one() for one in requests] == [None]

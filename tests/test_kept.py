@@ -19,13 +19,14 @@ from twisted.internet.task import Clock
 from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import TestCase
 
+from regcache.access import Peer
 from regcache.counts import Answers
 from regcache.errors import BlobDamaged
 from regcache.express import Express, Place, Prepared
 from regcache.flow.context import Bounded
 from regcache.flow.reply import Reply, Standing
 from regcache.flow.sockets import PlainSocket
-from regcache.heads import Head
+from regcache.heads import Below, Head
 from regcache.http.messages import Headers
 from regcache.hurry import Client
 from regcache.interfaces import IBody
@@ -116,7 +117,7 @@ def client_of(to: socket.socket) -> tuple[Client, Transport]:
     """Who asks at that end."""
     transport = Transport(to)
     channel: Any = type("Channel", (), {"transport": transport})()
-    return Client(channel, "127.0.0.1", PlainSocket(transport)), transport
+    return Client(channel, Peer("127.0.0.1", False), PlainSocket(transport)), transport
 
 
 def read(client: socket.socket, size: int) -> bytes:
@@ -290,7 +291,7 @@ def test_an_answer_that_goes_closes_its_file(disk: Disk) -> None:
             about = dict.fromkeys(("client", "registry", "method", "target", "package"), "")
             made = Prepared(reply, standing, form=b"", counted=(), body=taken, answers=Answers(), **about)
             express.remember(place, named, made)
-            assert express.find(place, Head(named, named), 0) is not None
+            assert express.find(place, Head(named, named, Below(named, named)), 0) is not None
 
     ask = b"GET /? HTTP/1.1\r\n\r\n"
     remember(ask)
@@ -298,7 +299,7 @@ def test_an_answer_that_goes_closes_its_file(disk: Disk) -> None:
     assert disk.open_now == 1
     stands[0] = False
     first = ask.replace(b"?", b"0")
-    assert express.find(place, Head(first, first), 0) is None
+    assert express.find(place, Head(first, first, Below(first, first)), 0) is None
     assert disk.open_now == 0
     stands[0] = True
     # A file takes no memory: more of them fit than their bytes would.

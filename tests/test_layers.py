@@ -44,6 +44,7 @@ LEVELS = {
     "regcache.flow": 3,
     "regcache.access": 4,
     "regcache.accesslog": 4,
+    "regcache.answering": 4,
     "regcache.auth": 4,
     "regcache.balanced": 4,
     "regcache.descriptors": 4,

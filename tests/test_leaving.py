@@ -147,6 +147,35 @@ def test_what_was_answered_leaves_before_the_end(end: str) -> None:
         assert [one.status for one in answers(client.recv(1 << 16))] == [200]
 
 
+def test_what_is_no_hit_leaves_with_others() -> None:
+    """At the end of the turn in which it came."""
+    wire = stored(Config())
+    with connected(wire) as (first, ours), connected(wire) as (second, theirs):
+        wire.kit.upstream.hangs = True
+        for number, one in enumerate((first, second)):
+            one.channel.dataReceived(request(b"/generic/nowhere-%d" % number))
+        wire.kit.upstream.release()
+        assert len(wire.site.resource.leaving._waiting) == 2
+        wire.kit.advance(0)
+        assert [answers(one.recv(1 << 16))[0].status for one in (ours, theirs)] == [404, 404]
+
+
+@pytest.mark.parametrize("end", ["drain", "reconsider", "stop"])
+def test_the_last_answer_leaves_at_once(end: str) -> None:
+    """The service stops, or has other rules, while it is asked for."""
+    wire = stored(Config())
+    with connected(wire) as (transport, client):
+        wire.kit.upstream.hangs = True
+        transport.channel.dataReceived(request(b"/generic/nowhere"))
+        if end == "stop":
+            wire.house.running = lambda: False
+        else:
+            getattr(transport.channel, end)()
+        wire.kit.upstream.release()
+        assert [one.status for one in answers(client.recv(1 << 16))] == [404]
+        assert bool(transport.disconnecting) is (end != "reconsider")
+
+
 def test_many_who_ask_in_the_same_turn_get_what_they_asked_for(tmp_path: Path) -> None:
     """Each its own, though one of them has gone by then."""
     origin = Origin()

@@ -232,7 +232,7 @@ def test_no_secret_is_kept(answered: list[bytes]) -> None:
     offhand, heads = wire.site.resource.offhand, wire.house.express.heads
     for fields in (b"Authorization: Basic eDp5\r\n", b"Cookie: a=secret\r\n", b"X-Request-Id: 4711\r\n"):
         said(wire, request(ARTIFACT[0], ARTIFACT[1] + fields))
-        for memory in (offhand._known, heads._fields):
+        for memory in (offhand._known, heads._below):
             assert not any(fields in repr(key).encode().replace(b"\\r\\n", b"\r\n") for key in memory._items)
     assert len(answered) == 3
 
