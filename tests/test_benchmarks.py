@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from benchmarks import processes
 from benchmarks.data import Tree
 from benchmarks.hits import FLOOR, Measured, compared
 from benchmarks.lab import Lab
@@ -49,6 +50,19 @@ def test_table() -> None:
     """A line says what, the target, the median and the spread, and whether that will do."""
     row = Row("first byte", (3.0, 1.0, 2.0), at_most(5), "ms", "nginx 1 ms")
     assert "| first byte | ≤ 5 | 2 [1 to 3] ms | pass | nginx 1 ms |" in table([row])
+
+
+def test_the_processor_time_of_a_child_that_has_ended_counts() -> None:
+    """As that of the process that makes files, which rests a while after a burst."""
+    burn = "import time\nwhile time.process_time() < 0.3: pass"
+    program = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {burn!r}]); print(flush=True); input()"
+    command = [sys.executable, "-c", program]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        assert len(processes.family(process.pid)) == 1
+        assert processes.cpu(process.pid) >= 0.3
+        process.communicate(b"\n")
 
 
 def test_same_data_in_every_run(tmp_path: Path) -> None:
