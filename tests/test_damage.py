@@ -9,15 +9,17 @@ import sqlite3
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from regcache.errors import CannotStore
-from regcache.http.messages import Kind
+from regcache.http.messages import Digest, Kind
 from regcache.store import holding
 from regcache.store.disk import DiskStore
 from regcache.store.files import Files
+from regcache.store.index import COLUMNS, _row, read_entry
 from regcache.store.placing import Commit
 from regcache.store.space import Bounds, Space
 from tests.stores import blob, entry, let_go, logged, opened, put, rows, writer_of
@@ -84,6 +86,19 @@ def test_nothing_is_lost_that_the_backup_has(tmp_path: Path) -> None:
     with logged() as lines:
         let_go(opened(tmp_path))
     assert lines == []
+
+
+@pytest.mark.parametrize("digests", [(), (Digest("sha1", "a" * 40), Digest("sha256", "b" * 64))])
+def test_a_digest_that_is_none_makes_no_sense(digests: tuple[Digest, ...]) -> None:
+    """A row says what its entry did, or that it is damaged."""
+    stored = entry("npm/a", b"x", digests=digests)
+    row = _row(stored)
+    assert read_entry(row) == stored
+    at = COLUMNS.split(", ").index("digests")
+    wrong: list[object] = [[("sha256", "zz")], [("sha256",)], {}]
+    for damaged in wrong:
+        with pytest.raises(sqlite3.DatabaseError, match="makes no sense"):
+            read_entry((*row[:at], msgspec.msgpack.encode(damaged), *row[at + 1 :]))
 
 
 def test_rows_that_can_be_read_are_kept(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from functools import lru_cache
 from urllib.parse import SplitResult, urlsplit
 
 import idna
+import msgspec
 from attrs import frozen
 
 from regcache.errors import ConfigError
@@ -35,8 +36,7 @@ _LONGEST_HOST = 255
 _LONGEST_BEGINNING = 300
 
 
-@frozen
-class Origin:
+class Origin(msgspec.Struct, frozen=True, gc=False):
     """
     The scheme, host and port of a URL (RFC 6454), normalised.
 

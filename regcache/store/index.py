@@ -65,7 +65,7 @@ _ROWS = 64
 _PAGES = 8192
 # Made once: to make them takes longer than what they do.
 _FIELDS = msgspec.msgpack.Decoder(tuple[tuple[str, str], ...])
-_DIGESTS = msgspec.msgpack.Decoder(list[tuple[str, str]])
+_DIGESTS = msgspec.msgpack.Decoder(tuple[Digest, ...])
 _NONE = msgspec.msgpack.encode([])
 _KINDS = {kind.value: kind for kind in Kind}
 #: Bytes of the fields of an entry that many have alike.
@@ -137,7 +137,7 @@ def _row(entry: Stored) -> Row:
         msgspec.msgpack.encode(entry.headers.items),
         entry.digest,
         entry.size,
-        msgspec.msgpack.encode([(digest.algorithm, digest.value) for digest in entry.digests]),
+        msgspec.msgpack.encode(entry.digests),
         int(entry.verified),
         entry.stored_at,
         entry.validated_at,
@@ -199,7 +199,7 @@ def read_entry(row: Row) -> Stored:
             headers=_headers(headers) if len(headers) <= _LONGEST_AGAIN else _headers.__wrapped__(headers),
             digest=str(digest),
             size=int(size),
-            digests=() if digests == _NONE else tuple([Digest(*pair) for pair in _DIGESTS.decode(digests)]),
+            digests=() if digests == _NONE else _DIGESTS.decode(digests),
             verified=bool(verified),
             stored_at=float(stored),
             validated_at=float(validated),
