@@ -12,6 +12,7 @@ from twisted.web.http import HTTPChannel
 
 from regcache.access import Peer, spelled
 from regcache.express import Prepared, Ready
+from regcache.flow.leaving import Leaving
 from regcache.flow.sending import Sender, abort_client
 from regcache.flow.sockets import PlainSocket
 from regcache.house import House
@@ -50,6 +51,25 @@ class Client:
         :param host: its peer's address, as the socket has it; empty for a UNIX socket.
         """
         return cls(channel, Peer(spelled(host), False), PlainSocket.of(channel))
+
+    def give(self, leaving: Leaving, head: bytes, body: bytes) -> None:
+        """
+        Have an answer sent with others: what the socket does not take at once waits in the transport.
+
+        What came while another request was answered is read at the end of that, and more may come in the same turn.
+        """
+        if self.socket is None:
+            # It has a buffer of its own.
+            self.write(head, body)
+        else:
+            self.waits = True
+            leaving.add(self, head, body)
+
+    def leave(self, *pieces: bytes) -> None:
+        """Send what waits, if the client is still there."""
+        self.waits = False
+        if self.socket is not None and self.socket.is_open:
+            self.write(*pieces)
 
     def write(self, head: bytes, body: bytes | Kept) -> int:
         """

@@ -22,6 +22,7 @@ from regcache.errors import RegCacheError
 from regcache.express import Place, Prepared
 from regcache.flow.context import Bounded
 from regcache.flow.copies import AtHand
+from regcache.flow.leaving import Leaving
 from regcache.flow.reply import Reply
 from regcache.heads import Head, comes_again
 from regcache.house import House
@@ -30,7 +31,6 @@ from regcache.http.ranges import wants_whole
 from regcache.hurry import Client
 from regcache.interfaces import IRegistry
 from regcache.lean import Asked, fields_of, may_open
-from regcache.leaving import Leaving
 from regcache.lines import line_of
 from regcache.pages import is_own
 from regcache.stamps import AlikeHeads, stamped
@@ -151,7 +151,7 @@ class Offhand:
             return False
         copy, alike, said = answer
         body, request_id = copy.body, asked.named or house.request_id()
-        self._leaving.add(client, b"%bX-Request-Id: %b\r\n\r\n" % (said, request_id.encode()), body)
+        client.give(self._leaving, b"%bX-Request-Id: %b\r\n\r\n" % (said, request_id.encode()), body)
         house.cache.context.store.used(copy.stored.key, now)
         copy.given()
         # It takes longer to remember than to find: what is asked for once is not worth it, whatever room there is.

@@ -216,7 +216,7 @@ class _Channel(HTTPChannel):
         if client is None or not (self.persistent and resource.house.running()):
             Client.of(self, self._address).write(head, body)
         else:
-            resource.leaving.add(client, head, body)
+            client.give(resource.leaving, head, body)
 
     def vacated(self, request: Occupant) -> None:
         """

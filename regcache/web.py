@@ -21,13 +21,13 @@ from regcache.errors import (
     TargetTooLong,
 )
 from regcache.express import Place, place_of
+from regcache.flow.leaving import Leaving
 from regcache.flow.reply import Reply
 from regcache.heads import told_id
 from regcache.house import House
 from regcache.http.messages import Headers, RequestHead
 from regcache.interfaces import IRegistry
 from regcache.lean import LeanRequest
-from regcache.leaving import Leaving
 from regcache.logs import Log
 from regcache.offhand import Offhand
 from regcache.pages import LIVE, Visit, is_own, live, overview, own_page

@@ -17,12 +17,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
+from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 
 from regcache.config import load
 from regcache.errors import BadDocument, ConfigError, RegCacheError
 from regcache.flow.dirhash import mod_h1, zip_h1
 from regcache.flow.exchange import Connection
+from regcache.flow.leaving import Leaving
 from regcache.flow.requests import place_of, written
 from regcache.http import fields, ranges
 from regcache.http.messages import Headers, RequestHead
@@ -351,6 +353,8 @@ def test_toml(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> 
 
 class Owner:
     """Nobody's connections."""
+
+    leaving = Leaving(Clock())
 
     def opened(self, connection: Connection) -> None:
         """One."""

@@ -56,7 +56,6 @@ LEVELS = {
     "regcache.kept": 4,
     "regcache.hurry": 4,
     "regcache.lean": 4,
-    "regcache.leaving": 4,
     "regcache.gate": 4,
     "regcache.lines": 4,
     "regcache.metrics": 4,

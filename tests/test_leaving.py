@@ -8,17 +8,24 @@ import signal
 import socket
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
-from attrs import define, field
+from attrs import define
 from twisted.internet.address import IPv4Address
+from twisted.internet.error import ConnectionDone
 from twisted.internet.task import Clock
 from twisted.internet.tcp import Connection
-from twisted.internet.testing import MemoryReactor
+from twisted.internet.testing import MemoryReactor, MemoryReactorClock
+from twisted.python.failure import Failure
 
+from regcache.access import Peer
 from regcache.config import Config
-from regcache.leaving import Leaving
+from regcache.flow.exchange import Connection as Upstream
+from regcache.flow.exchange import Stale
+from regcache.flow.leaving import Leaving
+from regcache.hurry import Client
+from regcache.kept import Kept
 from tests.origin import Origin
 from tests.service import Running
 from tests.test_express import NPM, request, said
@@ -33,28 +40,28 @@ class _Socket:
     is_open: bool = True
 
 
-@define(eq=False)
-class _Client:
+class _Client(Client):
     """Somebody who has asked; what was written to them."""
 
-    socket: _Socket | None = field(factory=_Socket)
-    waits: bool = False
-    got: list[bytes] = field(factory=list)
+    def __init__(self, socket: Any = None) -> None:
+        super().__init__(cast(Any, None), Peer("", False), socket)
+        self.got: list[bytes] = []
 
-    def write(self, head: bytes, body: bytes) -> int:
+    def write(self, head: bytes, body: bytes | Kept) -> int:
+        assert isinstance(body, bytes)
         self.got.append(head + body)
         return len(body)
 
 
-def asked(leaving: Leaving, *clients: Any) -> None:
+def asked(leaving: Leaving, *clients: _Client) -> None:
     """Each of them is to get its answer."""
     for number, one in enumerate(clients):
-        leaving.add(one, b"%d" % number, b"!")
+        one.give(leaving, b"%d" % number, b"!")
 
 
 def test_they_leave_at_the_end_of_the_turn() -> None:
     """In the order in which they were found, once each; in the next turn as well."""
-    clock, clients = Clock(), [_Client() for _ in range(5)]
+    clock, clients = Clock(), [_Client(_Socket()) for _ in range(5)]
     leaving = Leaving(clock)
     for turn in range(1, 4):
         asked(leaving, *clients)
@@ -67,8 +74,8 @@ def test_they_leave_at_the_end_of_the_turn() -> None:
 
 def test_no_more_than_some_wait_for_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
     """Who comes after those is sent with the next ones."""
-    monkeypatch.setattr("regcache.leaving._MOST", 3)
-    clock, clients = Clock(), [_Client() for _ in range(7)]
+    monkeypatch.setattr("regcache.flow.leaving._MOST", 3)
+    clock, clients = Clock(), [_Client(_Socket()) for _ in range(7)]
     asked(Leaving(clock), *clients)
     assert [len(one.got) for one in clients] == [1] * 6 + [0]
     clock.advance(0)
@@ -77,16 +84,16 @@ def test_no_more_than_some_wait_for_each_other(monkeypatch: pytest.MonkeyPatch) 
 
 def test_who_is_gone_gets_nothing() -> None:
     """The others do."""
-    clock, clients = Clock(), [_Client() for _ in range(3)]
+    clock, clients = Clock(), [_Client(_Socket()) for _ in range(3)]
     asked(Leaving(clock), *clients)
-    clients[1].socket = _Socket(is_open=False)
+    clients[1].socket = cast(Any, _Socket(is_open=False))
     clock.advance(0)
     assert [len(one.got) for one in clients] == [1, 0, 1]
 
 
 def test_what_has_a_buffer_of_its_own_waits_for_nobody() -> None:
     """A connection by TLS, for one."""
-    clock, client = Clock(), _Client(None)
+    clock, client = Clock(), _Client()
     asked(Leaving(clock), client)
     assert client.got == [b"0!"]
     assert clock.getDelayedCalls() == []
@@ -174,6 +181,81 @@ def test_the_last_answer_leaves_at_once(end: str) -> None:
         wire.kit.upstream.release()
         assert [one.status for one in answers(client.recv(1 << 16))] == [404]
         assert bool(transport.disconnecting) is (end != "reconsider")
+
+
+class _Owner:
+    """Keeps a connection to a registry."""
+
+    def __init__(self, clock: Clock) -> None:
+        self.leaving = Leaving(clock)
+
+    def opened(self, connection: Upstream) -> None:
+        """One."""
+
+    def closed(self, connection: Upstream) -> None:
+        """None."""
+
+    def keep(self, connection: Upstream) -> bool:
+        """It is wanted again."""
+        return connection is not None
+
+
+@contextlib.contextmanager
+def kept(clock: Clock) -> Iterator[tuple[Upstream, socket.socket]]:
+    """A connection to a registry that has served before, and the registry's end of it."""
+    ours, theirs = socket.socketpair()
+    with theirs, ours:
+        theirs.settimeout(1)
+        ours.setblocking(False)
+        made = Upstream(("http", "a", 80), _Owner(clock), "a")
+        transport: Any = Connection(ours, made, MemoryReactorClock())
+        transport.connected, transport.setTcpNoDelay = 1, bool
+        made.makeConnection(transport)  # type: ignore[no-untyped-call]
+        made.kept = True
+        yield made, theirs
+
+
+def test_requests_leave_together() -> None:
+    """Over connections that have served before."""
+    clock = Clock()
+    with kept(clock) as (upstream, registry):
+        answer = upstream.ask("GET", b"GET / HTTP/1.1\r\n\r\n")
+        registry.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            registry.recv(99)
+        clock.advance(0)
+        assert registry.recv(99) == b"GET / HTTP/1.1\r\n\r\n"
+        upstream.dataReceived(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+        assert answer.called
+
+
+def test_what_comes_before_a_request_has_left_is_no_answer() -> None:
+    """The connection is not used, and the request is sent again over another one."""
+    clock = Clock()
+    with kept(clock) as (upstream, registry):
+        answer = upstream.ask("GET", b"GET / HTTP/1.1\r\n\r\n")
+        upstream.dataReceived(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+        upstream.connectionLost(Failure(ConnectionDone()))
+        clock.advance(0)
+        found = list[Any]()
+        answer.addErrback(found.append)
+        assert [failure.type for failure in found] == [Stale]
+        registry.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            registry.recv(99)
+
+
+def test_a_request_that_nobody_waits_for_any_more_does_not_leave() -> None:
+    """It was given up in the turn in which it was to leave."""
+    clock = Clock()
+    with kept(clock) as (upstream, registry):
+        answer = upstream.ask("GET", b"GET / HTTP/1.1\r\n\r\n")
+        answer.addErrback(lambda _: None)
+        answer.cancel()
+        clock.advance(0)
+        registry.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            registry.recv(99)
 
 
 def test_many_who_ask_in_the_same_turn_get_what_they_asked_for(tmp_path: Path) -> None:

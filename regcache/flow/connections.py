@@ -24,6 +24,7 @@ from zope.interface import implementer
 
 from regcache.errors import ConnectFailed, RegCacheError, UpstreamError
 from regcache.flow.exchange import Connection, Stale
+from regcache.flow.leaving import Leaving
 from regcache.flow.reasons import explained
 from regcache.flow.requests import Where, place_of, written
 from regcache.flow.tunnels import Tunnel, refused
@@ -147,12 +148,14 @@ class Connections:
     :param proxies: through which of them which host is asked.
     :param certified: the certificate to show to an upstream, if there is one. What is asked over a connection with it
         may not be what others may ask: it wants connections of its own.
+    :ivar leaving: the requests that are to leave in this turn.
     """
 
     def __init__(
         self, reactor: Any, trust: Trust = SYSTEM, proxies: Proxies = DIRECT, certified: Certified | None = None
     ) -> None:
         self._reactor = reactor
+        self.leaving = Leaving(reactor)
         self._names = ThreadPool(0, 16, "regcache-names")
         self._resolving = _OwnResolver(reactor, self._names)
         self._trust = trust

@@ -24,6 +24,7 @@ from zope.interface import implementer
 
 from regcache.errors import CutShort, UpstreamError
 from regcache.flow.feeding import Feeding
+from regcache.flow.leaving import Leaving
 from regcache.flow.reasons import explained
 from regcache.flow.requests import Where
 from regcache.flow.sockets import PlainSocket
@@ -265,7 +266,13 @@ class Exchange:
 
 
 class Owner(typing.Protocol):
-    """Who keeps connections."""
+    """
+    Who keeps connections.
+
+    :ivar leaving: what is to leave in this turn.
+    """
+
+    leaving: Leaving
 
     def opened(self, connection: Connection) -> None:
         """There is one more."""
@@ -294,14 +301,15 @@ class Connection(Protocol):
         self._owner = owner
         self._exchange: Exchange | None = None
         self._feeding: Feeding | None = None
-        self._paused = self._closed = False
+        self._paused = self._closed = self._waits = False
 
     def connectionMade(self) -> None:
         self._owner.opened(self)
         self.transport.setTcpNoDelay(True)
 
     def dataReceived(self, data: bytes) -> None:
-        if self._exchange is None:
+        if self._exchange is None or self._waits:
+            # What comes before a request has left is no response to it.
             self.close()
         else:
             self._exchange.feed(data)
@@ -335,14 +343,27 @@ class Connection(Protocol):
         """
         Send a request; fires when the head of its response is there.
 
+        Over a connection that has served before it leaves with others; of a new one an upstream may say at once that it
+        has too many.
+
         :param content: its body, if that is not among the bytes.
         """
         self._exchange = Exchange(self, method, self._name, interim)
-        self._write(request)
+        if self.kept and content is None and PlainSocket.over(self.transport) is not None:
+            self._waits = True
+            self._owner.leaving.add(self, request)
+        else:
+            self._write(request)
         if content is not None:
             self._feeding = Feeding(content, self.transport)
             self.transport.registerProducer(self._feeding, False)
         return self._exchange.head
+
+    def leave(self, *pieces: bytes) -> None:
+        """Send the request that waits, unless nobody wants its response any more."""
+        self._waits = False
+        if self._exchange is not None:
+            self._write(*pieces)
 
     def _write(self, request: bytes) -> None:
         """At once where that can be: by its transport it takes a turn of the reactor's, and two calls to the system."""
