@@ -27,6 +27,8 @@ SMALL, HOT, CONNECTIONS = 1_000, 1_000, 32
 #: Bytes of each body, and on the disk; those that are evicted first have a body of their own each, of the second size.
 _SIZE, _ALLOCATED, _LARGER, _LARGER_ALLOCATED = 1_000, 4_096, 16_000, 16_384
 _BATCH = 10_000
+#: The minimal program where it does not note what is used.
+_FORGETFUL = f"{FLOOR} that notes no use"
 _IDENTITY = {"Accept-Encoding": "identity"}
 #: Asks for an entry at random.
 _SCRIPT = """
@@ -103,7 +105,8 @@ def scale(lab: Lab) -> list[Row]:
     servers = {
         "large": lab.new_regcache(cache=large, logged=False),
         "small": lab.new_regcache(cache=small, logged=False),
-        FLOOR: lab.floor(FLOOR, "floor_keys", str(large / "cache")),
+        FLOOR: lab.floor(FLOOR, "floor_keys", str(large / "cache"), "noted"),
+        _FORGETFUL: lab.floor(_FORGETFUL, "floor_keys", str(large / "cache"), "ignored"),
     }
     try:
         rows += _rates(lab, servers, entries, own, name)
@@ -141,6 +144,7 @@ def _rates(lab: Lab, servers: dict[str, Server], entries: int, own: int, name: s
         "hot": ("large", entries - HOT, entries - 1),
         "random": ("large", own, entries - 1),
         FLOOR: (FLOOR, own, entries - 1),
+        _FORGETFUL: (_FORGETFUL, own, entries - 1),
     }
     rates: dict[str, list[float]] = {label: [] for label in loads}
     for turn in lab.turns([*loads]):
@@ -153,13 +157,17 @@ def _rates(lab: Lab, servers: dict[str, Server], entries: int, own: int, name: s
             _check(servers[which], last)
     memory = (servers["large"].resident() / _MEGA,)
     note = ", ".join(f"{label} {median(some):,.0f}/s" for label, some in rates.items())
-    hot, everything, least = (ratios(rates[label], rates["small"]) for label in ("hot", "random", FLOOR))
+    hot, everything = (ratios(rates[label], rates["small"]) for label in ("hot", "random"))
     target = at_least(0.4)
-    floor = beside(f"{name}: requests, all at random, {FLOOR} ÷ small store", least, target)
+    floor, forgetful = (
+        beside(f"{name}: requests, all at random, {label} ÷ small store", ratios(rates[label], rates["small"]), target)
+        for label in (FLOOR, _FORGETFUL)
+    )
     return [
         Row(f"{name}: requests, {HOT:,} hot ÷ small store", hot, at_least(0.9), note=note),
         Row(f"{name}: requests, all at random ÷ small store", everything, target),
         floor,
+        forgetful,
         Row(
             f"{name}: requests, all at random ÷ {FLOOR}",
             ratios(rates["random"], rates[FLOOR]),

@@ -26,8 +26,11 @@ from benchmarks.lab import Lab
 from benchmarks.late import Pages
 from benchmarks.load import PIP, Load, WrongAnswer, download, get
 from benchmarks.report import Row, at_least, at_most, ratios, table
+from benchmarks.scale import body as stored_body
+from benchmarks.scale import store
 from benchmarks.servers import find, start_program
 from regcache.lines import FORMATS, Line
+from regcache.store.index import connect
 from tests.origin import Origin
 from tests.service import Running
 
@@ -205,6 +208,26 @@ def test_minimal_programs_send_what_they_should(origin: Origin, tmp_path: Path) 
                 assert get(f"{server.url}whole.bin").body == body
         finally:
             server.stop()
+
+
+@pytest.mark.parametrize(("uses", "noted"), [("noted", 1_000), ("ignored", 0)])
+def test_the_minimal_program_for_many_keys_notes_uses(tmp_path: Path, uses: str, noted: int) -> None:
+    """It sends what is stored and, unless it is not to, notes that in the rows, a thousand in one batch."""
+    store(tmp_path, 1_000, 0)
+    server = start_program("floor_keys", str(tmp_path / "cache"), uses)
+    try:
+        connection = HTTPConnection("127.0.0.1", urlsplit(server.url).port, timeout=30)
+        for number in range(1_000):
+            connection.request("GET", f"/files/one/{number}.bin")
+            assert connection.getresponse().read() == stored_body(number)
+        connection.close()
+        until = time.monotonic() + (20 if noted else 0)
+        with closing(connect(tmp_path / "cache" / "index.sqlite3", readonly=True)) as index:
+            while (found := index.execute("SELECT sum(hits) FROM entries").fetchone()[0]) != noted:
+                assert time.monotonic() < until, found
+                time.sleep(0.05)
+    finally:
+        server.stop()
 
 
 @pytest.mark.journey
