@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from regcache.http.fields import (
     accepts_gzip,
     cache_control,
+    date_as_sent,
     etags,
     format_date,
     hop_by_hop,
@@ -146,6 +147,53 @@ def test_any_date(text: str) -> None:
     """Reading a date never fails; it may find none."""
     found = parse_date(text)
     assert found is None or isinstance(found, float)
+
+
+def as_sent(text: str) -> str | None:
+    """What :func:`date_as_sent` is to say of it."""
+    when = parse_date(text)
+    return None if when is None else format_date(when)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "Sun, 06 Nov 1994 08:49:37 GMT",
+        "Mon, 06 Nov 1994 08:49:37 GMT",
+        "Sunday, 06-Nov-94 08:49:37 GMT",
+        "Sun, 06 Nov 0094 08:49:37 GMT",
+        "Fri, 06 Nov 1964 08:49:37 GMT",
+        "Sun, 06 Nov 1994 08:49:60 GMT",
+        "Sun, 06 Nov 1994 24:00:00 GMT",
+        "Sun, 30 Feb 1994 08:49:37 GMT",
+        "Sun, 6 Nov 1994 08:49:37 GMT",
+        "Sun, 06 nov 1994 08:49:37 GMT",
+        "Sun, 06 Nov 1994 08:49:37 GMT ",
+        "Sun, 06 Nov 1994 08:49:37 +0100",
+    ],
+)
+def test_a_date_is_sent_in_one_form(text: str) -> None:
+    """That of a date that is written anew, also where it is passed on as it came."""
+    assert date_as_sent(text) == as_sent(text)
+
+
+@given(
+    st.builds(
+        "{}, {:02} {} {:04} {:02}:{:02}:{:02} GMT".format,
+        st.sampled_from(["Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun"]),
+        st.integers(0, 32),
+        st.sampled_from(["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"]),
+        st.integers(0, 9999),
+        st.integers(0, 24),
+        st.integers(0, 60),
+        st.integers(0, 60),
+    )
+    | st.integers(0, 4102444800).map(format_date)
+)
+def test_any_date_is_sent_in_one_form(text: str) -> None:
+    """As above."""
+    assert date_as_sent(text) == as_sent(text)
 
 
 @pytest.mark.parametrize(

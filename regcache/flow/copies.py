@@ -10,7 +10,7 @@ from regcache.errors import BlobDamaged
 from regcache.flow.context import JUST_NOW, Bounded, Context
 from regcache.flow.lifetimes import age_told, cache_control_of, vouched_at
 from regcache.flow.reply import How, Reply, Standing
-from regcache.http.fields import format_date, parse_date
+from regcache.http.fields import date_as_sent, format_date
 from regcache.http.messages import Headers, Stored
 from regcache.interfaces import IBody, IRegistry
 from regcache.logs import Log
@@ -156,12 +156,11 @@ class Copies:
 
 def _own(registry: IRegistry, route: Artifact, stored: Stored, now: float) -> list[tuple[str, str]]:
     """The fields that an answer with a stored copy has beside those of :func:`_alike`."""
-    told = stored.headers.get("last-modified")
-    modified = parse_date(told) if told else None
+    modified = date_as_sent(stored.headers.get("last-modified"))
     return [
         *_named(stored.headers),
         ("etag", f'"{stored.digest[:40]}"'),
-        ("last-modified", format_date(stored.stored_at if modified is None else modified)),
+        ("last-modified", format_date(stored.stored_at) if modified is None else modified),
         ("age", age_told(registry, stored, now)),
         *(_told_digests(route, stored) if route.digest_fields else ()),
     ]

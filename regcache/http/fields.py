@@ -15,6 +15,7 @@ from regcache.http.messages import Digest, Headers
 __all__ = [
     "accepts_gzip",
     "cache_control",
+    "date_as_sent",
     "etags",
     "format_date",
     "hop_by_hop",
@@ -45,6 +46,15 @@ _HOP_BY_HOP = frozenset(
 _USUAL = frozenset({"", "close", "keep-alive"})
 _ETAG = re.compile(r'[\s,]*(\*|(?:W/)?"[\x21\x23-\x7e\x80-\xff]*")\s*(?=,|\Z)')
 _LONGEST_DATE = 64
+#: A date in the form to be sent, in which nearly all come.
+_USUAL_DATE = re.compile(
+    r"(Mon|Tue|Wed|Thu|Fri|Sat|Sun), (\d\d) (Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec) (\d{4})"
+    r" (\d\d):(\d\d):(\d\d) GMT",
+    re.ASCII,
+)
+_DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
+_MONTHS = ("", "Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+_FIRST_YEAR = 1970
 _LAST_SECOND = datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC).timestamp()
 _QUALITY = re.compile(r"(?:0(?:\.\d*)?|1(?:\.0*)?|\.\d+)")
 _DIGEST_NAMES = {"sha-512": "sha512", "sha-256": "sha256", "sha": "sha1", "md5": "md5"}
@@ -137,6 +147,30 @@ def format_date(when: float) -> str:
 @lru_cache(1024)
 def _dated(second: int) -> str:
     return formatdate(second, usegmt=True)
+
+
+def date_as_sent(text: str) -> str | None:
+    """
+    A date as :func:`format_date` writes what :func:`parse_date` reads; None if that reads none.
+
+    Hardly any needs to be written anew, which takes several times as long as to see that it does not.
+    """
+    if _is_as_sent(text):
+        return text
+    when = parse_date(text)
+    return None if when is None else format_date(when)
+
+
+def _is_as_sent(text: str) -> bool:
+    usual = _USUAL_DATE.fullmatch(text)
+    if usual is None:
+        return False
+    name, day, month, year, hour, minute, second = usual.groups()
+    try:
+        date = datetime(int(year), _MONTHS.index(month), int(day), int(hour), int(minute), int(second), tzinfo=UTC)
+    except ValueError:
+        return False
+    return date.year >= _FIRST_YEAR and _DAYS[date.weekday()] == name
 
 
 def etags(text: str) -> list[str]:
