@@ -15,7 +15,7 @@ from twisted.internet.task import Clock
 from regcache.errors import CannotStore, CutShort, DigestMismatch, Unneeded, UpstreamError
 from regcache.flow.answers import Answer
 from regcache.flow.hashing import Hashing
-from regcache.flow.transfer import HOLD_BACK, Judge, Transfer
+from regcache.flow.transfer import HOLD_BACK, Judging, Transfer
 from regcache.http.messages import Headers
 from regcache.interfaces import IBody, IPartial, IReceiver
 from tests.stores import logged
@@ -111,7 +111,7 @@ class Scene:
         self.transfer = Transfer(self.clock, "key")
         self.transfer.done.wait().addErrback(lambda _: None)
 
-    def judge(self, *, hidden: bool = False) -> Judge:
+    def judge(self, *, hidden: bool = False) -> Judging:
         """
         Who says what the verdict is.
 
@@ -130,7 +130,7 @@ class Scene:
             self.committed.append(proven)
             return succeed(None)
 
-        return Judge(Hashing({"sha256"}), check, commit)
+        return Judging(Hashing({"sha256"}), check, commit)
 
     def begin(self, hold_back: int = HOLD_BACK) -> Scene:
         """The head is here."""

@@ -14,10 +14,10 @@ What must hold:
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, Protocol
 
 from attrs import frozen
-from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.defer import Deferred, fail
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -31,7 +31,7 @@ from regcache.flow.window import Window
 from regcache.interfaces import IBody, IPartial, IReceiver, ISendable
 from regcache.logs import Log
 
-__all__ = ["HOLD_BACK", "Judge", "Transfer"]
+__all__ = ["HOLD_BACK", "Judge", "Judging", "Transfer"]
 
 _log = Log()
 
@@ -44,16 +44,28 @@ _ORPHAN_SECONDS = 60.0
 _NONE = Window()
 
 
-@frozen
-class Judge:
-    """
-    Who says whether a body is good, and keeps it.
+class Judge(Protocol):
+    """Who says whether a body is good, and keeps it."""
 
-    :ivar hashing: given what passes through; what is written tells it by itself.
-    :ivar check: awaited with the number of bytes when all have come; raises if they are not good, and says whether the
-        framing alone may be trusted for their number.
-    :ivar commit: called with the partial when they are good; fires when it is stored.
-    """
+    @property
+    def hashing(self) -> Hashing:
+        """Given what passes through; what is written tells it by itself."""
+
+    @property
+    def check(self) -> Callable[[int], Awaitable[bool]]:
+        """
+        Awaited with the number of bytes when all have come; raises if they are not good, and says whether the framing
+        alone may be trusted for their number.
+        """
+
+    @property
+    def commit(self) -> Callable[[IPartial, bool], Deferred[None]]:
+        """Called with the partial when they are good; fires when it is stored."""
+
+
+@frozen
+class Judging:
+    """A :class:`Judge` made of two functions."""
 
     hashing: Hashing
     check: Callable[[int], Awaitable[bool]]
@@ -357,19 +369,24 @@ class Transfer:
         self._wake()
         if self._partial is not None and not self.relaying and (certain or proven):
             # Whoever waits for the disk waits without what brought the body here.
-            maybeDeferred(judge.commit, self._partial, proven).addErrback(self._unstored).addBoth(self._over)
+            self._store(judge, self._partial, proven)
             return
         if self._partial is not None:
             self._partial.abort()
         self.done.succeed(None)
 
-    def _unstored(self, failure: Failure) -> None:
-        failure.trap(CannotStore)
-        _log.warn("{key}: cannot be stored: {why}", key=self.key, why=getattr(failure.value, "detail", ""))
+    def _store(self, judge: Judge, partial: IPartial, proven: bool) -> None:
+        try:
+            storing = judge.commit(partial, proven)
+        except Exception:
+            storing = fail()
+        storing.addCallbacks(self.done.succeed, self._unstored)
 
-    def _over(self, result: object) -> None:
-        if isinstance(result, Failure):
-            _log.failure("{key}: a bug ended the storing.", failure=result, key=self.key)
+    def _unstored(self, failure: Failure) -> None:
+        if failure.check(CannotStore):
+            _log.warn("{key}: cannot be stored: {why}", key=self.key, why=getattr(failure.value, "detail", ""))
+        else:
+            _log.failure("{key}: a bug ended the storing.", failure=failure, key=self.key)
             if self._partial is not None:
                 self._partial.abort()
         self.done.succeed(None)
