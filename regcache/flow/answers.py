@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from attrs import define, field, frozen
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from zope.interface import implementer
@@ -150,7 +152,7 @@ class Answer:
     :ivar url: where it came from, after redirects.
     :ivar length: of the body in bytes as announced, or None.
     :ivar coding: the body's content coding; empty for none.
-    :ivar way: through what it came, for a person: the end of a sentence, or empty.
+    :ivar through: says through what a URL is asked, see :class:`regcache.flow.upstream.Upstream`.
     :ivar access: that with which it was asked for.
     :ivar asked: where its bytes are counted.
     """
@@ -164,10 +166,15 @@ class Answer:
     idle_timeout: float
     _response: IResponse | None
     _slot: Place
-    way: str = ""
+    through: Callable[[str], str] = lambda _url: ""
     access: Access | None = None
     asked: Asked = field(factory=Asked)
     _released: bool = field(default=False, init=False)
+
+    @property
+    def way(self) -> str:
+        """Through what it came, for a person: the end of a sentence, or empty."""
+        return self.through(self.url)
 
     def flow(self, receiver: IReceiver) -> Flow:
         """The body, to be started, on its way to ``receiver``; bytes may come before the start returns."""

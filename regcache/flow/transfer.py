@@ -40,8 +40,6 @@ HOLD_BACK = 8192
 _MOST_PENDING = 1 << 20
 _STALLED_SECONDS = 10.0
 _ORPHAN_SECONDS = 60.0
-#: The window of what does not pass through.
-_NONE = Window()
 
 
 class Judge(Protocol):
@@ -86,33 +84,32 @@ class Transfer:
     :ivar done: fires when the body is complete and, if it can be, stored; fails with why not.
     """
 
+    # What it is as long as there is no answer.
+    total: int | None = None
+    mark = 0
+    complete = relaying = False
+    error: RegCacheError | None = None
+    _partial: IPartial | None = None
+    _pending_size = _arrived = _held = 0
+    _busy = _paused = False
+    _ended: tuple[UpstreamError | None, bool] | None = None
+    _flow: Any = None
+    # It leads back here; let go of at the end.
+    _judge: Judge | None = None
+    _timer: IDelayedCall | None = None
+    #: What does not pass through has none.
+    _window = Window()
+
     def __init__(self, clock: IReactorTime, key: str) -> None:
         self.key = key
         self.began = clock.seconds()
         self.head: Outcome[Answer] = Outcome()
         self.readable: Outcome[None] = Outcome()
         self.done: Outcome[None] = Outcome()
-        self.total: int | None = None
-        self.mark = 0
-        self.complete = False
-        self.error: RegCacheError | None = None
-        self.relaying = False
-        self._clock = clock
         self.readers: list[Reader] = []
+        self._clock = clock
         self._waiting: list[Deferred[None]] = []
-        self._partial: IPartial | None = None
         self._pending: list[bytes] = []
-        self._pending_size = 0
-        self._busy = False
-        self._arrived = 0
-        self._paused = False
-        self._ended: tuple[UpstreamError | None, bool] | None = None
-        self._flow: Any = None
-        # It leads back here; let go of at the end.
-        self._judge: Judge | None = None
-        self._timer: IDelayedCall | None = None
-        self._window = _NONE
-        self._held = 0
 
     @property
     def joinable(self) -> bool:

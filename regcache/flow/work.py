@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from attrs import define, evolve, field
 from msgspec.structs import replace
 from twisted.internet.defer import Deferred
@@ -37,6 +39,11 @@ __all__ = ["Fill", "Work"]
 _log = Log()
 #: Bytes of a body that is taken as one piece, where it has come with its head.
 _SMALL = 1 << 16
+
+
+@lru_cache(64)
+def _accepting(kinds: str) -> Headers:
+    return Headers.of({"accept": kinds})
 
 
 @define(eq=False)
@@ -131,7 +138,7 @@ class Work:
     async def _ask(self, fact: Fact | None, stored: Stored | None) -> Answer | Unchanged:
         registry, route, context = self._registry, self._route, self._context
         url = place_of(registry, route, fact)
-        fields, name = Headers.of({"accept": route.accept}), registry.options.name
+        fields, name = _accepting(route.accept), registry.options.name
         ask = Ask(url=url, headers=fields, allows=registry.allows, registry=name, artifact=True)
         key, deadline = self._transfer.key, context.rules.cold_timeout
         try:
