@@ -34,7 +34,6 @@ from regcache.flow.proofs import place_of
 from regcache.flow.reply import How, Reply, Unknown
 from regcache.flow.transfer import Judging, Transfer
 from regcache.flow.upstream import Ask, origin_of
-from regcache.flow.waiting import within
 from regcache.flow.work import Fill
 from regcache.http.messages import Headers, Kind, RequestHead, Stored
 from regcache.http.policy import Gone, Refuse, Revalidate, Rules, UseStored, settled_until
@@ -168,7 +167,7 @@ class Artifacts:
         fill = self._filling.under_way(key)
         if fill is not None:
             with contextlib.suppress(RegCacheError, TimeoutError):
-                return await within(context.clock, context.rules.cold_timeout, fill.found.wait())
+                return await context.deadlines.within(context.rules.cold_timeout, fill.found.wait())
         stored = await context.store.find(key)
         good = stored is not None and stored.kind is Kind.ARTIFACT and not stored.withdrawn
         return stored if good else None
@@ -184,7 +183,7 @@ class Artifacts:
         try:
             fill = self._filling.fill(registry, route, stored.key, stored)
             left = decision.wait - (context.clock.seconds() - fill.began)
-            if not await within(context.clock, max(left, 0), Deferred.fromCoroutine(self._settled(fill))):
+            if not await context.deadlines.within(left, Deferred.fromCoroutine(self._settled(fill))):
                 return await self._join(registry, route, fill, request)
             return self._copies.given(registry, route, await fill.unchanged.wait(), How.REVALIDATED)
         except NotFound:
@@ -295,7 +294,7 @@ class Artifacts:
             left = context.rules.cold_timeout - (context.clock.seconds() - fill.began)
             try:
                 if not transfer.readable.known:
-                    await within(context.clock, max(left, 0), transfer.readable.wait())
+                    await context.deadlines.within(left, transfer.readable.wait())
             except TimeoutError:
                 if not transfer.head.known and context.upstream.crowded(route.url):
                     raise Crowded(f"{origin_of(route.url)} is asked for others first; ask again.") from None

@@ -14,6 +14,7 @@ from regcache.flow.breaker import Breaker
 from regcache.flow.derive import Deriver
 from regcache.flow.reply import Standing
 from regcache.flow.upstream import Upstream
+from regcache.flow.waiting import Deadlines
 from regcache.flow.withdrawals import Withdrawals
 from regcache.http.messages import Headers, Stored
 from regcache.http.policy import Rules
@@ -117,6 +118,7 @@ class Context:
     :ivar limits: what may go on at the same time.
     :ivar foreign: how many links were seen that lead to hosts that may not be asked, by host.
     :ivar unwritten: documents that have come and are on their way to the store, by key.
+    :ivar deadlines: of who waits for what the upstream is asked for.
     :ivar noted: how often the record of an entry was replaced.
     """
 
@@ -136,6 +138,7 @@ class Context:
     missing: Bounded[str, Missing] = field(init=False)
     foreign: Counter[str] = field(factory=Counter, init=False)
     withdrawals: Withdrawals = field(init=False)
+    deadlines: Deadlines = field(init=False)
     unwritten: dict[str, Stored] = field(factory=dict, init=False)
     noted: int = field(default=0, init=False)
 
@@ -144,6 +147,7 @@ class Context:
         self.missing = Bounded(_MOST_MISSING)
         self.upstream.limit(self.limits)
         self.withdrawals = Withdrawals(self.clock.seconds)
+        self.deadlines = Deadlines(self.clock)
 
     def forget(self) -> None:
         """Believe no longer that there is none of something."""

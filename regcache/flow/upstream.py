@@ -18,7 +18,7 @@ from regcache.counts import Counts
 from regcache.errors import ForbiddenOrigin, UpstreamError, UpstreamTimeout
 from regcache.flow.answers import Access, Answer
 from regcache.flow.queues import Place, Queues
-from regcache.flow.waiting import within
+from regcache.flow.waiting import Deadlines
 from regcache.http.fields import hop_by_hop
 from regcache.http.messages import Headers
 from regcache.http.origins import LONGEST_AGAIN, Origin
@@ -144,6 +144,7 @@ class Upstream:
         self._accesses = accesses or {}
         self._way = way
         self._queues = Queues(clock, Limits())
+        self._deadlines = Deadlines(clock)
 
     def change(self, idle_timeout: float, accesses: Mapping[str, Access]) -> None:
         """Let bodies pause so long, and ask with these accesses, from the next request on."""
@@ -215,7 +216,9 @@ class Upstream:
         asked, began = self.counts.upstream(origin), clock.seconds()
         try:
             more = () if ask.interim is None else (ask.interim,)
-            response = await within(clock, ends - began, lowest.request(ask.method, url, fields, ask.body, *more))
+            response = await self._deadlines.within(
+                ends - began, lowest.request(ask.method, url, fields, ask.body, *more)
+            )
         except TimeoutError:
             asked.failed(clock.seconds())
             raise UpstreamTimeout(f"{origin} gave no answer in time{self._way(url)}.") from None
