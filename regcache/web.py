@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from http import HTTPStatus
 
-from attrs import evolve
+from msgspec.structs import replace
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.python.failure import Failure
 from twisted.web.http import HTTPChannel
@@ -326,7 +326,7 @@ class _Exchange:
         if bare or not isinstance(body, bytes):
             return reply
         reply.close()
-        return evolve(reply, body=body, start=0, stop=None)
+        return replace(reply, body=body, start=0, stop=None)
 
     @property
     def _name(self) -> str:
@@ -412,4 +412,4 @@ def _private(reply: Reply) -> Reply:
         (name, value.replace("public", "private") if name == "cache-control" else value)
         for name, value in reply.headers
     ]
-    return evolve(reply, headers=Headers(tuple(fields)))
+    return replace(reply, headers=Headers(tuple(fields)))

@@ -252,7 +252,7 @@ class Artifacts:
             # It was a revalidation that was joined, of a copy that has gone since.
             found = self._copies.given(registry, route, await fill.unchanged.wait(), How.REVALIDATED)
             return found or await self._join(registry, route, self._filling.fill(registry, route, key, None), request)
-        return evolve(reply, detail="collapsed") if joined else reply
+        return replace(reply, detail="collapsed") if joined else reply
 
     async def _head(self, registry: IRegistry, route: Artifact, key: str) -> Reply | None:
         """

@@ -51,7 +51,7 @@ class Unchanged:
 
 def kept(headers: Headers) -> Headers:
     """The fields of an upstream answer that are worth keeping, with what :func:`accounted` has put among them."""
-    own = tuple(pair for pair in headers if pair[0] in KEPT_FIELDS)
+    own = [pair for pair in headers.items if pair[0] in KEPT_FIELDS]
     return Headers((*own, *lifetime_fields(headers).items()))
 
 

@@ -359,9 +359,8 @@ class Transfer:
             _log.failure("{key}: a bug ended the check.", key=self.key)
             self.fail(CannotStore(str(bug)))
             return
-        self.total, self._held = self._arrived, 0
-        self._advance()
-        self.mark, self.complete = self._arrived, True
+        self.total = self.mark = self._arrived
+        self._held, self.complete = 0, True
         self._rest()
         self._wake()
         if self._partial is not None and not self.relaying and (certain or proven):

@@ -11,7 +11,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, BinaryIO
 from urllib.parse import urljoin
 
-from attrs import frozen
+import msgspec
 from twisted.internet.interfaces import IReactorTime
 
 from regcache.counts import Counts
@@ -79,8 +79,7 @@ def _resolved(url: str, location: str) -> str:
     return target
 
 
-@frozen(kw_only=True)
-class Ask:
+class Ask(msgspec.Struct, frozen=True, kw_only=True):
     """
     One request to an upstream.
 

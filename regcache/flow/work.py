@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 
-from attrs import define, evolve, field
+from attrs import define, field
 from msgspec.structs import replace
 from twisted.internet.defer import Deferred
 
@@ -149,7 +149,7 @@ class Work:
             if told is None or told.url == url or not registry.allows(told.url):
                 raise
             context.missing.drop(key)
-            return await question(context, registry, key, evolve(ask, url=told.url), stored, deadline)
+            return await question(context, registry, key, replace(ask, url=told.url), stored, deadline)
 
     async def _told(self, error: RegCacheError) -> Fact | None:
         """
