@@ -62,8 +62,8 @@ def revived(stored: Stored, headers: Headers, now: float) -> Stored:
 
 
 @lru_cache(64)
-def _said_with(always: Headers, more: Headers) -> Headers:
-    return always.replacing(dict(more))
+def _said_with(always: Headers, more: Headers, coding: str) -> Headers:
+    return always.replacing({**dict(more), "accept-encoding": coding})
 
 
 def _conditions(stored: Stored) -> dict[str, str]:
@@ -110,7 +110,7 @@ async def question(
     :raises regcache.errors.UpstreamError: for anything else.
     """
     origin = origin_of(ask.url)
-    headers = _said_with(context.request_fields, ask.headers)
+    headers = _said_with(context.request_fields, ask.headers, ask.coding)
     if stored is not None and conditional:
         headers = headers.replacing(_conditions(stored))
     asked_at = context.now()

@@ -102,12 +102,12 @@ class Ask(msgspec.Struct, frozen=True, kw_only=True):
     interim: Interim | None = None
 
 
-def _said(ask: Ask, headers: Headers) -> Headers:
-    """The fields to ask with: where nobody else's they are, with the content coding."""
+def _said(ask: Ask) -> Headers:
+    """The fields to ask with: with the content coding, unless they are all somebody else's."""
     if ask.interim is not None:
-        return headers
-    short = sum([len(value) for _, value in headers.items]) <= LONGEST_AGAIN
-    return (_coded if short else _coded.__wrapped__)(headers, ask.coding)
+        return ask.headers
+    short = sum([len(value) for _, value in ask.headers.items]) <= LONGEST_AGAIN
+    return (_coded if short else _coded.__wrapped__)(ask.headers, ask.coding)
 
 
 def _ours(headers: Headers) -> Headers:
@@ -166,12 +166,12 @@ class Upstream:
         :param deadline: seconds for name look-up, connecting, TLS, redirects and the head together, from when the
             origin's queue lets the request through.
         :param patience: seconds to wait in the queue; None for as long as it takes.
-        :param headers: the fields to ask with, where that are not those of ``ask``.
+        :param headers: all fields to ask with, where that are not those of ``ask``.
         :raises regcache.errors.UpstreamError: if there is no answer; every status is an answer.
         :raises regcache.errors.Crowded: if the queue did not let it through in time, or is full.
         """
         url, ends, access = ask.url, None, self._accesses.get(ask.registry)
-        fields = _said(ask, ask.headers if headers is None else headers)
+        fields = _said(ask) if headers is None else headers
         for _ in range(_MOST_REDIRECTS + 1):
             if not ask.allows(url):
                 raise ForbiddenOrigin(

@@ -77,7 +77,11 @@ class Outcome(Generic[T]):
 
     def succeed(self, value: T) -> None:
         """Make the result known. Only the first result counts."""
-        self._settle(value, None)
+        if self._waiters is None and self._told is None and self._known is None:
+            # As for most.
+            self._known = (value, None)
+        else:
+            self._settle(value, None)
 
     def fail(self, reason: Failure | BaseException) -> None:
         """Make known that there will be none. Only the first result counts."""
