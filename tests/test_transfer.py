@@ -15,7 +15,8 @@ from twisted.internet.task import Clock
 from regcache.errors import CannotStore, CutShort, DigestMismatch, Unneeded, UpstreamError
 from regcache.flow.answers import Answer
 from regcache.flow.hashing import Hashing
-from regcache.flow.transfer import HOLD_BACK, Judging, Transfer
+from regcache.flow.judging import Judging
+from regcache.flow.transfer import HOLD_BACK, Transfer
 from regcache.http.messages import Headers
 from regcache.interfaces import IBody, IPartial, IReceiver
 from tests.stores import logged

@@ -29,10 +29,11 @@ from regcache.flow.documents import Documents
 from regcache.flow.fetching import key_of
 from regcache.flow.filling import Filling
 from regcache.flow.hashing import Hashing
+from regcache.flow.judging import Judging
 from regcache.flow.lifetimes import rules_for
 from regcache.flow.proofs import place_of
 from regcache.flow.reply import How, Reply, Unknown
-from regcache.flow.transfer import Judging, Transfer
+from regcache.flow.transfer import Transfer
 from regcache.flow.upstream import Ask, origin_of
 from regcache.flow.work import Fill
 from regcache.http.messages import Headers, Kind, RequestHead, Stored

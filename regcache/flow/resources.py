@@ -16,7 +16,8 @@ from regcache.flow.answers import Answer
 from regcache.flow.context import Context
 from regcache.flow.fetching import key_of
 from regcache.flow.hashing import Hashing
-from regcache.flow.transfer import Judging, Transfer
+from regcache.flow.judging import Judging
+from regcache.flow.transfer import Transfer
 from regcache.flow.upstream import Ask, origin_of
 from regcache.flow.waiting import Outcome, spawn
 from regcache.http.directives import of_response

@@ -13,10 +13,8 @@ What must hold:
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from typing import Any, Protocol
+from typing import Any
 
-from attrs import frozen
 from twisted.internet.defer import Deferred, fail
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.python.failure import Failure
@@ -24,14 +22,14 @@ from zope.interface import implementer
 
 from regcache.errors import CannotStore, CutShort, RegCacheError, Unneeded, UpstreamError
 from regcache.flow.answers import Answer
-from regcache.flow.hashing import Hashing
+from regcache.flow.judging import Judge
 from regcache.flow.reader import Reader
 from regcache.flow.waiting import Outcome, spawn
 from regcache.flow.window import Window
 from regcache.interfaces import IBody, IPartial, IReceiver, ISendable
 from regcache.logs import Log
 
-__all__ = ["HOLD_BACK", "Judge", "Judging", "Transfer"]
+__all__ = ["HOLD_BACK", "Transfer"]
 
 _log = Log()
 
@@ -40,34 +38,6 @@ HOLD_BACK = 8192
 _MOST_PENDING = 1 << 20
 _STALLED_SECONDS = 10.0
 _ORPHAN_SECONDS = 60.0
-
-
-class Judge(Protocol):
-    """Who says whether a body is good, and keeps it."""
-
-    @property
-    def hashing(self) -> Hashing:
-        """Given what passes through; what is written tells it by itself."""
-
-    @property
-    def check(self) -> Callable[[int], Awaitable[bool]]:
-        """
-        Awaited with the number of bytes when all have come; raises if they are not good, and says whether the framing
-        alone may be trusted for their number.
-        """
-
-    @property
-    def commit(self) -> Callable[[IPartial, bool], Deferred[None]]:
-        """Called with the partial when they are good; fires when it is stored."""
-
-
-@frozen
-class Judging:
-    """A :class:`Judge` made of two functions."""
-
-    hashing: Hashing
-    check: Callable[[int], Awaitable[bool]]
-    commit: Callable[[IPartial, bool], Deferred[None]]
 
 
 @implementer(IReceiver)
