@@ -9,7 +9,7 @@ from collections.abc import Awaitable
 from http import HTTPStatus
 from typing import Any
 
-from attrs import evolve
+from msgspec.structs import replace
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.python.failure import Failure
 from twisted.web.http_headers import Headers as WireHeaders
@@ -216,7 +216,7 @@ class Answering(ABC):
         if bare or not isinstance(body, bytes):
             return reply
         reply.close()
-        return evolve(reply, body=body, start=0, stop=None)
+        return replace(reply, body=body, start=0, stop=None)
 
     @property
     def _name(self) -> str:
@@ -305,4 +305,4 @@ def _private(reply: Reply) -> Reply:
         (name, value.replace("public", "private") if name == "cache-control" else value)
         for name, value in reply.headers
     ]
-    return evolve(reply, headers=Headers(tuple(fields)))
+    return replace(reply, headers=Headers(tuple(fields)))

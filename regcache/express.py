@@ -12,7 +12,8 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
-from attrs import define, evolve, field
+from attrs import define, field
+from msgspec.structs import replace
 
 from regcache.counts import Answers
 from regcache.errors import holds_secret
@@ -136,7 +137,7 @@ class Prepared:
         lines = [name + b": %b" if name in timed else _literal(name + b": " + value) for name, value in said]
         form = b"\r\n".join((_literal(start), *lines, b"X-Request-Id: "))
         counted = tuple(name for name, _ in said if name in timed)
-        bare = evolve(reply, body=b"", start=0, stop=0)
+        bare = replace(reply, body=b"", start=0, stop=0)
         return cls(bare, reply.standing, form=form, counted=counted, body=body, answers=answers, **about)
 
     @property
@@ -154,7 +155,7 @@ class Prepared:
     def rest(self, at: int) -> Reply:
         """What is left to send from that byte of the body on; its own body is to be closed by whoever sends it."""
         body, start, stop = (self.body, at, len(self.body)) if isinstance(self.body, bytes) else self.body.rest(at)
-        return evolve(self.reply, body=body, start=start, stop=stop)
+        return replace(self.reply, body=body, start=start, stop=stop)
 
     def close(self) -> None:
         """It will not be given again."""

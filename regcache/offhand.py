@@ -12,7 +12,8 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from attrs import evolve, field, frozen
+from attrs import field, frozen
+from msgspec.structs import replace
 from twisted.web.http import HTTPChannel
 
 from regcache.access import Peer
@@ -215,7 +216,7 @@ class Offhand:
         found = self._known_alike.get(key)
         if found is None:
             house = self._house
-            reply = evolve(copy.reply(), headers=Headers(copy.alike), body=b"", stop=0, standing=None, packages=())
+            reply = replace(copy.reply(), headers=Headers(copy.alike), body=b"", stop=0, standing=None, packages=())
             found = _Alike(reply, AlikeHeads(reply, _OK, house.token), house.answers(reply, name))
             if sum(len(value) for _, value in copy.alike) <= _LONGEST_ALIKE:
                 if len(self._known_alike) >= _MOST_ALIKE:

@@ -6,7 +6,8 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from attrs import evolve, frozen
+from attrs import frozen
+from msgspec.structs import replace
 
 from regcache._version import __version__
 from regcache.counts import Counts
@@ -87,7 +88,7 @@ async def _front(house: House, visit: Visit) -> Reply:
     """The page for people; for programs the same in plain text, but without what changes."""
     if negotiate(visit.accept, ["text/plain", "text/html"]) != "text/html":
         told = overview(visit.served, visit.base, house.state())
-        return evolve(told, headers=told.headers.replacing({"vary": "Accept"}))
+        return replace(told, headers=told.headers.replacing({"vary": "Accept"}))
     if visit.last:
         # Its links lead on from its folder, by whatever way it is reached.
         query = f"?{visit.query}" if visit.query else ""

@@ -368,6 +368,23 @@ def test_queues_are_left_by_whoever_gives_up() -> None:
     assert not queues.crowded("http://a", True)
 
 
+def test_a_place_is_had_at_once_only_if_nobody_waits() -> None:
+    """Who does not wait passes nobody who does, and takes as much as anybody."""
+    queues = Queues(Clock(), FEW)
+    assert queues.at_once("http://a", True) is None, "nobody has asked that host"
+    first: Any = Deferred.fromCoroutine(queues.place("http://a", True, None))
+    first.result.release()
+    places = [queues.at_once("http://a", True) for _ in range(FEW.bodies)]
+    assert None not in places
+    assert queues.at_once("http://a", True) is None
+    waiting = Deferred.fromCoroutine(queues.place("http://a", True, None))
+    assert places[0] is not None
+    places[0].release()
+    assert waiting.called
+    assert queues.at_once("http://a", True) is None
+    assert not queues.idle
+
+
 # The page.
 
 PAGE = Path(__file__).parent.parent / "docs" / "limits.md"

@@ -9,7 +9,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from regcache.errors import ConfigError
-from regcache.flow.requests import _place_of, place_of
 from regcache.flow.upstream import _origin_of as _named
 from regcache.flow.upstream import origin_of
 from regcache.http.origins import Origin, Origins, _origin_of
@@ -158,7 +157,7 @@ def test_nothing_long_is_remembered() -> None:
 
 @pytest.mark.parametrize(
     ("of", "memory", "beginning"),
-    [(place_of, _place_of, "https://a.example/"), (origin_of, _named, "https://a.example/"), (quote, _quoted, "+")],
+    [(origin_of, _named, "https://a.example/"), (quote, _quoted, "+")],
 )
 def test_long_urls_are_read_each_time(of: Any, memory: Any, beginning: str) -> None:
     """They are as good as others, and remembered by none."""

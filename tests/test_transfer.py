@@ -15,7 +15,8 @@ from twisted.internet.task import Clock
 from regcache.errors import CannotStore, CutShort, DigestMismatch, Unneeded, UpstreamError
 from regcache.flow.answers import Answer
 from regcache.flow.hashing import Hashing
-from regcache.flow.transfer import HOLD_BACK, Judge, Transfer
+from regcache.flow.judging import Judging
+from regcache.flow.transfer import HOLD_BACK, Transfer
 from regcache.flow.unstored import Unstored
 from regcache.http.messages import Headers
 from regcache.interfaces import IBody, IPartial, IReceiver
@@ -112,7 +113,7 @@ class Scene:
         self.transfer = Transfer(self.clock, "key", Unstored(self.clock))
         self.transfer.done.wait().addErrback(lambda _: None)
 
-    def judge(self, *, hidden: bool = False) -> Judge:
+    def judge(self, *, hidden: bool = False) -> Judging:
         """
         Who says what the verdict is.
 
@@ -131,7 +132,7 @@ class Scene:
             self.committed.append(proven)
             return succeed(None)
 
-        return Judge(Hashing({"sha256"}), check, commit)
+        return Judging(Hashing({"sha256"}), check, commit)
 
     def begin(self, hold_back: int = HOLD_BACK) -> Scene:
         """The head is here."""

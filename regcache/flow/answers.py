@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from attrs import define, field, frozen
+from collections.abc import Callable
+
+import msgspec
+from attrs import field, frozen
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from zope.interface import implementer
 
@@ -139,8 +142,7 @@ class _Discard:
         """Nobody waits for it."""
 
 
-@define(eq=False)
-class Answer:
+class Answer(msgspec.Struct, eq=False, kw_only=True):
     """
     An upstream's answer: the head, and a body that waits until somebody takes it.
 
@@ -150,7 +152,9 @@ class Answer:
     :ivar url: where it came from, after redirects.
     :ivar length: of the body in bytes as announced, or None.
     :ivar coding: the body's content coding; empty for none.
-    :ivar way: through what it came, for a person: the end of a sentence, or empty.
+    :ivar through: says through what a URL is asked, see :class:`regcache.flow.upstream.Upstream`.
+    :ivar response: the body's, as long as it is to be taken.
+    :ivar slot: the right to ask that is given back when it is.
     :ivar access: that with which it was asked for.
     :ivar asked: where its bytes are counted.
     """
@@ -162,25 +166,30 @@ class Answer:
     coding: str
     clock: IReactorTime
     idle_timeout: float
-    _response: IResponse | None
-    _slot: Place
-    way: str = ""
+    response: IResponse | None
+    slot: Place
+    through: Callable[[str], str] = lambda _url: ""
     access: Access | None = None
-    asked: Asked = field(factory=Asked)
-    _released: bool = field(default=False, init=False)
+    asked: Asked = msgspec.field(default_factory=Asked)
+    _released: bool = False
+
+    @property
+    def way(self) -> str:
+        """Through what it came, for a person: the end of a sentence, or empty."""
+        return self.through(self.url)
 
     def flow(self, receiver: IReceiver) -> Flow:
         """The body, to be started, on its way to ``receiver``; bytes may come before the start returns."""
-        assert self._response is not None
-        return Flow(self, self._response, receiver)
+        assert self.response is not None
+        return Flow(self, self.response, receiver)
 
     def whole(self, most: int) -> bytes | None:
         """The body, if all of it is here and of no more bytes than that: there is nothing to flow then."""
-        assert self._response is not None
-        body = self._response.whole(most)
+        assert self.response is not None
+        body = self.response.whole(most)
         if body is not None:
             # Its head is kept as long as anybody may join.
-            self._response = None
+            self.response = None
             self.asked.received += len(body)
             self.release()
         return body
@@ -199,4 +208,4 @@ class Answer:
         """Give the place in the origin's queue to the next."""
         if not self._released:
             self._released = True
-            self._slot.release()
+            self.slot.release()

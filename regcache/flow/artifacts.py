@@ -27,14 +27,15 @@ from regcache.flow.context import Context
 from regcache.flow.copies import AtHand, Copies, fields_of
 from regcache.flow.documents import Documents
 from regcache.flow.fetching import key_of
-from regcache.flow.filling import Fill, Filling
+from regcache.flow.filling import Filling
 from regcache.flow.hashing import Hashing
+from regcache.flow.judging import Judging
 from regcache.flow.lifetimes import rules_for
 from regcache.flow.proofs import place_of
 from regcache.flow.reply import How, Reply, Unknown
-from regcache.flow.transfer import Judge, Transfer
+from regcache.flow.transfer import Transfer
 from regcache.flow.upstream import Ask, origin_of
-from regcache.flow.waiting import within
+from regcache.flow.work import Fill
 from regcache.http.messages import Headers, Kind, RequestHead, Stored
 from regcache.http.policy import Gone, Refuse, Revalidate, Rules, UseStored, settled_until
 from regcache.http.ranges import Part
@@ -86,7 +87,7 @@ class Artifacts:
         decision, probing = weigh(context, stored, rules, key, route.url, mutable=mutable)
         if probing or (isinstance(decision, UseStored) and decision.refresh):
             with contextlib.suppress(Crowded):
-                self._filling.fill(registry, route, stored)
+                self._filling.fill(registry, route, key, stored)
         if isinstance(decision, Refuse):
             found = await self._filling.adopt(registry, route)
             reply = None if found is None else self._copies.given(registry, route, found, How.HIT)
@@ -163,11 +164,11 @@ class Artifacts:
         served = self._copies.just_served(key)
         if served is not None:
             return served
-        await self._filling.recheck(registry, route)
+        await self._filling.recheck(registry, route, key)
         fill = self._filling.under_way(key)
         if fill is not None:
             with contextlib.suppress(RegCacheError, TimeoutError):
-                return await within(context.clock, context.rules.cold_timeout, fill.found.wait())
+                return await context.deadlines.within(context.rules.cold_timeout, fill.found.wait())
         stored = await context.store.find(key)
         good = stored is not None and stored.kind is Kind.ARTIFACT and not stored.withdrawn
         return stored if good else None
@@ -179,11 +180,11 @@ class Artifacts:
     ) -> Reply | None:
         """What is answered once the upstream was asked whether the stored copy holds; None if that is damaged."""
         context, fill = self._context, None
-        await self._filling.recheck(registry, route)
+        await self._filling.recheck(registry, route, stored.key)
         try:
-            fill = self._filling.fill(registry, route, stored)
+            fill = self._filling.fill(registry, route, stored.key, stored)
             left = decision.wait - (context.clock.seconds() - fill.began)
-            if not await within(context.clock, max(left, 0), Deferred.fromCoroutine(self._settled(fill))):
+            if not await context.deadlines.within(left, Deferred.fromCoroutine(self._settled(fill))):
                 return await self._join(registry, route, fill, request)
             return self._copies.given(registry, route, await fill.unchanged.wait(), How.REVALIDATED)
         except NotFound:
@@ -235,14 +236,15 @@ class Artifacts:
             if fact is None or not route.is_there(fact):
                 raise NotFound(missing.text or f"The registry answered {missing.status} for {route.url}.")
             context.missing.drop(key)
-        await self._filling.recheck(registry, route)
+        if self._filling.under_way(key) is not None:
+            await self._filling.recheck(registry, route, key)
         if request.method == "HEAD":
             head = await self._head(registry, route, key)
             if head is not None:
                 return head
         joined = self._filling.under_way(key) is not None
         self._context.upstream.counts.coalesced[registry.options.name] += joined
-        fill = self._filling.fill(registry, route, None)
+        fill = self._filling.fill(registry, route, key, None)
         try:
             reply = await self._join(registry, route, fill, request)
         except UpstreamError:
@@ -250,8 +252,8 @@ class Artifacts:
                 raise
             # It was a revalidation that was joined, of a copy that has gone since.
             found = self._copies.given(registry, route, await fill.unchanged.wait(), How.REVALIDATED)
-            return found or await self._join(registry, route, self._filling.fill(registry, route, None), request)
-        return evolve(reply, detail="collapsed") if joined else reply
+            return found or await self._join(registry, route, self._filling.fill(registry, route, key, None), request)
+        return replace(reply, detail="collapsed") if joined else reply
 
     async def _head(self, registry: IRegistry, route: Artifact, key: str) -> Reply | None:
         """
@@ -293,7 +295,7 @@ class Artifacts:
             left = context.rules.cold_timeout - (context.clock.seconds() - fill.began)
             try:
                 if not transfer.readable.known:
-                    await within(context.clock, max(left, 0), transfer.readable.wait())
+                    await context.deadlines.within(left, transfer.readable.wait())
             except TimeoutError:
                 if not transfer.head.known and context.upstream.crowded(route.url):
                     raise Crowded(f"{origin_of(route.url)} is asked for others first; ask again.") from None
@@ -353,5 +355,5 @@ class Artifacts:
         def never(_partial: IPartial, _proven: bool) -> Deferred[None]:
             return fail(CannotStore(""))
 
-        transfer.begin(answer, None, Judge(Hashing(set()), unchecked, never))
+        transfer.begin(answer, None, Judging(Hashing(set()), unchecked, never))
         return transfer

@@ -51,7 +51,7 @@ class Unchanged:
 
 def kept(headers: Headers) -> Headers:
     """The fields of an upstream answer that are worth keeping, with what :func:`accounted` has put among them."""
-    own = tuple(pair for pair in headers if pair[0] in KEPT_FIELDS)
+    own = [pair for pair in headers.items if pair[0] in KEPT_FIELDS]
     return Headers((*own, *lifetime_fields(headers).items()))
 
 
@@ -62,8 +62,8 @@ def revived(stored: Stored, headers: Headers, now: float) -> Stored:
 
 
 @lru_cache(64)
-def _said_with(always: Headers, more: Headers) -> Headers:
-    return always.replacing(dict(more))
+def _said_with(always: Headers, more: Headers, coding: str) -> Headers:
+    return always.replacing({**dict(more), "accept-encoding": coding})
 
 
 def _conditions(stored: Stored) -> dict[str, str]:
@@ -110,7 +110,7 @@ async def question(
     :raises regcache.errors.UpstreamError: for anything else.
     """
     origin = origin_of(ask.url)
-    headers = _said_with(context.request_fields, ask.headers)
+    headers = _said_with(context.request_fields, ask.headers, ask.coding)
     if stored is not None and conditional:
         headers = headers.replacing(_conditions(stored))
     asked_at = context.now()

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from attrs import evolve
+from msgspec.structs import replace
 from twisted.internet.defer import Deferred, DeferredList
 
 from regcache.errors import (
@@ -91,7 +91,7 @@ class Cache:
             return await self._answer(registry, route, request, interim)
         if IOrdered.providedBy(registry):
             # Which of them answers depends on more than what is stored of it.
-            return evolve(await self._ordered.answer(registry.members, request), standing=None)
+            return replace(await self._ordered.answer(registry.members, request), standing=None)
         try:
             route = registry.route(request)
         except MethodNotAllowed:
@@ -254,7 +254,7 @@ class Cache:
         if transfer is None:
             return found
         reply.close()
-        return evolve(found, body=transfer.open(), start=0, stop=part.stop - part.start, how=How.BYPASS)
+        return replace(found, body=transfer.open(), start=0, stop=part.stop - part.start, how=How.BYPASS)
 
     async def _relay(self, registry: IRegistry, route: Relay, request: RequestHead) -> Reply:
         context = self.context

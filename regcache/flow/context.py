@@ -15,6 +15,7 @@ from regcache.flow.derive import Deriver
 from regcache.flow.reply import Standing
 from regcache.flow.unstored import Unstored
 from regcache.flow.upstream import Upstream
+from regcache.flow.waiting import Deadlines
 from regcache.flow.withdrawals import Withdrawals
 from regcache.http.messages import Headers, Stored
 from regcache.http.policy import Rules
@@ -118,6 +119,7 @@ class Context:
     :ivar limits: what may go on at the same time.
     :ivar foreign: how many links were seen that lead to hosts that may not be asked, by host.
     :ivar unwritten: documents that have come and are on their way to the store, by key.
+    :ivar deadlines: of who waits for what the upstream is asked for.
     :ivar noted: how often the record of an entry was replaced.
     """
 
@@ -138,6 +140,7 @@ class Context:
     foreign: Counter[str] = field(factory=Counter, init=False)
     withdrawals: Withdrawals = field(init=False)
     unstored: Unstored = field(init=False)
+    deadlines: Deadlines = field(init=False)
     unwritten: dict[str, Stored] = field(factory=dict, init=False)
     noted: int = field(default=0, init=False)
 
@@ -147,6 +150,7 @@ class Context:
         self.upstream.limit(self.limits)
         self.withdrawals = Withdrawals(self.clock.seconds)
         self.unstored = Unstored(self.clock)
+        self.deadlines = Deadlines(self.clock)
 
     def forget(self) -> None:
         """Believe no longer that there is none of something."""

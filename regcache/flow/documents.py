@@ -84,7 +84,7 @@ class Documents:
             packages=asked.packages,
         )
         if how is How.HIT and not self._insists(request):
-            reply = evolve(reply, standing=self._standing(registry, asked, route, stored, rules))
+            reply = replace(reply, standing=self._standing(registry, asked, route, stored, rules))
         return reply
 
     def _headers(

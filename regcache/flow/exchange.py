@@ -66,29 +66,26 @@ class Exchange:
     :ivar head: fires when the head is known, with this response.
     """
 
+    # What it is as long as nothing has come.
+    status = 0
+    headers = Headers()
+    length: int | None = None
+    _framing = _body_bytes = 0
+    # Of a large body of known length, what is still to come: none of it says anything about the framing.
+    _left = 0
+    _surplus = _complete = _lasting = False
+    _objection = ""
+    _receiver: IReceiver | None = None
+    _end: tuple[UpstreamError | None, bool] | None = None
+
     def __init__(self, connection: Connection, method: str, host: str, interim: Interim | None = None) -> None:
-        self._interim = interim
-        self._surplus = False
-        self.head: Deferred[Exchange] = Deferred(lambda _: self.abort())
-        self.status = 0
-        self.headers = Headers()
-        self.length: int | None = None
-        self._connection = connection
+        self._connection, self._host, self._interim = connection, host, interim
         self._bodiless = method == "HEAD"
-        self._host = host
+        self.head: Deferred[Exchange] = Deferred(lambda _: self.abort())
         # It leads back here; let go of at the end.
         self._parser: Any = httptools.HttpResponseParser(self)
         self._fields: list[tuple[str, str]] = []
-        self._framing = 0
-        self._body_bytes = 0
-        # Of a large body of known length, what is still to come: none of it says anything about the framing.
-        self._left = 0
         self._pieces: list[bytes] = []
-        self._receiver: IReceiver | None = None
-        self._complete = False
-        self._lasting = False
-        self._objection = ""
-        self._end: tuple[UpstreamError | None, bool] | None = None
 
     # From the connection.
 

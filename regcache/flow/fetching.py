@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine, Mapping
 from typing import Any
 
-from attrs import evolve, frozen
+from attrs import frozen
 from msgspec.structs import replace
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
@@ -179,7 +179,7 @@ class Fetching:
         before = await self._representations.source(registry, stored)
         ask = _ask_for(registry, route)
         # A range of a coded form would be of no use.
-        ask = evolve(ask, headers=ask.headers.replacing({"range": wanted}), coding="identity")
+        ask = replace(ask, headers=ask.headers.replacing({"range": wanted}), coding="identity")
         try:
             answer = await question(self._context, registry, key, ask, stored, deadline)
         except UpstreamStatus as error:

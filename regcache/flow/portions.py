@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from attrs import evolve
+from msgspec.structs import replace
 
 from regcache.flow.reply import Reply
 from regcache.http.fields import parse_date
@@ -39,4 +39,4 @@ def _part_of_part(request: RequestHead, one: Held, reply: Reply) -> Reply:
     there, size = one.part
     fields = {"content-range": f"bytes {wanted.start}-{wanted.stop - 1}/{size}"}
     start, stop = wanted.start - there.start, wanted.stop - there.start
-    return evolve(reply, headers=reply.headers.replacing(fields), start=start, stop=stop)
+    return replace(reply, headers=reply.headers.replacing(fields), start=start, stop=stop)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from attrs import define, field
 from twisted.internet.defer import Deferred, DeferredSemaphore
 from twisted.internet.interfaces import IReactorTime
 
@@ -17,21 +16,17 @@ _MOST_AT_ONCE = 32
 _MOST_HOSTS = 1000
 
 
-@define(eq=False)
 class Place:
-    """The right to ask, until it is given back."""
+    """
+    The right to ask, until it is given back.
 
-    _held: tuple[DeferredSemaphore, ...] = field(default=(), init=False)
+    :param held: the slots that it has taken.
+    """
 
-    @classmethod
-    def taken(cls, *slots: DeferredSemaphore) -> Place:
-        """One that has these slots, all of which are free."""
-        place = cls()
-        for slot in slots:
-            # As acquire() does, which would make a Deferred that nobody waits for.
-            slot.tokens -= 1
-        place._held = slots
-        return place
+    __slots__ = ("_held",)
+
+    def __init__(self, *held: DeferredSemaphore) -> None:
+        self._held = held
 
     async def take(self, clock: IReactorTime, slot: DeferredSemaphore, patience: float | None) -> None:
         """
@@ -50,7 +45,10 @@ class Place:
         """Let the next ask. Harmless when repeated."""
         held, self._held = self._held, ()
         for slot in held:
-            slot.release()
+            if slot.waiting:
+                slot.release()
+            else:
+                slot.tokens += 1
 
 
 class Queues:
@@ -78,6 +76,16 @@ class Queues:
         slot = self._hosts.get((origin, artifact))
         return (slot is not None and bool(slot.waiting)) or bool(self._all[artifact].waiting)
 
+    def at_once(self, origin: str, artifact: bool) -> Place | None:
+        """The right to ask that host, if there is nobody to wait for."""
+        slot, all_of_them = self._hosts.get((origin, artifact)), self._all[artifact]
+        if slot is None or not slot.tokens or not all_of_them.tokens or self._waiting >= self._limits.waiting:
+            return None
+        # As acquire() does, which would make a Deferred that nobody waits for.
+        slot.tokens -= 1
+        all_of_them.tokens -= 1
+        return Place(slot, all_of_them)
+
     async def place(self, origin: str, artifact: bool, patience: float | None) -> Place:
         """
         The right to ask that host.
@@ -87,11 +95,10 @@ class Queues:
         """
         if self._waiting >= self._limits.waiting:
             raise Crowded(f"{self._waiting} requests to registries wait for their turn.")
-        if len(self._hosts) >= _MOST_HOSTS:
-            self._hosts = {host: slot for host, slot in self._hosts.items() if slot.tokens < slot.limit}
-        slot = self._hosts.setdefault((origin, artifact), DeferredSemaphore(_MOST_AT_ONCE))
-        if slot.tokens and self._all[artifact].tokens:
-            return Place.taken(slot, self._all[artifact])
+        slot = self._slot(origin, artifact)
+        place = self.at_once(origin, artifact)
+        if place is not None:
+            return place
         place, ends = Place(), None if patience is None else self._clock.seconds() + patience
         self._waiting += 1
         try:
@@ -106,3 +113,9 @@ class Queues:
         finally:
             self._waiting -= 1
         return place
+
+    def _slot(self, origin: str, artifact: bool) -> DeferredSemaphore:
+        """That of a host, of which there may not have been one."""
+        if len(self._hosts) >= _MOST_HOSTS:
+            self._hosts = {host: slot for host, slot in self._hosts.items() if slot.tokens < slot.limit}
+        return self._hosts.setdefault((origin, artifact), DeferredSemaphore(_MOST_AT_ONCE))

@@ -7,7 +7,9 @@ import math
 from collections.abc import Callable
 from typing import NamedTuple
 
-from attrs import evolve, frozen
+import msgspec
+from attrs import frozen
+from msgspec.structs import replace
 from zope.interface import implementer
 
 from regcache.http.messages import Headers, Stored
@@ -80,8 +82,7 @@ class Standing:
     selected_by: frozenset[str] = frozenset()
 
 
-@frozen(kw_only=True)
-class Reply:
+class Reply(msgspec.Struct, frozen=True, kw_only=True):
     """
     A response, ready to be sent.
 
@@ -136,12 +137,12 @@ class Reply:
     def of_part(self, part: Part) -> Reply:
         """That part of the whole body."""
         fields = {"content-range": f"bytes {part.start}-{part.stop - 1}/{self.length}"}
-        return evolve(self, status=206, headers=self.headers.replacing(fields), start=part.start, stop=part.stop)
+        return replace(self, status=206, headers=self.headers.replacing(fields), start=part.start, stop=part.stop)
 
     def without_body(self, status: int, headers: Headers) -> Reply:
         """The same answer as a mere head."""
         self.close()
-        return evolve(self, status=status, headers=headers, body=b"", start=0, stop=0)
+        return replace(self, status=status, headers=headers, body=b"", start=0, stop=0)
 
 
 _CACHE_STATUS = {
@@ -199,7 +200,7 @@ def timed(reply: Reply, now: float) -> tuple[Reply, float]:
     if headers.get("age", age) != age:
         headers = headers.replacing({"age": age})
     if headers is not reply.headers or detail != reply.detail:
-        reply = evolve(reply, headers=headers, detail=detail)
+        reply = replace(reply, headers=headers, detail=detail)
     return reply, until
 
 

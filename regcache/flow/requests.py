@@ -34,11 +34,6 @@ def place_of(url: str) -> tuple[Where, str, str]:
 
     :raises regcache.errors.ForbiddenOrigin: if it is not one that everybody reads in the same way.
     """
-    return _place_of(url) if len(url) <= LONGEST_AGAIN else _place_of.__wrapped__(url)
-
-
-@lru_cache(1024)
-def _place_of(url: str) -> tuple[Where, str, str]:
     origin = Origin.of(url)
     if origin is None:
         raise ForbiddenOrigin("It is no usable http or https URL.")

@@ -16,7 +16,8 @@ from regcache.flow.answers import Answer
 from regcache.flow.context import Context
 from regcache.flow.fetching import key_of
 from regcache.flow.hashing import Hashing
-from regcache.flow.transfer import Judge, Transfer
+from regcache.flow.judging import Judging
+from regcache.flow.transfer import Transfer
 from regcache.flow.upstream import Ask, origin_of
 from regcache.flow.waiting import Outcome, spawn
 from regcache.http.directives import of_response
@@ -291,7 +292,7 @@ class Resources:
             answer.discard()
             fill.transfer.fail(CutShort("It may not be stored, and nobody waits for it."))
         else:
-            fill.transfer.begin(answer, partial, Judge(hashing, good, commit), hold_back=0)
+            fill.transfer.begin(answer, partial, Judging(hashing, good, commit), hold_back=0)
         fill.came.succeed(Came(entry, headers))
 
     def _partial(self, answer: Answer, hashing: Hashing) -> IPartial | None:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from attrs import evolve, frozen
+from attrs import frozen
+from msgspec.structs import replace
 
 from regcache.errors import BlobDamaged, Offline, RegCacheError, UpstreamError, UpstreamStatus, UpstreamTimeout
 from regcache.flow.asking import weigh
@@ -116,7 +117,7 @@ class Shared:
         location = reply.headers.get("location")
         if location:
             back = led_back(location, registry.options.url, request.base)
-            reply = evolve(reply, headers=reply.headers.replacing({"location": back}))
+            reply = replace(reply, headers=reply.headers.replacing({"location": back}))
         return reply
 
     async def _answer(self, question: _Question) -> Reply:
@@ -206,7 +207,7 @@ class Shared:
             relayed=True,
         )
         if how is How.HIT and not told and found.fill is None and "cache-status" not in one.headers:
-            whole = evolve(whole, standing=self._standing(question.registry, found, rules))
+            whole = replace(whole, standing=self._standing(question.registry, found, rules))
         return portion(question.request, one, whole)
 
     def _standing(self, registry: IRegistry, found: _Candidate, rules: Rules) -> Standing | None:
@@ -292,7 +293,7 @@ class Shared:
             reply = self._from(question, same, rules, How.REVALIDATED, "hit; fwd=stale; fwd-status=304")
             if reply is None:
                 return await self._ask(question, None, None, rules)
-            return evolve(reply, upstream_seconds=seconds)
+            return replace(reply, upstream_seconds=seconds)
         return await self._new(question, fill, came, reader, seconds, replaced=found is not None)
 
     async def _once_stored(self, question: _Question, found: _Candidate, fill: Fill) -> _Candidate | None:

@@ -13,18 +13,16 @@ What must hold:
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
 from typing import Any
 
-from attrs import frozen
-from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.defer import Deferred, fail
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from regcache.errors import CannotStore, CutShort, RegCacheError, Unneeded, UpstreamError
 from regcache.flow.answers import Answer
-from regcache.flow.hashing import Hashing
+from regcache.flow.judging import Judge
 from regcache.flow.reader import Reader
 from regcache.flow.unstored import Unstored
 from regcache.flow.waiting import Outcome, spawn
@@ -32,7 +30,7 @@ from regcache.flow.window import Window
 from regcache.interfaces import IBody, IPartial, IReceiver, ISendable
 from regcache.logs import Log
 
-__all__ = ["HOLD_BACK", "Judge", "Transfer"]
+__all__ = ["HOLD_BACK", "Transfer"]
 
 _log = Log()
 
@@ -41,24 +39,6 @@ HOLD_BACK = 8192
 _MOST_PENDING = 1 << 20
 _STALLED_SECONDS = 10.0
 _ORPHAN_SECONDS = 60.0
-#: The window of what does not pass through.
-_NONE = Window()
-
-
-@frozen
-class Judge:
-    """
-    Who says whether a body is good, and keeps it.
-
-    :ivar hashing: given what passes through; what is written tells it by itself.
-    :ivar check: awaited with the number of bytes when all have come; raises if they are not good, and says whether the
-        framing alone may be trusted for their number.
-    :ivar commit: called with the partial when they are good; fires when it is stored.
-    """
-
-    hashing: Hashing
-    check: Callable[[int], Awaitable[bool]]
-    commit: Callable[[IPartial, bool], Deferred[None]]
 
 
 @implementer(IReceiver)
@@ -76,6 +56,22 @@ class Transfer:
     :ivar done: fires when the body is complete and, if it can be, stored; fails with why not.
     """
 
+    # What it is as long as there is no answer.
+    total: int | None = None
+    mark = 0
+    complete = relaying = False
+    error: RegCacheError | None = None
+    _partial: IPartial | None = None
+    _pending_size = _arrived = _held = 0
+    _busy = _paused = False
+    _ended: tuple[UpstreamError | None, bool] | None = None
+    _flow: Any = None
+    # It leads back here; let go of at the end.
+    _judge: Judge | None = None
+    _timer: IDelayedCall | None = None
+    #: What does not pass through has none.
+    _window = Window()
+
     def __init__(self, clock: IReactorTime, key: str, unstored: Unstored) -> None:
         self.key = key
         self._unstored = unstored
@@ -83,27 +79,10 @@ class Transfer:
         self.head: Outcome[Answer] = Outcome()
         self.readable: Outcome[None] = Outcome()
         self.done: Outcome[None] = Outcome()
-        self.total: int | None = None
-        self.mark = 0
-        self.complete = False
-        self.error: RegCacheError | None = None
-        self.relaying = False
-        self._clock = clock
         self.readers: list[Reader] = []
+        self._clock = clock
         self._waiting: list[Deferred[None]] = []
-        self._partial: IPartial | None = None
         self._pending: list[bytes] = []
-        self._pending_size = 0
-        self._busy = False
-        self._arrived = 0
-        self._paused = False
-        self._ended: tuple[UpstreamError | None, bool] | None = None
-        self._flow: Any = None
-        # It leads back here; let go of at the end.
-        self._judge: Judge | None = None
-        self._timer: IDelayedCall | None = None
-        self._window = _NONE
-        self._held = 0
 
     @property
     def joinable(self) -> bool:
@@ -353,26 +332,30 @@ class Transfer:
             _log.failure("{key}: a bug ended the check.", key=self.key)
             self.fail(CannotStore(str(bug)))
             return
-        self.total, self._held = self._arrived, 0
-        self._advance()
-        self.mark, self.complete = self._arrived, True
+        self.total = self.mark = self._arrived
+        self._held, self.complete = 0, True
         self._rest()
         self._wake()
         if self._partial is not None and not self.relaying and (certain or proven):
             # Whoever waits for the disk waits without what brought the body here.
-            maybeDeferred(judge.commit, self._partial, proven).addErrback(self._refused).addBoth(self._over)
+            self._store(judge, self._partial, proven)
             return
         if self._partial is not None:
             self._partial.abort()
         self.done.succeed(None)
 
-    def _refused(self, failure: Failure) -> None:
-        failure.trap(CannotStore)
-        self._unstored.failed(failure, self.key)
+    def _store(self, judge: Judge, partial: IPartial, proven: bool) -> None:
+        try:
+            storing = judge.commit(partial, proven)
+        except Exception:
+            storing = fail()
+        storing.addCallbacks(self.done.succeed, self._refused)
 
-    def _over(self, result: object) -> None:
-        if isinstance(result, Failure):
-            _log.failure("{key}: a bug ended the storing.", failure=result, key=self.key)
+    def _refused(self, failure: Failure) -> None:
+        if failure.check(CannotStore):
+            self._unstored.failed(failure, self.key)
+        else:
+            _log.failure("{key}: a bug ended the storing.", failure=failure, key=self.key)
             if self._partial is not None:
                 self._partial.abort()
         self.done.succeed(None)

@@ -11,14 +11,14 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, BinaryIO
 from urllib.parse import urljoin
 
-from attrs import frozen
+import msgspec
 from twisted.internet.interfaces import IReactorTime
 
 from regcache.counts import Counts
 from regcache.errors import ForbiddenOrigin, UpstreamError, UpstreamTimeout
 from regcache.flow.answers import Access, Answer
 from regcache.flow.queues import Place, Queues
-from regcache.flow.waiting import within
+from regcache.flow.waiting import Deadlines
 from regcache.http.fields import hop_by_hop
 from regcache.http.messages import Headers
 from regcache.http.origins import LONGEST_AGAIN, Origin
@@ -36,7 +36,7 @@ _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _REPEATING = frozenset({307, 308})
 _MOST_REDIRECTS = 5
 #: What is for whoever reads an answer here, and for nobody behind.
-_OWN = ("content-encoding", "content-length", "set-cookie")
+_OWN = frozenset({"content-encoding", "content-length", "set-cookie"})
 
 
 def origin_of(url: str) -> str:
@@ -79,8 +79,7 @@ def _resolved(url: str, location: str) -> str:
     return target
 
 
-@frozen(kw_only=True)
-class Ask:
+class Ask(msgspec.Struct, frozen=True, kw_only=True):
     """
     One request to an upstream.
 
@@ -101,6 +100,20 @@ class Ask:
     coding: str = "identity"
     body: bytes | BinaryIO = b""
     interim: Interim | None = None
+
+
+def _said(ask: Ask) -> Headers:
+    """The fields to ask with: with the content coding, unless they are all somebody else's."""
+    if ask.interim is not None:
+        return ask.headers
+    short = sum([len(value) for _, value in ask.headers.items]) <= LONGEST_AGAIN
+    return (_coded if short else _coded.__wrapped__)(ask.headers, ask.coding)
+
+
+def _ours(headers: Headers) -> Headers:
+    """The fields of an answer that are for whoever is behind."""
+    gone = hop_by_hop(headers)
+    return Headers(tuple([field for field in headers.items if field[0] not in gone and field[0] not in _OWN]))
 
 
 class Upstream:
@@ -130,6 +143,7 @@ class Upstream:
         self._accesses = accesses or {}
         self._way = way
         self._queues = Queues(clock, Limits())
+        self._deadlines = Deadlines(clock)
 
     def change(self, idle_timeout: float, accesses: Mapping[str, Access]) -> None:
         """Let bodies pause so long, and ask with these accesses, from the next request on."""
@@ -152,12 +166,12 @@ class Upstream:
         :param deadline: seconds for name look-up, connecting, TLS, redirects and the head together, from when the
             origin's queue lets the request through.
         :param patience: seconds to wait in the queue; None for as long as it takes.
-        :param headers: the fields to ask with, where that are not those of ``ask``.
+        :param headers: all fields to ask with, where that are not those of ``ask``.
         :raises regcache.errors.UpstreamError: if there is no answer; every status is an answer.
         :raises regcache.errors.Crowded: if the queue did not let it through in time, or is full.
         """
-        url, began, access = ask.url, None, self._accesses.get(ask.registry)
-        fields = ask.headers if headers is None else headers
+        url, ends, access = ask.url, None, self._accesses.get(ask.registry)
+        fields = _said(ask) if headers is None else headers
         for _ in range(_MOST_REDIRECTS + 1):
             if not ask.allows(url):
                 raise ForbiddenOrigin(
@@ -166,15 +180,18 @@ class Upstream:
             if access is not None and Origin.of(url) != access.origin:
                 # Nor where another host sends us: what it makes us ask there is not the registry's own question.
                 access = None
-            slot = await self._queues.place(origin_of(url), ask.artifact, patience)
-            began = self._clock.seconds() if began is None else began
+            origin = origin_of(url)
+            slot = self._queues.at_once(origin, ask.artifact)
+            if slot is None:
+                slot = await self._queues.place(origin, ask.artifact, patience)
+            ends = self._clock.seconds() + deadline if ends is None else ends
             try:
-                answer = await self._once(ask, url, fields, deadline - (self._clock.seconds() - began), slot, access)
+                answer = await self._once(ask, url, origin, fields, ends, slot, access)
             except BaseException:
                 slot.release()
                 raise
-            location = answer.headers.get("location")
-            if answer.status not in _REDIRECTS or not location or ask.interim is not None:
+            location = answer.headers.get("location") if answer.status in _REDIRECTS else ""
+            if not location or ask.interim is not None:
                 return answer
             answer.discard()
             url = self._follow(ask, answer.status, url, location)
@@ -188,41 +205,40 @@ class Upstream:
         return target
 
     async def _once(
-        self, ask: Ask, url: str, fields: Headers, seconds: float, slot: Place, access: Access | None
+        self, ask: Ask, url: str, origin: str, fields: Headers, ends: float, slot: Place, access: Access | None
     ) -> Answer:
-        lowest = self._lowest
-        if ask.interim is None:
-            short = sum([len(value) for _, value in fields.items]) <= LONGEST_AGAIN
-            fields = (_coded if short else _coded.__wrapped__)(fields, ask.coding)
+        clock, lowest = self._clock, self._lowest
         if access is not None:
             lowest = access.lowest
             if access.authorization:
                 fields = fields.replacing({"authorization": access.authorization})
-        asked, began = self.counts.upstream(origin_of(url)), self._clock.seconds()
+        asked, began = self.counts.upstream(origin), clock.seconds()
         try:
             more = () if ask.interim is None else (ask.interim,)
-            response = await within(self._clock, seconds, lowest.request(ask.method, url, fields, ask.body, *more))
+            response = await self._deadlines.within(
+                ends - began, lowest.request(ask.method, url, fields, ask.body, *more)
+            )
         except TimeoutError:
-            asked.failed(self._clock.seconds())
-            raise UpstreamTimeout(f"{origin_of(url)} gave no answer in time{self._way(url)}.") from None
+            asked.failed(clock.seconds())
+            raise UpstreamTimeout(f"{origin} gave no answer in time{self._way(url)}.") from None
         except UpstreamError:
-            asked.failed(self._clock.seconds())
+            asked.failed(clock.seconds())
             raise
-        now = self._clock.seconds()
+        now = clock.seconds()
         asked.answered(response.status, now - began, now)
         headers = response.headers
         coding = headers.get("content-encoding").strip().lower()
         return Answer(
             status=response.status,
-            headers=headers.without(*hop_by_hop(headers), *_OWN) if ask.interim is None else end_to_end(headers),
+            headers=_ours(headers) if ask.interim is None else end_to_end(headers),
             url=url,
             length=response.length,
             coding="" if coding == "identity" else coding,
-            clock=self._clock,
+            clock=clock,
             idle_timeout=self._idle_timeout,
             response=response,
             slot=slot,
-            way=self._way(url),
+            through=self._way,
             access=access,
             asked=asked,
         )

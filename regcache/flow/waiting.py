@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Coroutine
 from typing import Any, Generic, TypeVar
 
 from twisted.internet.defer import Deferred, fail, succeed
-from twisted.internet.interfaces import IReactorTime
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.python.failure import Failure
 
 from regcache.logs import Log
 
-__all__ = ["Outcome", "spawn", "within"]
+__all__ = ["Deadlines", "Outcome", "spawn", "within"]
 
 T = TypeVar("T")
 _log = Log()
@@ -76,7 +77,11 @@ class Outcome(Generic[T]):
 
     def succeed(self, value: T) -> None:
         """Make the result known. Only the first result counts."""
-        self._settle(value, None)
+        if self._waiters is None and self._told is None and self._known is None:
+            # As for most.
+            self._known = (value, None)
+        else:
+            self._settle(value, None)
 
     def fail(self, reason: Failure | BaseException) -> None:
         """Make known that there will be none. Only the first result counts."""
@@ -108,28 +113,67 @@ def spawn(work: Coroutine[Any, Any, T]) -> Outcome[T]:
     return outcome
 
 
+class Deadlines:
+    """
+    Ends waits that take too long: one timer for all of them, since nearly all are over before their time.
+
+    There is a timer as long as anybody waits.
+    """
+
+    def __init__(self, clock: IReactorTime) -> None:
+        self._clock = clock
+        # When each is late, by the clock.
+        self._ends: dict[Deferred[Any], float] = {}
+        self._timer: IDelayedCall | None = None
+        # When the timer is due: no later than the first of them is late.
+        self._due = math.inf
+
+    async def within(self, seconds: float, waiting: Deferred[T]) -> T:
+        """
+        What ``waiting`` fires with, if it does within that many seconds.
+
+        :raises TimeoutError: if not; the waiting is cancelled, not the work.
+        """
+        if waiting.called:
+            return await waiting
+        seconds = max(seconds, 0)
+        ends, end = self._ends, self._clock.seconds() + seconds
+        ends[waiting] = end
+        if end < self._due:
+            self._wake(end, seconds)
+        try:
+            return await waiting
+        except Exception:
+            if waiting not in ends:
+                raise TimeoutError from None
+            raise
+        finally:
+            ends.pop(waiting, None)
+            if not ends:
+                self._rest()
+
+    def _wake(self, due: float, seconds: float) -> None:
+        self._rest()
+        self._due, self._timer = due, self._clock.callLater(seconds, self._look)
+
+    def _rest(self) -> None:
+        if self._timer is not None and self._timer.active():
+            self._timer.cancel()
+        self._timer, self._due = None, math.inf
+
+    def _look(self) -> None:
+        """Give up what is late, and look again when the next is."""
+        ends, now = self._ends, self._clock.seconds()
+        self._rest()
+        for waiting in [waiting for waiting, end in ends.items() if end <= now]:
+            # What one of them ends may be another.
+            if ends.pop(waiting, None) is not None:
+                waiting.cancel()
+        first = min(ends.values(), default=math.inf)
+        if first < self._due:
+            self._wake(first, max(first - now, 0))
+
+
 async def within(clock: IReactorTime, seconds: float, waiting: Deferred[T]) -> T:
-    """
-    What ``waiting`` fires with, if it does within that many seconds.
-
-    :raises TimeoutError: if not; the waiting is cancelled, not the work.
-    """
-    if waiting.called:
-        return await waiting
-    late = False
-
-    def give_up() -> None:
-        nonlocal late
-        late = True
-        waiting.cancel()
-
-    timer = clock.callLater(max(seconds, 0), give_up)
-    try:
-        return await waiting
-    except Exception:
-        if late:
-            raise TimeoutError from None
-        raise
-    finally:
-        if timer.active():
-            timer.cancel()
+    """As :meth:`Deadlines.within`, of one that few others wait beside."""
+    return await Deadlines(clock).within(seconds, waiting)
