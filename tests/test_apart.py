@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import random
 import resource
 import signal
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -129,8 +131,43 @@ def test_names_that_cannot_be_synced(store: DiskStore) -> None:
     """That is told as well."""
     commit(store, bodies(MANY))
     with pytest.raises(FileNotFoundError):
-        writer_of(store)._placing.sync(["none"])
+        writer_of(store)._placing.sync(["none"])()
     assert process_of(store)
+
+
+def test_rows_that_are_refused(store: DiskStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The process is syncing names then: what it says of that is no answer to what it is asked next."""
+    commit(store, bodies(MANY, 1))
+    before, index = process_of(store), writer_of(store).index
+
+    def full(*_: object) -> None:
+        raise sqlite3.OperationalError("database or disk is full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(index, "insert", full)
+        with pytest.raises(CannotStore):
+            commit(store, bodies(MANY, 2))
+    assert commit(store, bodies(MANY, 3)).failed == [None] * MANY
+    assert process_of(store) == before
+    see_that_these_are_stored(store, {**bodies(MANY, 1), **bodies(MANY, 3)})
+
+
+def test_no_entry_before_its_name_is_on_disk(store: DiskStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows are written meanwhile, and are no entries if the names cannot be synced."""
+    commit(store, bodies(MANY, 1))
+
+    def refused(*_: object) -> None:
+        assert writer_of(store).index.connection.in_transaction
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    other = writer_of(store)._placing._apart
+    assert other is not None
+    with monkeypatch.context() as patch:
+        patch.setattr(other, "_synced", refused)
+        with pytest.raises(CannotStore) as told:
+            commit(store, bodies(MANY, 2))
+    assert "Input/output error" in str(told.value.detail)
+    see_that_these_are_stored(store, bodies(MANY, 1))
 
 
 def test_fewer_files_can_be_open_than_are_made_together(store: DiskStore) -> None:

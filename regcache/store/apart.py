@@ -20,6 +20,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import Any
 
 from regcache.logs import Log
@@ -53,25 +54,32 @@ class Apart:
         self._socket: socket.socket | None = None
         self._not_before = 0.0
         self._used = False
+        # Whether it has been asked something of which the answer was not heard.
+        self._owes = False
 
     def make(self, bodies: Sequence[Body]) -> list[str]:
         """As :meth:`Making.make`."""
         if not self._is_there():
             return self._here.make(bodies)
         asked = [(spelled(body.source), spelled(body.target), body.lasts, len(body.data)) for body in bodies]
-        why: list[str] | None = self._ask({"make": asked}, [body.data for body in bodies])
+        self._ask({"make": asked}, [body.data for body in bodies])
+        why: list[str] | None = self._hear()
         if why is None:
             # What it had begun before it died; what has its name by then is whole, and replaced by the same.
             self._here.clear(bodies)
             return self._here.make(bodies)
         return why
 
-    def sync(self, directories: Iterable[str]) -> None:
+    def sync(self, directories: Iterable[str]) -> Callable[[], None]:
         """As :meth:`Making.sync`."""
         wanted = list(directories)
-        error = self._ask({"sync": [spelled(one) for one in wanted]}) if self._is_there() else None
+        asked = self._is_there() and self._ask({"sync": [spelled(one) for one in wanted]})
+        return partial(self._synced, wanted, asked)
+
+    def _synced(self, wanted: list[str], asked: bool) -> None:
+        error = self._hear() if asked else None
         if error is None:
-            self._here.sync(wanted)
+            self._here.sync(wanted)()
         elif error:
             raise OSError(*error)
 
@@ -85,13 +93,29 @@ class Apart:
                 self._give_up(error)
         return self._socket is not None
 
-    def _ask(self, question: dict[str, Any], data: Sequence[bytes | memoryview] = ()) -> Any:
-        """Its answer; None if there is none, and no process any more that might still do something."""
-        assert self._socket is not None
+    def _ask(self, question: dict[str, Any], data: Sequence[bytes | memoryview] = ()) -> bool:
+        """Whether it could be asked; if not, there is no process any more that might still do something."""
+        if self._owes:
+            # Whoever asked that has failed in the meantime.
+            self._hear()
         told = json.dumps(question).encode()
         lengths = (len(told), sum(map(len, data)))
         try:
+            if self._socket is None:
+                return False
             self._socket.sendall(b"".join([*(length.to_bytes(LENGTH, "big") for length in lengths), told, *data]))
+        except (OSError, MemoryError) as error:
+            self._give_up(error)
+            return False
+        self._owes = True
+        return True
+
+    def _hear(self) -> Any:
+        """Its answer; None if there is none, and no process any more that might still do something."""
+        if not self._owes:
+            return None
+        self._owes = False
+        try:
             return json.loads(self._receive(int.from_bytes(self._receive(LENGTH), "big")))
         except (OSError, ValueError, MemoryError) as error:
             # Whatever it still says would be taken for the answer to the next question.
@@ -152,3 +176,4 @@ class Apart:
             self._process.kill()
             self._process.wait()
         self._socket = self._process = None
+        self._owes = False

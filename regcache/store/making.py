@@ -145,14 +145,19 @@ class Making:
             with contextlib.suppress(OSError):
                 self._files.remove(body.source)
 
-    def sync(self, directories: Iterable[str]) -> None:
+    def sync(self, directories: Iterable[str]) -> Callable[[], None]:
         """
         Make the names in these outlive a power cut.
 
-        :raises OSError: if that cannot be.
+        :returns: to be called, which waits until that is done, and raises OSError if it cannot be.
         """
-        for directory in directories:
-            self._files.sync_path(Path(directory))
+        wanted = list(directories)
+
+        def synced() -> None:
+            for directory in wanted:
+                self._files.sync_path(Path(directory))
+
+        return synced
 
 
 def spelled(path: Path | str) -> str:
@@ -171,7 +176,7 @@ def _answer(making: Making, question: bytes, data: memoryview) -> object:
     asked = json.loads(question)
     if "sync" in asked:
         try:
-            making.sync(map(_meant, asked["sync"]))
+            making.sync(map(_meant, asked["sync"]))()
         except OSError as error:
             return [error.errno, error.strerror]
         return []

@@ -108,13 +108,13 @@ class Placing:
         self._steps("renamed")
         return None
 
-    def sync(self, names: Iterable[str]) -> None:
+    def sync(self, names: Iterable[str]) -> Callable[[], None]:
         """
-        Make the names in these directories of bodies outlive a power cut, by whoever made the last files.
+        Begin to make the names in these directories of bodies outlive a power cut, by whoever made the last files.
 
-        :raises OSError: if that cannot be.
+        :returns: to be called, which waits until that is done, and raises OSError if it cannot be.
         """
-        self._making.sync(f"{self._blobs}/{name}" for name in names)
+        return self._making.sync(f"{self._blobs}/{name}" for name in names)
 
     def rest(self) -> None:
         """End what has had nothing to do since this was last called."""

@@ -60,7 +60,7 @@ class Writer:
     All methods are called in the writer thread, one at a time; ``index`` totals may be read anywhere.
 
     The order of a commit: the file is on disk (fsync; of a large one, before, in the pool) → it gets its name → the
-    name is on disk → the row is written. The order of a removal is the reverse: the row first, then the file.
+    name is on disk → the row is committed. The order of a removal is the reverse: the row first, then the file.
 
     :param lock: as :class:`Placing` takes it.
     """
@@ -96,22 +96,24 @@ class Writer:
         """
         failed = self._placing.place(commits)
         placed = [commit for commit, error in zip(commits, failed, strict=True) if error is None]
-        try:
-            self._placing.sync({commit.entry.digest[:2] for commit in placed if commit.lasts})
-        except OSError as error:
-            self._unlink({commit.entry.digest for commit in placed})
-            raise CannotStore(f"{error.strerror}: {self._blobs}") from None
-        self._steps("directory-synced")
+        names_synced = self._placing.sync({commit.entry.digest[:2] for commit in placed if commit.lasts})
         entries = [(commit.entry, self.room_of(commit.entry)) for commit in placed]
         loose: set[str] = set()
+
+        def insert() -> None:
+            loose.update(self.index.insert(entries, self._now()))
+            # Nobody sees the rows before the transaction ends.
+            names_synced()
+            self._steps("directory-synced")
+
         try:
-            self._transact(lambda: loose.update(self.index.insert(entries, self._now())))
+            self._transact(insert)
         except IndexDamaged:
             # They are adopted once there is an index again.
             raise
-        except CannotStore:
+        except (CannotStore, OSError) as error:
             self._unlink({commit.entry.digest for commit in placed})
-            raise
+            raise error if isinstance(error, CannotStore) else CannotStore(f"{error.strerror}: {self._blobs}") from None
         self._steps("inserted")
         self._unlink(loose)
         return Outcome(failed, self.evict(0))
