@@ -13,10 +13,10 @@ from regcache.flow import representations
 from regcache.flow.derive import SMALL
 from regcache.flow.facts import decode_facts
 from regcache.flow.proofs import compared, uncomputed
-from regcache.flow.reply import How
+from regcache.flow.reply import How, Reply
 from regcache.http.messages import STRENGTH, Digest, RequestHead
 from regcache.routes import Artifact, Document, Fact, Facts, RegistryOptions, Route, Source
-from regcache.testing import FakeRegistry, Kit, Page, make_cache
+from regcache.testing import FakeRegistry, Kit, Page, body_of, make_cache
 
 HOME = "http://registry.test/"
 INDEX, FILE, PROOF = f"{HOME}index", f"{HOME}files/a.bin", f"{HOME}proofs/a.bin"
@@ -181,6 +181,56 @@ def test_what_passes_through_is_held_against_what_was_computed() -> None:
     assert uncomputed(route, fact, had) == "sha512"
     assert uncomputed(route, fact, had, kept=False) == ""
     assert uncomputed(route, fact, [of("md5", BODY)], kept=False) == "sha512"
+
+
+@pytest.mark.parametrize("weak", ["sha1", "md5"])
+def test_a_digest_that_can_be_forged_does_for_no_stronger_one(weak: str) -> None:
+    """Also of a body that passes through: whoever made two bodies with one of them would be believed."""
+    route, digests = Artifact(key="a", url=FILE), (of("sha384", b"another"), of(weak, BODY))
+    assert uncomputed(route, Fact(url=FILE, digests=digests), [of(weak, BODY)], kept=False) == "sha384"
+
+
+def test_an_address_does_for_no_stronger_digest_of_the_index() -> None:
+    """Nor of a body that passes through: it may agree with its address, and not with its index."""
+    route = Artifact(key="a", url=FILE, digests=(of("blake2b_256", BODY),))
+    fact = Fact(url=FILE, digests=(of("sha384", b"another"),))
+    assert uncomputed(route, fact, [of("blake2b_256", BODY)], kept=False) == "sha384"
+
+
+class Twofold(Stating):
+    """Its index states each file by two algorithms; the weaker one is computed anyhow."""
+
+    algorithms = ("sha1",)
+
+    def facts(self, document: str, source: Source) -> Facts:
+        del document
+        named = json.loads(source.body)
+        return Facts(
+            {
+                f"files/{name}": Fact(url="", digests=tuple(Digest(*one.split(":")) for one in told))
+                for name, told in named.items()
+            }
+        )
+
+
+def test_what_the_index_contradicts_is_not_given_though_a_weaker_digest_agrees() -> None:
+    """It turned out to be too large to be stored, and its index came after its first bytes."""
+    kit = make_cache(Twofold(OPTIONS))
+    kit.cache.context.max_file_size = 100
+    body = BODY * 1000
+    stated = [f"sha384:{of('sha384', b'another').value}", f"sha1:{of('sha1', body).value}"]
+    kit.upstream.pages = {
+        INDEX: Page(body=json.dumps({"a.bin": stated}).encode()),
+        FILE: Page(body=body, unannounced=True),
+    }
+    kit.upstream.hangs = True
+    answer = kit.ask("/files/a.bin")
+    kit.upstream.release(FILE)
+    kit.upstream.release()
+    replies: list[Reply] = []
+    answer.addCallback(replies.append)
+    with pytest.raises(DigestMismatch):
+        body_of(replies[0])
 
 
 def test_only_what_the_index_states_is_stored_with_it() -> None:
