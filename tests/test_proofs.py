@@ -8,7 +8,7 @@ import json
 import pytest
 from msgspec.structs import replace
 
-from regcache.errors import DigestMismatch
+from regcache.errors import DigestMismatch, UpstreamError
 from regcache.flow import representations
 from regcache.flow.derive import SMALL
 from regcache.flow.facts import decode_facts
@@ -19,6 +19,7 @@ from regcache.routes import Artifact, Document, Fact, Facts, RegistryOptions, Ro
 from regcache.testing import FakeRegistry, Kit, Page, body_of, make_cache
 
 HOME = "http://registry.test/"
+DAY = 86_401.0
 INDEX, FILE, PROOF = f"{HOME}index", f"{HOME}files/a.bin", f"{HOME}proofs/a.bin"
 BODY = bytes(range(256)) * 40
 
@@ -270,3 +271,96 @@ def test_an_index_that_is_asked_again_may_state_it_by_another_algorithm(good: bo
     with pytest.raises(DigestMismatch):
         kit.get("/files/a.bin")
     assert "fake/files/a.bin" not in kit.store.entries
+
+
+@pytest.mark.parametrize("good", [True, False])
+@pytest.mark.parametrize("vouched", [True, False])
+def test_a_stored_body_is_held_against_a_new_index_by_whatever_that_states(good: bool, vouched: bool) -> None:
+    """By an algorithm that it was not hashed by as well: it is read for that once, and then known by it."""
+    kit = make_cache(Stating(OPTIONS))
+    before = {"a.bin": f"sha256:{of('sha256', BODY).value}"} if vouched else {}
+    after = of("sha512", BODY if good else b"another")
+    kit.upstream.pages = {INDEX: Page(body=json.dumps(before).encode()), FILE: Page(body=BODY)}
+    kit.get("/index")
+    assert kit.get("/files/a.bin")[1] == BODY
+    assert kit.store.entries["fake/files/a.bin"].verified is vouched
+    kit.upstream.pages[INDEX] = Page(body=json.dumps({"a.bin": f"sha512:{after.value}"}).encode())
+    kit.advance(DAY)
+    kit.get("/index")
+    entry = kit.store.entries.get("fake/files/a.bin")
+    assert (entry is not None) is good
+    if entry is None:
+        with pytest.raises(DigestMismatch):
+            kit.get("/files/a.bin")
+        return
+    assert entry.verified
+    assert after in entry.digests
+    assert kit.get("/files/a.bin")[0].how is How.HIT
+
+
+@pytest.mark.parametrize("good", [True, False])
+def test_what_waits_for_the_disk_is_joined_by_nobody_once_an_index_states_what_it_was_not_hashed_by(good: bool) -> None:
+    """It is held against that as soon as it is stored; who comes before gets another body, and a proof of that."""
+    kit = make_cache(Stating(OPTIONS))
+    before, after = f"sha256:{of('sha256', BODY).value}", of("sha512", BODY if good else b"another")
+    kit.upstream.pages = {INDEX: Page(body=json.dumps({"a.bin": before}).encode()), FILE: Page(body=BODY)}
+    kit.get("/index")
+    kit.store.holds = True
+    assert kit.get("/files/a.bin")[1] == BODY
+    kit.upstream.pages[INDEX] = Page(body=json.dumps({"a.bin": f"sha512:{after.value}"}).encode())
+    kit.advance(DAY)
+    kit.get("/index")
+    if good:
+        assert kit.get("/files/a.bin")[1] == BODY
+    else:
+        with pytest.raises(DigestMismatch):
+            kit.get("/files/a.bin")
+    assert kit.upstream.urls().count(FILE) == 2
+    kit.store.release()
+    assert ("fake/files/a.bin" in kit.store.entries) is good
+
+
+@pytest.mark.parametrize("good", [True, False])
+def test_an_index_that_comes_while_a_body_is_stored_may_state_what_it_was_not_hashed_by(good: bool) -> None:
+    """It is held against the index before anybody finds it in the store."""
+    kit = make_cache(Stating(OPTIONS))
+    before, after = f"sha256:{of('sha256', BODY).value}", of("sha512", BODY if good else b"another")
+    kit.upstream.pages = {INDEX: Page(body=json.dumps({"a.bin": before}).encode()), FILE: Page(body=BODY)}
+    kit.get("/index")
+    kit.store.holds = True
+    assert kit.get("/files/a.bin")[1] == BODY
+    kit.upstream.pages[INDEX] = Page(body=json.dumps({"a.bin": f"sha512:{after.value}"}).encode())
+    kit.advance(DAY)
+    kit.get("/index")
+    kit.store.release()
+    entry = kit.store.entries.get("fake/files/a.bin")
+    assert (entry is not None) is good
+    assert entry is None or after in entry.digests
+
+
+class Beside(Stating):
+    """What states a file's digest lies beside it; there is no index."""
+
+    def route(self, request: RequestHead) -> Route:
+        proof = Document(key="proofs/a.bin", url=PROOF, representation="", content_type="application/json")
+        return Artifact(key=request.path[1:], url=FILE, proof=proof)
+
+
+@pytest.mark.parametrize("good", [True, False])
+def test_what_the_upstream_has_not_changed_is_held_against_what_it_was_not_hashed_by(good: bool) -> None:
+    """Nothing had vouched for it when it came."""
+    kit, after = make_cache(Beside(OPTIONS)), of("sha512", BODY if good else b"another")
+    kit.upstream.pages = {PROOF: Page(status=503), FILE: Page(body=BODY, headers={"etag": '"a"'})}
+    assert kit.get("/files/a.bin")[1] == BODY
+    kit.upstream.pages = {
+        PROOF: Page(body=json.dumps({"a.bin": f"sha512:{after.value}"}).encode()),
+        FILE: Page(status=304, headers={"etag": '"a"'}),
+    }
+    kit.advance(DAY)
+    if good:
+        assert kit.get("/files/a.bin")[1] == BODY
+        assert kit.store.entries["fake/files/a.bin"].verified
+    else:
+        with pytest.raises(UpstreamError):
+            kit.get("/files/a.bin")
+        assert "fake/files/a.bin" not in kit.store.entries
