@@ -364,3 +364,23 @@ def test_what_the_upstream_has_not_changed_is_held_against_what_it_was_not_hashe
         with pytest.raises(UpstreamError):
             kit.get("/files/a.bin")
         assert "fake/files/a.bin" not in kit.store.entries
+
+
+def test_a_body_of_another_size_is_not_vouched_for_by_its_digest() -> None:
+    """An index that contradicts itself proves nothing of what is stored, as it does of nothing that comes."""
+    kit = make_cache(Sized(OPTIONS))
+    kit.upstream.pages = {INDEX: Page(body=b"{}"), FILE: Page(body=BODY)}
+    kit.get("/index")
+    assert kit.get("/files/a.bin")[1] == BODY
+    stated = {"a.bin": f"sha256:{of('sha256', BODY).value}"}
+    kit.upstream.pages[INDEX] = Page(body=json.dumps(stated).encode())
+    kit.advance(DAY)
+    kit.get("/index")
+    assert not kit.store.entries["fake/files/a.bin"].verified
+
+
+class Sized(Stating):
+    """Its index states each file's size wrongly."""
+
+    def facts(self, document: str, source: Source) -> Facts:
+        return Facts({key: replace(fact, size=1) for key, fact in super().facts(document, source).items()})

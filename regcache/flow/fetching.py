@@ -313,7 +313,7 @@ class Fetching:
             if found[strongest.algorithm] not in fact.digests:
                 _log.error("{key}: the registry now publishes another digest; the stored copy goes.", key=child.key)
                 await store.drop(child.key)
-            elif known is not child or not child.verified:
+            elif fact.size in (None, known.size) and (known is not child or not child.verified):
                 store.update(replace(known, verified=True))
 
     async def glimpse(self, registry: IRegistry, route: Document, deadline: float) -> Mapping[str, PackedFact]:
