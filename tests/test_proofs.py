@@ -379,8 +379,25 @@ def test_a_body_of_another_size_is_not_vouched_for_by_its_digest() -> None:
     assert not kit.store.entries["fake/files/a.bin"].verified
 
 
+def test_a_stored_body_of_another_size_than_the_new_index_states_goes() -> None:
+    """Where that states nothing else of it."""
+    kit = make_cache(Sized(OPTIONS))
+    kit.upstream.pages = {INDEX: Page(body=b"{}"), FILE: Page(body=BODY)}
+    kit.get("/index")
+    assert kit.get("/files/a.bin")[1] == BODY
+    kit.upstream.pages[INDEX] = Page(body=json.dumps({"a.bin": ""}).encode())
+    kit.advance(DAY)
+    kit.get("/index")
+    assert "fake/files/a.bin" not in kit.store.entries
+    with pytest.raises(DigestMismatch):
+        kit.get("/files/a.bin")
+
+
 class Sized(Stating):
-    """Its index states each file's size wrongly."""
+    """Its index states each file's size wrongly, and of some nothing else."""
 
     def facts(self, document: str, source: Source) -> Facts:
-        return Facts({key: replace(fact, size=1) for key, fact in super().facts(document, source).items()})
+        del document
+        stated = {name: told.split(":") for name, told in json.loads(source.body).items()}
+        digests = {name: (Digest(*pair),) if pair[1:] else () for name, pair in stated.items()}
+        return Facts({f"files/{name}": Fact(url="", digests=told, size=1) for name, told in digests.items()})

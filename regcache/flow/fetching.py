@@ -302,7 +302,8 @@ class Fetching:
             fact, known = unpacked(packed), await comparable(store, child, packed.digests)
             found = {digest.algorithm: digest for digest in known.digests}
             strongest = Digest.strongest(digest for digest in fact.digests if digest.algorithm in found)
-            if strongest is None:
+            sized = fact.size in (None, child.size)
+            if strongest is None and sized:
                 continue
             if known is not child:
                 # Another body may have come while it was read.
@@ -310,10 +311,14 @@ class Fetching:
                 if latest is None or latest.digest != child.digest:
                     continue
                 known = replace(latest, digests=known.digests)
-            if found[strongest.algorithm] not in fact.digests:
-                _log.error("{key}: the registry now publishes another digest; the stored copy goes.", key=child.key)
+            if strongest is None or found[strongest.algorithm] not in fact.digests:
+                _log.error(
+                    "{key}: the registry now publishes another {what}; the stored copy goes.",
+                    key=child.key,
+                    what="size" if strongest is None else "digest",
+                )
                 await store.drop(child.key)
-            elif fact.size in (None, known.size) and (known is not child or not child.verified):
+            elif sized and (known is not child or not child.verified):
                 store.update(replace(known, verified=True))
 
     async def glimpse(self, registry: IRegistry, route: Document, deadline: float) -> Mapping[str, PackedFact]:
