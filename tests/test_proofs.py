@@ -8,17 +8,18 @@ import json
 import pytest
 from msgspec.structs import replace
 
-from regcache.errors import DigestMismatch
+from regcache.errors import DigestMismatch, UpstreamError
 from regcache.flow import representations
 from regcache.flow.derive import SMALL
 from regcache.flow.facts import decode_facts
 from regcache.flow.proofs import compared, uncomputed
-from regcache.flow.reply import How
+from regcache.flow.reply import How, Reply
 from regcache.http.messages import STRENGTH, Digest, RequestHead
 from regcache.routes import Artifact, Document, Fact, Facts, RegistryOptions, Route, Source
-from regcache.testing import FakeRegistry, Kit, Page, make_cache
+from regcache.testing import FakeRegistry, Kit, Page, body_of, make_cache
 
 HOME = "http://registry.test/"
+DAY = 86_401.0
 INDEX, FILE, PROOF = f"{HOME}index", f"{HOME}files/a.bin", f"{HOME}proofs/a.bin"
 BODY = bytes(range(256)) * 40
 
@@ -183,6 +184,56 @@ def test_what_passes_through_is_held_against_what_was_computed() -> None:
     assert uncomputed(route, fact, [of("md5", BODY)], kept=False) == "sha512"
 
 
+@pytest.mark.parametrize("weak", ["sha1", "md5"])
+def test_a_digest_that_can_be_forged_does_for_no_stronger_one(weak: str) -> None:
+    """Also of a body that passes through: whoever made two bodies with one of them would be believed."""
+    route, digests = Artifact(key="a", url=FILE), (of("sha384", b"another"), of(weak, BODY))
+    assert uncomputed(route, Fact(url=FILE, digests=digests), [of(weak, BODY)], kept=False) == "sha384"
+
+
+def test_an_address_does_for_no_stronger_digest_of_the_index() -> None:
+    """Nor of a body that passes through: it may agree with its address, and not with its index."""
+    route = Artifact(key="a", url=FILE, digests=(of("blake2b_256", BODY),))
+    fact = Fact(url=FILE, digests=(of("sha384", b"another"),))
+    assert uncomputed(route, fact, [of("blake2b_256", BODY)], kept=False) == "sha384"
+
+
+class Twofold(Stating):
+    """Its index states each file by two algorithms; the weaker one is computed anyhow."""
+
+    algorithms = ("sha1",)
+
+    def facts(self, document: str, source: Source) -> Facts:
+        del document
+        named = json.loads(source.body)
+        return Facts(
+            {
+                f"files/{name}": Fact(url="", digests=tuple(Digest(*one.split(":")) for one in told))
+                for name, told in named.items()
+            }
+        )
+
+
+def test_what_the_index_contradicts_is_not_given_though_a_weaker_digest_agrees() -> None:
+    """It turned out to be too large to be stored, and its index came after its first bytes."""
+    kit = make_cache(Twofold(OPTIONS))
+    kit.cache.context.max_file_size = 100
+    body = BODY * 1000
+    stated = [f"sha384:{of('sha384', b'another').value}", f"sha1:{of('sha1', body).value}"]
+    kit.upstream.pages = {
+        INDEX: Page(body=json.dumps({"a.bin": stated}).encode()),
+        FILE: Page(body=body, unannounced=True),
+    }
+    kit.upstream.hangs = True
+    answer = kit.ask("/files/a.bin")
+    kit.upstream.release(FILE)
+    kit.upstream.release()
+    replies: list[Reply] = []
+    answer.addCallback(replies.append)
+    with pytest.raises(DigestMismatch):
+        body_of(replies[0])
+
+
 def test_only_what_the_index_states_is_stored_with_it() -> None:
     """An address that proves as much is not what it is held against."""
     proven, body = make_cache(Addressed(OPTIONS)), BODY
@@ -220,3 +271,133 @@ def test_an_index_that_is_asked_again_may_state_it_by_another_algorithm(good: bo
     with pytest.raises(DigestMismatch):
         kit.get("/files/a.bin")
     assert "fake/files/a.bin" not in kit.store.entries
+
+
+@pytest.mark.parametrize("good", [True, False])
+@pytest.mark.parametrize("vouched", [True, False])
+def test_a_stored_body_is_held_against_a_new_index_by_whatever_that_states(good: bool, vouched: bool) -> None:
+    """By an algorithm that it was not hashed by as well: it is read for that once, and then known by it."""
+    kit = make_cache(Stating(OPTIONS))
+    before = {"a.bin": f"sha256:{of('sha256', BODY).value}"} if vouched else {}
+    after = of("sha512", BODY if good else b"another")
+    kit.upstream.pages = {INDEX: Page(body=json.dumps(before).encode()), FILE: Page(body=BODY)}
+    kit.get("/index")
+    assert kit.get("/files/a.bin")[1] == BODY
+    assert kit.store.entries["fake/files/a.bin"].verified is vouched
+    kit.upstream.pages[INDEX] = Page(body=json.dumps({"a.bin": f"sha512:{after.value}"}).encode())
+    kit.advance(DAY)
+    kit.get("/index")
+    entry = kit.store.entries.get("fake/files/a.bin")
+    assert (entry is not None) is good
+    if entry is None:
+        with pytest.raises(DigestMismatch):
+            kit.get("/files/a.bin")
+        return
+    assert entry.verified
+    assert after in entry.digests
+    assert kit.get("/files/a.bin")[0].how is How.HIT
+
+
+@pytest.mark.parametrize("good", [True, False])
+def test_what_waits_for_the_disk_is_joined_by_nobody_once_an_index_states_what_it_was_not_hashed_by(good: bool) -> None:
+    """It is held against that as soon as it is stored; who comes before gets another body, and a proof of that."""
+    kit = make_cache(Stating(OPTIONS))
+    before, after = f"sha256:{of('sha256', BODY).value}", of("sha512", BODY if good else b"another")
+    kit.upstream.pages = {INDEX: Page(body=json.dumps({"a.bin": before}).encode()), FILE: Page(body=BODY)}
+    kit.get("/index")
+    kit.store.holds = True
+    assert kit.get("/files/a.bin")[1] == BODY
+    kit.upstream.pages[INDEX] = Page(body=json.dumps({"a.bin": f"sha512:{after.value}"}).encode())
+    kit.advance(DAY)
+    kit.get("/index")
+    if good:
+        assert kit.get("/files/a.bin")[1] == BODY
+    else:
+        with pytest.raises(DigestMismatch):
+            kit.get("/files/a.bin")
+    assert kit.upstream.urls().count(FILE) == 2
+    kit.store.release()
+    assert ("fake/files/a.bin" in kit.store.entries) is good
+
+
+@pytest.mark.parametrize("good", [True, False])
+def test_an_index_that_comes_while_a_body_is_stored_may_state_what_it_was_not_hashed_by(good: bool) -> None:
+    """It is held against the index before anybody finds it in the store."""
+    kit = make_cache(Stating(OPTIONS))
+    before, after = f"sha256:{of('sha256', BODY).value}", of("sha512", BODY if good else b"another")
+    kit.upstream.pages = {INDEX: Page(body=json.dumps({"a.bin": before}).encode()), FILE: Page(body=BODY)}
+    kit.get("/index")
+    kit.store.holds = True
+    assert kit.get("/files/a.bin")[1] == BODY
+    kit.upstream.pages[INDEX] = Page(body=json.dumps({"a.bin": f"sha512:{after.value}"}).encode())
+    kit.advance(DAY)
+    kit.get("/index")
+    kit.store.release()
+    entry = kit.store.entries.get("fake/files/a.bin")
+    assert (entry is not None) is good
+    assert entry is None or after in entry.digests
+
+
+class Beside(Stating):
+    """What states a file's digest lies beside it; there is no index."""
+
+    def route(self, request: RequestHead) -> Route:
+        proof = Document(key="proofs/a.bin", url=PROOF, representation="", content_type="application/json")
+        return Artifact(key=request.path[1:], url=FILE, proof=proof)
+
+
+@pytest.mark.parametrize("good", [True, False])
+def test_what_the_upstream_has_not_changed_is_held_against_what_it_was_not_hashed_by(good: bool) -> None:
+    """Nothing had vouched for it when it came."""
+    kit, after = make_cache(Beside(OPTIONS)), of("sha512", BODY if good else b"another")
+    kit.upstream.pages = {PROOF: Page(status=503), FILE: Page(body=BODY, headers={"etag": '"a"'})}
+    assert kit.get("/files/a.bin")[1] == BODY
+    kit.upstream.pages = {
+        PROOF: Page(body=json.dumps({"a.bin": f"sha512:{after.value}"}).encode()),
+        FILE: Page(status=304, headers={"etag": '"a"'}),
+    }
+    kit.advance(DAY)
+    if good:
+        assert kit.get("/files/a.bin")[1] == BODY
+        assert kit.store.entries["fake/files/a.bin"].verified
+    else:
+        with pytest.raises(UpstreamError):
+            kit.get("/files/a.bin")
+        assert "fake/files/a.bin" not in kit.store.entries
+
+
+def test_a_body_of_another_size_is_not_vouched_for_by_its_digest() -> None:
+    """An index that contradicts itself proves nothing of what is stored, as it does of nothing that comes."""
+    kit = make_cache(Sized(OPTIONS))
+    kit.upstream.pages = {INDEX: Page(body=b"{}"), FILE: Page(body=BODY)}
+    kit.get("/index")
+    assert kit.get("/files/a.bin")[1] == BODY
+    stated = {"a.bin": f"sha256:{of('sha256', BODY).value}"}
+    kit.upstream.pages[INDEX] = Page(body=json.dumps(stated).encode())
+    kit.advance(DAY)
+    kit.get("/index")
+    assert not kit.store.entries["fake/files/a.bin"].verified
+
+
+def test_a_stored_body_of_another_size_than_the_new_index_states_goes() -> None:
+    """Where that states nothing else of it."""
+    kit = make_cache(Sized(OPTIONS))
+    kit.upstream.pages = {INDEX: Page(body=b"{}"), FILE: Page(body=BODY)}
+    kit.get("/index")
+    assert kit.get("/files/a.bin")[1] == BODY
+    kit.upstream.pages[INDEX] = Page(body=json.dumps({"a.bin": ""}).encode())
+    kit.advance(DAY)
+    kit.get("/index")
+    assert "fake/files/a.bin" not in kit.store.entries
+    with pytest.raises(DigestMismatch):
+        kit.get("/files/a.bin")
+
+
+class Sized(Stating):
+    """Its index states each file's size wrongly, and of some nothing else."""
+
+    def facts(self, document: str, source: Source) -> Facts:
+        del document
+        stated = {name: told.split(":") for name, told in json.loads(source.body).items()}
+        digests = {name: (Digest(*pair),) if pair[1:] else () for name, pair in stated.items()}
+        return Facts({f"files/{name}": Fact(url="", digests=told, size=1) for name, told in digests.items()})

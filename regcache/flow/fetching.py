@@ -30,7 +30,7 @@ from regcache.flow.context import Context
 from regcache.flow.derive import Derived, Job
 from regcache.flow.facts import PackedFact, decode_facts, unpacked
 from regcache.flow.growing import Misfit, range_after
-from regcache.flow.hashing import Hashing
+from regcache.flow.hashing import Hashing, comparable
 from regcache.flow.lifetimes import storable
 from regcache.flow.representations import Representations, wants_gzip
 from regcache.flow.taking import Taken, Taking
@@ -299,15 +299,27 @@ class Fetching:
             packed = facts.get(named) if child.kind is Kind.ARTIFACT else None
             if packed is None:
                 continue
-            fact, found = unpacked(packed), {digest.algorithm: digest for digest in child.digests}
+            fact, known = unpacked(packed), await comparable(store, child, packed.digests)
+            found = {digest.algorithm: digest for digest in known.digests}
             strongest = Digest.strongest(digest for digest in fact.digests if digest.algorithm in found)
-            if strongest is None:
+            sized = fact.size in (None, child.size)
+            if strongest is None and sized:
                 continue
-            if found[strongest.algorithm] not in fact.digests:
-                _log.error("{key}: the registry now publishes another digest; the stored copy goes.", key=child.key)
+            if known is not child:
+                # Another body may have come while it was read.
+                latest = await store.find(child.key)
+                if latest is None or latest.digest != child.digest:
+                    continue
+                known = replace(latest, digests=known.digests)
+            if strongest is None or found[strongest.algorithm] not in fact.digests:
+                _log.error(
+                    "{key}: the registry now publishes another {what}; the stored copy goes.",
+                    key=child.key,
+                    what="size" if strongest is None else "digest",
+                )
                 await store.drop(child.key)
-            elif not child.verified:
-                store.update(replace(child, verified=True))
+            elif sized and (known is not child or not child.verified):
+                store.update(replace(known, verified=True))
 
     async def glimpse(self, registry: IRegistry, route: Document, deadline: float) -> Mapping[str, PackedFact]:
         """

@@ -14,7 +14,7 @@ from regcache.errors import CannotStore, Crowded, DigestMismatch, RegCacheError,
 from regcache.flow.adopting import adopted
 from regcache.flow.context import Context
 from regcache.flow.documents import Documents
-from regcache.flow.proofs import Proofs, verify
+from regcache.flow.proofs import Proofs, uncomputed, verify
 from regcache.flow.transfer import Transfer
 from regcache.flow.work import Fill, Work
 from regcache.http.messages import Stored
@@ -81,14 +81,21 @@ class Filling:
         return fill
 
     async def recheck(self, registry: IRegistry, route: Artifact, key: str) -> None:
-        """Nobody joins a body any more that waits for the disk, once a document has come that says otherwise of it."""
+        """
+        Nobody joins a body any more that waits for the disk, once a document has come that says otherwise of it.
+
+        Nor one of which it says what the body was not hashed by.
+        """
         fill = self.under_way(key)
         entry = None if fill is None else fill.found.value
         if fill is None or entry is None or not route.documents or fill.age == self.proofs.age:
             return
         age = self.proofs.age
         try:
-            verify(route, await self.proofs.stored(registry, route), entry.size, entry.digests, entry.url)
+            fact = await self.proofs.stored(registry, route)
+            if fact is not None and fact.digests and uncomputed(route, fact, entry.digests):
+                raise DigestMismatch(f"{entry.url} is published by another digest now.")
+            verify(route, fact, entry.size, entry.digests, entry.url)
             fill.age = age
         except DigestMismatch:
             # It goes as soon as it is stored.

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import functools
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, BinaryIO
 
-from regcache.flow.dirhash import WHOLE
-from regcache.http.messages import Digest
-from regcache.interfaces import IPartial
+from msgspec.structs import replace
 
-__all__ = ["Hashing", "rehashed"]
+from regcache.errors import BadDocument
+from regcache.flow.dirhash import WHOLE
+from regcache.http.messages import Digest, Stored
+from regcache.interfaces import IPartial, IStore
+
+__all__ = ["Hashing", "comparable", "rehashed"]
 
 _PIECE = 1 << 18
 
@@ -85,3 +88,24 @@ def _hashed(algorithm: str, file: BinaryIO) -> str:
     while piece := file.read(_PIECE):
         made.update(piece)
     return str(made.hexdigest())
+
+
+async def comparable(store: IStore, entry: Stored, told: Iterable[Digest]) -> Stored:
+    """
+    An entry that has the digest by which its body is to be held against what is published, as far as that is to be had.
+
+    One that its body was not hashed by when it came is computed of what is stored.
+    """
+    strongest = Digest.strongest(told)
+    if strongest is None or any(digest.algorithm == strongest.algorithm for digest in entry.digests):
+        return entry
+    partial = await store.adopt(Digest("sha256", entry.digest))
+    if partial is None:
+        # It is found damaged when it is asked for.
+        return entry
+    try:
+        return replace(entry, digests=(*entry.digests, await rehashed(partial, strongest.algorithm)))
+    except (BadDocument, OSError):
+        return entry
+    finally:
+        partial.abort()

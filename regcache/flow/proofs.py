@@ -27,6 +27,9 @@ from regcache.routes import Artifact, Document, Fact
 
 __all__ = ["Proofs", "accept", "compared", "place_of", "published", "uncomputed", "verify"]
 
+#: Algorithms by which two bodies that have the same digest can be made: they say nothing beside a stronger one.
+_FORGEABLE = frozenset({"md5", "sha1"})
+
 
 class Proofs:
     """Finds the facts of artifacts in documents."""
@@ -186,13 +189,16 @@ def uncomputed(route: Artifact, fact: Fact | None, digests: Iterable[Digest], *,
     """
     The algorithm of the strongest published digest, if that is not among those computed; else nothing.
 
-    :param kept: whether the body can be read again; if not, any that is computed will do.
+    :param kept: whether the body can be read again; if not, any that is computed, that the index states as well, and
+        that nobody can forge, will do.
     """
     told, computed = published(route, fact), {digest.algorithm for digest in digests}
     if not told or told[0].algorithm in computed:
         return ""
-    others = {digest.algorithm for digest in _told(route, fact)}
-    return told[0].algorithm if kept or computed.isdisjoint(others) else ""
+    if kept or fact is None:
+        return told[0].algorithm
+    others = {digest.algorithm for digest in fact.digests} - _FORGEABLE
+    return told[0].algorithm if computed.isdisjoint(others) else ""
 
 
 def verify(route: Artifact, fact: Fact | None, size: int, digests: Iterable[Digest], url: str) -> bool:

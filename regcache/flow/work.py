@@ -23,9 +23,9 @@ from regcache.flow.answers import Answer
 from regcache.flow.asking import Unchanged, kept, question
 from regcache.flow.context import Context
 from regcache.flow.dirhash import WHOLE
-from regcache.flow.hashing import Hashing, rehashed
+from regcache.flow.hashing import Hashing, comparable, rehashed
 from regcache.flow.lifetimes import storable
-from regcache.flow.proofs import Proofs, accept, compared, place_of, uncomputed, verify
+from regcache.flow.proofs import Proofs, accept, compared, place_of, published, uncomputed, verify
 from regcache.flow.transfer import Transfer
 from regcache.flow.upstream import Ask
 from regcache.flow.waiting import Outcome, spawn
@@ -177,14 +177,16 @@ class Work:
         if stored.verified:
             return True
         try:
-            proven = verify(self._route, await self._proven(), stored.size, stored.digests, stored.url)
+            fact = await self._proven()
+            known = await comparable(self._context.store, stored, published(self._route, fact))
+            proven = verify(self._route, fact, known.size, known.digests, known.url)
         except DigestMismatch as error:
             await self._drop(error)
             return False
         except RegCacheError:
             return True
         if proven:
-            self._context.store.update(replace(stored, verified=True))
+            self._context.store.update(replace(known, verified=True))
         return True
 
     async def _drop(self, error: RegCacheError) -> None:
@@ -300,13 +302,13 @@ class Work:
         One that passes through unstored has none of what it holds; its client, whose way to check it that is, gets it.
         """
         again = None if self._transfer.relaying else self._partial
-        published = uncomputed(self._route, fact, self.hashing.digests(), kept=again is not None)
-        for algorithm in dict.fromkeys((published, self._route.sound_by)):
+        wanted = uncomputed(self._route, fact, self.hashing.digests(), kept=again is not None)
+        for algorithm in dict.fromkeys((wanted, self._route.sound_by)):
             if not algorithm or any(digest.algorithm == algorithm for digest in self.hashing.digests()):
                 continue
             if again is not None:
                 self.hashing.learn(await rehashed(again, algorithm))
-            elif algorithm == published and algorithm not in WHOLE:
+            elif algorithm == wanted and algorithm not in WHOLE:
                 raise DigestMismatch(f"{answer.url}: its {algorithm} could not be computed while it passed through.")
 
     async def _proven(self) -> Fact | None:
@@ -332,10 +334,11 @@ class Work:
 
     async def _look_again(self, entry: Stored) -> None:
         fact = await self._known()
+        known = await comparable(self._context.store, entry, published(self._route, fact))
         try:
-            proven = verify(self._route, fact, entry.size, entry.digests, entry.url)
+            proven = verify(self._route, fact, known.size, known.digests, known.url)
         except DigestMismatch as error:
             await self._drop(error)
             return
-        if proven and not entry.verified:
-            self._context.store.update(replace(entry, verified=True))
+        if proven and (known is not entry or not entry.verified):
+            self._context.store.update(replace(known, verified=True))
