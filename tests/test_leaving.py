@@ -245,6 +245,34 @@ def test_what_comes_before_a_request_has_left_is_no_answer() -> None:
             registry.recv(99)
 
 
+@pytest.mark.parametrize("came", ["HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\n\r\n", ""])
+@pytest.mark.parametrize("read", [False, True])
+def test_nothing_leaves_to_who_has_said_something_unasked(came: str, read: bool) -> None:
+    """
+    Or has ended, in the turn in which the request is to leave: whether that was read by then, or is still to be read
+    and would be taken for the response.
+    """
+    clock = Clock()
+    with kept(clock) as (upstream, registry):
+        answer = upstream.ask("GET", b"GET / HTTP/1.1\r\n\r\n")
+        found = list[Any]()
+        answer.addErrback(found.append)
+        registry.sendall(came.encode())
+        if not came:
+            registry.shutdown(socket.SHUT_WR)
+        transport: Any = upstream.transport
+        if read:
+            ended = transport.doRead()
+            if ended is not None:
+                transport.connectionLost(Failure(ended))
+        clock.advance(0)
+        transport.reactor.advance(0)
+        assert [failure.type for failure in found] == [Stale]
+        # The connection ended without a byte, in the way that leaves nothing unsaid.
+        with contextlib.suppress(ConnectionResetError):
+            assert registry.recv(99) == b""
+
+
 def test_a_request_that_nobody_waits_for_any_more_does_not_leave() -> None:
     """It was given up in the turn in which it was to leave."""
     clock = Clock()
