@@ -746,6 +746,8 @@ TEXTS = [
     b'a" b',
     b"100%s {0} %(a)s \\",
     b"\xff\xe4",
+    # Neither blanks nor visible.
+    b"\x0cpip/1\x0b",
     b"https://ann:hunter2@host/x?token=hunter2",
     b"x" * 3000,
 ]
