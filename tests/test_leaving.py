@@ -17,6 +17,7 @@ from twisted.internet.error import ConnectionDone
 from twisted.internet.task import Clock
 from twisted.internet.tcp import Connection
 from twisted.internet.testing import MemoryReactor, MemoryReactorClock
+from twisted.logger import capturedLogs
 from twisted.python.failure import Failure
 
 from regcache.access import Peer
@@ -89,6 +90,21 @@ def test_who_is_gone_gets_nothing() -> None:
     clients[1].socket = cast(Any, _Socket(is_open=False))
     clock.advance(0)
     assert [len(one.got) for one in clients] == [1, 0, 1]
+
+
+def test_a_bug_with_one_keeps_no_other() -> None:
+    """It is told, and the others leave."""
+
+    class Broken(_Client):
+        def write(self, *_pieces: object) -> int:
+            raise KeyError("x")
+
+    clock, clients = Clock(), [_Client(_Socket()), Broken(_Socket()), _Client(_Socket())]
+    asked(Leaving(clock), *clients)
+    with capturedLogs() as told:
+        clock.advance(0)
+    assert [one.got for one in clients] == [[b"0!"], [], [b"2!"]]
+    assert [event["log_failure"].type for event in told] == [KeyError]
 
 
 def test_what_has_a_buffer_of_its_own_waits_for_nobody() -> None:

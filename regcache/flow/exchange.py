@@ -350,7 +350,7 @@ class Connection(Protocol):
 
         :param content: its body, if that is not among the bytes.
         """
-        self._exchange = Exchange(self, method, self._name, interim)
+        exchange = self._exchange = Exchange(self, method, self._name, interim)
         if self.gathers and content is None:
             self._waits = True
             self._owner.leaving.add(self, request)
@@ -359,7 +359,7 @@ class Connection(Protocol):
         if content is not None:
             self._feeding = Feeding(content, self.transport)
             self.transport.registerProducer(self._feeding, False)
-        return self._exchange.head
+        return exchange.head
 
     def leave(self, *pieces: bytes) -> None:
         """Send the request that waits, unless nobody wants its response any more, or something came before it."""
