@@ -144,7 +144,7 @@ def _field(name: bytes) -> re.Pattern[bytes]:
 
 def _lines_in(head: bytes, name: bytes) -> list[str]:
     """Every line of a field in a request's head as it came."""
-    return [told.strip().decode("latin-1") for told in _field(name).findall(head)]
+    return [told.strip(b" \t").decode("latin-1") for told in _field(name).findall(head)]
 
 
 def _said_in(head: bytes, name: bytes) -> str:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 from twisted.logger import Logger, LogLevel
+from twisted.python.failure import Failure
 
 from regcache.errors import shown
 
@@ -23,5 +25,10 @@ class Log(Logger):
 
 
 def _safe(value: Any) -> Any:
+    if isinstance(value, Failure):
+        # Which is a BaseException as well. Where it happened is no secret, and all that tells what to mend.
+        told = copy.copy(value)
+        told.value = Exception(shown(str(value.value)))
+        return told
     # The text of an exception is as much others' as any.
     return shown(str(value)) if isinstance(value, str | BaseException) else value

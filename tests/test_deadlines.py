@@ -90,6 +90,25 @@ def test_what_fails_by_itself_is_not_late() -> None:
     assert not clock.getDelayedCalls()
 
 
+def test_one_that_cannot_be_ended_holds_up_no_other() -> None:
+    """What is late beside it is given up in the next turn, and what is late afterwards in its time."""
+
+    def broken(_: object) -> None:
+        raise KeyError("x")
+
+    clock = Clock()
+    deadlines, first = Deadlines(clock), Deferred[int](broken)
+    ends = ends_of(deadlines, (5, first), (5, Deferred()), (7, Deferred()))
+    with pytest.raises(KeyError):
+        clock.advance(5)
+    clock.advance(0)
+    assert ends == [None, TimeoutError, None]
+    clock.advance(2)
+    assert ends == [None, TimeoutError, TimeoutError]
+    first.callback(1)
+    assert not clock.getDelayedCalls()
+
+
 @pytest.mark.parametrize("seconds", [0, -1])
 def test_no_time_left_is_no_error(seconds: float) -> None:
     """What is over is given all the same; what is not is late in the next turn."""

@@ -17,6 +17,7 @@ from twisted.internet.error import ConnectionDone
 from twisted.internet.task import Clock
 from twisted.internet.tcp import Connection
 from twisted.internet.testing import MemoryReactor, MemoryReactorClock
+from twisted.logger import capturedLogs
 from twisted.python.failure import Failure
 
 from regcache.access import Peer
@@ -89,6 +90,21 @@ def test_who_is_gone_gets_nothing() -> None:
     clients[1].socket = cast(Any, _Socket(is_open=False))
     clock.advance(0)
     assert [len(one.got) for one in clients] == [1, 0, 1]
+
+
+def test_a_bug_with_one_keeps_no_other() -> None:
+    """It is told, and the others leave."""
+
+    class Broken(_Client):
+        def write(self, *_pieces: object) -> int:
+            raise KeyError("x")
+
+    clock, clients = Clock(), [_Client(_Socket()), Broken(_Socket()), _Client(_Socket())]
+    asked(Leaving(clock), *clients)
+    with capturedLogs() as told:
+        clock.advance(0)
+    assert [one.got for one in clients] == [[b"0!"], [], [b"2!"]]
+    assert [event["log_failure"].type for event in told] == [KeyError]
 
 
 def test_what_has_a_buffer_of_its_own_waits_for_nobody() -> None:
@@ -243,6 +259,34 @@ def test_what_comes_before_a_request_has_left_is_no_answer() -> None:
         registry.setblocking(False)
         with pytest.raises(BlockingIOError):
             registry.recv(99)
+
+
+@pytest.mark.parametrize("came", ["HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\n\r\n", ""])
+@pytest.mark.parametrize("read", [False, True])
+def test_nothing_leaves_to_who_has_said_something_unasked(came: str, read: bool) -> None:
+    """
+    Or has ended, in the turn in which the request is to leave: whether that was read by then, or is still to be read
+    and would be taken for the response.
+    """
+    clock = Clock()
+    with kept(clock) as (upstream, registry):
+        answer = upstream.ask("GET", b"GET / HTTP/1.1\r\n\r\n")
+        found = list[Any]()
+        answer.addErrback(found.append)
+        registry.sendall(came.encode())
+        if not came:
+            registry.shutdown(socket.SHUT_WR)
+        transport: Any = upstream.transport
+        if read:
+            ended = transport.doRead()
+            if ended is not None:
+                transport.connectionLost(Failure(ended))
+        clock.advance(0)
+        transport.reactor.advance(0)
+        assert [failure.type for failure in found] == [Stale]
+        # The connection ended without a byte, in the way that leaves nothing unsaid.
+        with contextlib.suppress(ConnectionResetError):
+            assert registry.recv(99) == b""
 
 
 def test_a_request_that_nobody_waits_for_any_more_does_not_leave() -> None:

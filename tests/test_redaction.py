@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from twisted.logger import globalLogPublisher, textFileLogObserver
+from twisted.python.failure import Failure
 
 from regcache import errors
 from regcache.errors import ConfigError, UpstreamError, shown
@@ -100,6 +101,25 @@ def test_every_way_out() -> None:
         globalLogPublisher.removeObserver(observer)
     assert "host/x" in told.getvalue()
     assert "hunter2" not in told.getvalue()
+
+
+def test_a_bug_is_told_with_its_place() -> None:
+    """Where it happened is what there is to mend; the text of the error is shown as any is."""
+    told = io.StringIO()
+    observer = textFileLogObserver(told)
+    globalLogPublisher.addObserver(observer)
+    try:
+        for failure in (None, Failure(OSError("https://user:hunter2@host/\nlast"))):
+            try:
+                raise OSError("https://user:hunter2@host/\nlast")
+            except OSError:
+                Log().failure("A bug ended {what}.", failure=failure, what="it")
+    finally:
+        globalLogPublisher.removeObserver(observer)
+    lines = told.getvalue().splitlines()
+    assert "test_a_bug_is_told_with_its_place" in told.getvalue()
+    assert sum("A bug ended it." in line for line in lines) == 2
+    assert sum(line.endswith(r"OSError: https://...@host/\nlast") for line in lines) == 2
 
 
 PATHS = {

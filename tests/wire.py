@@ -37,7 +37,7 @@ from regcache.store.holding import Condition
 from regcache.testing import FakeUpstream, Kit, MemoryStore, RegistryContract, Sample, make_cache
 from regcache.web import RegCacheResource
 
-__all__ = ["Answered", "Wire", "answers", "nothing_logged", "sample_of"]
+__all__ = ["Answered", "Wire", "answers", "bug_made", "nothing_logged", "sample_of"]
 
 
 def sample_of(name: str) -> tuple[RegistryContract, Sample]:
@@ -52,22 +52,42 @@ def sample_of(name: str) -> tuple[RegistryContract, Sample]:
 
 
 @contextmanager
-def nothing_logged() -> Iterator[None]:
-    """In here nothing is logged that tells of a bug."""
-    bugs: list[str] = []
+def _bugs() -> Iterator[list[str]]:
+    """What is logged in here that tells of a bug."""
+    found: list[str] = []
 
     @implementer(ILogObserver)
     def observer(event: LogEvent) -> None:
         if event.get("log_level") is LogLevel.critical or "log_failure" in event:
             failure = event.get("log_failure")
-            bugs.append(f"{formatEvent(event)}\n{failure.getTraceback() if failure is not None else ''}")
+            found.append(f"{formatEvent(event)}\n{failure.getTraceback() if failure is not None else ''}")
 
     globalLogPublisher.addObserver(observer)
     try:
-        yield
+        yield found
     finally:
         globalLogPublisher.removeObserver(observer)
-    assert bugs == []
+
+
+#: The bugs that a test has made.
+_made: list[str] = []
+
+
+@contextmanager
+def nothing_logged() -> Iterator[None]:
+    """In here nothing is logged that tells of a bug, but of one that a test has made."""
+    with _bugs() as found:
+        yield
+    assert [one for one in found if one not in _made] == []
+
+
+@contextmanager
+def bug_made() -> Iterator[None]:
+    """In here there is one, and the log tells of it."""
+    with _bugs() as found:
+        yield
+    assert found
+    _made.extend(found)
 
 
 class _Strict(FakeUpstream):

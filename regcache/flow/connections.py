@@ -232,7 +232,7 @@ class Connections:
         kept = self._idle.get(where) if method in _REPEATABLE else None
         while kept:
             connection = kept.popitem()[0]
-            if connection.clean:
+            if connection.gathers or connection.clean:
                 asked: Deferred[Any] = connection.ask(method, data, interim)
                 return asked.addErrback(self._was_stale, where, method, data, interim, content)
             connection.close()

@@ -334,6 +334,11 @@ class Connection(Protocol):
             return False
         return False
 
+    @property
+    def gathers(self) -> bool:
+        """Whether requests leave here with others: only then it is seen that the connection is clean."""
+        return self.kept and PlainSocket.over(self.transport) is not None
+
     def ask(
         self, method: str, request: bytes, interim: Interim | None = None, content: BinaryIO | None = None
     ) -> Deferred[Exchange]:
@@ -345,8 +350,8 @@ class Connection(Protocol):
 
         :param content: its body, if that is not among the bytes.
         """
-        self._exchange = Exchange(self, method, self._name, interim)
-        if self.kept and content is None and PlainSocket.over(self.transport) is not None:
+        exchange = self._exchange = Exchange(self, method, self._name, interim)
+        if self.gathers and content is None:
             self._waits = True
             self._owner.leaving.add(self, request)
         else:
@@ -354,13 +359,17 @@ class Connection(Protocol):
         if content is not None:
             self._feeding = Feeding(content, self.transport)
             self.transport.registerProducer(self._feeding, False)
-        return self._exchange.head
+        return exchange.head
 
     def leave(self, *pieces: bytes) -> None:
-        """Send the request that waits, unless nobody wants its response any more."""
+        """Send the request that waits, unless nobody wants its response any more, or something came before it."""
         self._waits = False
-        if self._exchange is not None:
+        if self._exchange is None:
+            return
+        if self.clean:
             self._write(*pieces)
+        else:
+            self.close()
 
     def _write(self, request: bytes) -> None:
         """At once where that can be: by its transport it takes a turn of the reactor's, and two calls to the system."""

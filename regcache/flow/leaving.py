@@ -12,8 +12,11 @@ from typing import Protocol
 
 from twisted.internet.interfaces import IReactorTime
 
+from regcache.logs import Log
+
 __all__ = ["Leaver", "Leaving"]
 
+_log = Log()
 #: What leaves together: nobody waits for more others than that.
 _MOST = 16
 
@@ -58,4 +61,8 @@ class Leaving:
         """Send what there is."""
         waiting, self._waiting = self._waiting, []
         for leaver, pieces in waiting:
-            leaver.leave(*pieces)
+            try:
+                leaver.leave(*pieces)
+            except Exception:
+                # The others wait for nothing else.
+                _log.failure("A bug ended what was to leave.")

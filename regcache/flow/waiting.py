@@ -165,13 +165,16 @@ class Deadlines:
         """Give up what is late, and look again when the next is."""
         ends, now = self._ends, self._clock.seconds()
         self._rest()
-        for waiting in [waiting for waiting, end in ends.items() if end <= now]:
-            # What one of them ends may be another.
-            if ends.pop(waiting, None) is not None:
-                waiting.cancel()
-        first = min(ends.values(), default=math.inf)
-        if first < self._due:
-            self._wake(first, max(first - now, 0))
+        try:
+            for waiting in [waiting for waiting, end in ends.items() if end <= now]:
+                # What one of them ends may be another.
+                if ends.pop(waiting, None) is not None:
+                    waiting.cancel()
+        finally:
+            # Where one cannot be ended, the others are late in the next turn.
+            first = min(ends.values(), default=math.inf)
+            if first < self._due:
+                self._wake(first, max(first - now, 0))
 
 
 async def within(clock: IReactorTime, seconds: float, waiting: Deferred[T]) -> T:
