@@ -105,7 +105,7 @@ class DiskStore:
         taken = Directory(self._path, self._disk, now)
 
         def writer(index: Index) -> Writer:
-            lock = (lambda: taken.lock) if apart else None
+            lock = (lambda: taken.making) if apart else None
             return Writer(index, self._path, self.bounds, now, steps, self._disk, lock)
 
         self._hold = Holding(reactor, taken, writer, self._changed)

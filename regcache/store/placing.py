@@ -52,8 +52,8 @@ class Placing:
 
     :param blobs: the directory of all bodies.
     :param steps: told each step.
-    :param lock: the descriptor that holds the cache directory, if another process is to make files where there are many
-        of them; that one tells no steps, and knows no ``files`` but the usual.
+    :param lock: as :class:`Apart` takes it, if another process is to make files where there are many of them; that one
+        tells no steps, and knows no ``files`` but the usual.
     """
 
     def __init__(
