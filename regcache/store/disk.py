@@ -286,7 +286,7 @@ class DiskStore:
         self._see_that_it_runs()
         room = expected or 0
         if most and room > most:
-            raise CannotStore(f"It has {room} bytes; at most {most} are stored (--max-file-size).")
+            raise CannotStore(f"It has more than {most} bytes (--max-file-size).")
         self._space.take(room)
         # While the disk is behind, bodies do not gather in memory.
         held = 0 if self.crowded else _MOST_HELD
