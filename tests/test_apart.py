@@ -150,6 +150,19 @@ def test_fewer_files_can_be_open_than_are_made_together(store: DiskStore) -> Non
     see_that_these_are_stored(store, {**bodies(MANY, 1), **some})
 
 
+@pytest.mark.parametrize("size", [1 << 20, 9 << 20])
+def test_it_has_few_bytes_at_a_time(store: DiskStore, size: int) -> None:
+    """However large a document is, and however many come together: it is no copy of all of them."""
+    commit(store, bodies(MANY))
+    large = {f"npm/large-{n}": bytes([n]) * size for n in range((120 << 20) // size)}
+    some = bodies(MANY, 1) | large | bodies(MANY, 2)
+    assert commit(store, some).failed == [None] * len(some)
+    status = Path("/proc", str(process_of(store)), "status").read_text()
+    peak = next(line for line in status.splitlines() if line.startswith("VmHWM"))
+    assert int(peak.split()[1]) < 60 << 10
+    see_that_these_are_stored(store, bodies(MANY) | some)
+
+
 # It ends.
 
 
