@@ -8,6 +8,7 @@ import os
 import random
 import resource
 import signal
+import socket
 import sqlite3
 import subprocess
 import sys
@@ -15,13 +16,14 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from twisted.internet.task import Clock
 
 from regcache.config import Config
 from regcache.errors import CannotStore, ConfigError
-from regcache.store import apart, placing
+from regcache.store import apart, making, placing
 from regcache.store.disk import DiskStore
 from regcache.store.placing import Commit
 from regcache.store.writer import Outcome
@@ -49,6 +51,12 @@ def process_of(store: DiskStore) -> int:
     other = writer_of(store)._placing._apart
     assert other is not None
     return 0 if other._process is None else other._process.pid
+
+
+def send(pid: int, number: signal.Signals) -> None:
+    """Send it a signal. There is one: 0 would mean the tests themselves."""
+    assert pid
+    os.kill(pid, number)
 
 
 def runs(pid: int) -> bool:
@@ -179,6 +187,19 @@ def test_fewer_files_can_be_open_than_are_made_together(store: DiskStore) -> Non
     see_that_these_are_stored(store, {**bodies(MANY, 1), **some})
 
 
+@pytest.mark.parametrize("size", [1 << 20, 9 << 20])
+def test_it_has_few_bytes_at_a_time(store: DiskStore, size: int) -> None:
+    """However large a document is, and however many come together: it is no copy of all of them."""
+    commit(store, bodies(MANY))
+    large = {f"npm/large-{n}": bytes([n]) * size for n in range((120 << 20) // size)}
+    some = bodies(MANY, 1) | large | bodies(MANY, 2)
+    assert commit(store, some).failed == [None] * len(some)
+    status = Path("/proc", str(process_of(store)), "status").read_text()
+    peak = next(line for line in status.splitlines() if line.startswith("VmHWM"))
+    assert int(peak.split()[1]) < 60 << 10
+    see_that_these_are_stored(store, bodies(MANY) | some)
+
+
 # It ends.
 
 
@@ -187,7 +208,7 @@ def test_it_dies_between_two_batches(store: DiskStore, monkeypatch: pytest.Monke
     some = [bodies(MANY, seed) for seed in range(4)]
     commit(store, some[0])
     first = process_of(store)
-    os.kill(first, signal.SIGKILL)
+    send(first, signal.SIGKILL)
     with logged() as lines:
         assert commit(store, some[1]).failed == [None] * MANY
         assert commit(store, some[2]).failed == [None] * MANY
@@ -211,7 +232,7 @@ def test_it_is_killed_at_any_moment(store: DiskStore, monkeypatch: pytest.Monkey
         commit(store, more := bodies(MANY, 1000 + seed))
         some = bodies(2 * MANY, seed)
         victim = process_of(store)
-        killer = threading.Timer(chance.uniform(0, 0.02), os.kill, (victim, signal.SIGKILL))
+        killer = threading.Timer(chance.uniform(0, 0.02), send, (victim, signal.SIGKILL))
         killer.start()
         assert commit(store, some).failed == [None] * len(some)
         killer.join()
@@ -222,7 +243,7 @@ def test_it_is_killed_at_any_moment(store: DiskStore, monkeypatch: pytest.Monkey
 def test_what_it_had_begun_is_taken_away(store: DiskStore) -> None:
     """Its files are in the way of those that the thread makes."""
     commit(store, bodies(MANY, 1))
-    os.kill(process_of(store), signal.SIGKILL)
+    send(process_of(store), signal.SIGKILL)
     some = bodies(MANY, 2)
     commits = [Commit(store._new_path(), entry(key, body), body) for key, body in some.items()]
     commits[3].path.write_bytes(b"half")
@@ -230,12 +251,15 @@ def test_what_it_had_begun_is_taken_away(store: DiskStore) -> None:
     see_that_these_are_stored(store, {**bodies(MANY, 1), **some})
 
 
-def test_it_says_nothing(store: DiskStore, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_says_nothing(store: DiskStore) -> None:
     """It is ended before the thread begins: two never write the same."""
-    monkeypatch.setattr(apart, "_LONGEST_ANSWER", 0.2)
     commit(store, bodies(MANY, 1))
     stuck = process_of(store)
-    os.kill(stuck, signal.SIGSTOP)
+    send(stuck, signal.SIGSTOP)
+    other = writer_of(store)._placing._apart
+    assert other is not None
+    assert other._socket is not None
+    other._socket.settimeout(0.2)
     assert commit(store, bodies(MANY, 2)).failed == [None] * MANY
     assert not runs(stuck)
     see_that_these_are_stored(store, {**bodies(MANY, 1), **bodies(MANY, 2)})
@@ -291,7 +315,7 @@ def test_it_ends_with_the_store(tmp_path: Path) -> None:
     commit(store, bodies(MANY, 1))
     pid = process_of(store)
     for one in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        os.kill(pid, one)
+        send(pid, one)
     commit(store, bodies(MANY, 2))
     assert process_of(store) == pid
     writer_of(store).close()
@@ -313,7 +337,7 @@ def test_it_has_no_more_than_it_needs(store: DiskStore, monkeypatch: pytest.Monk
         targets = [os.readlink(one) for one in (own / "fd").iterdir()]
     assert len(targets) == 4
     assert sum(one.startswith("socket:") for one in targets) == 2
-    assert str(store._path / "lock") in targets
+    assert str(store._path / "making.lock") in targets
 
 
 #: Stores many until it is killed.
@@ -337,21 +361,21 @@ def killed(directory: Path, after: float) -> Iterator[int]:
         assert service.stdout is not None
         pid = int(service.stdout.readline())
         time.sleep(after)
-        os.kill(pid, signal.SIGSTOP)
+        send(pid, signal.SIGSTOP)
         service.kill()
         service.wait()
         try:
             yield pid
         finally:
             with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+                send(pid, signal.SIGKILL)
 
 
 @pytest.mark.parametrize("after", [0.0, 0.013, 0.031, 0.05])
 def test_the_service_is_killed(tmp_path: Path, after: float) -> None:
     """The next one begins once the process, too, writes no more, and finds each entry with its very body."""
     with killed(tmp_path / "cache", after) as pid:
-        goes_on = threading.Timer(0.3, os.kill, (pid, signal.SIGCONT))
+        goes_on = threading.Timer(0.3, send, (pid, signal.SIGCONT))
         goes_on.start()
         began = time.monotonic()
         store = opened(tmp_path / "cache")
@@ -369,3 +393,61 @@ def test_what_is_left_of_a_killed_service_does_not_end(tmp_path: Path, monkeypat
     monkeypatch.setattr("regcache.store.directory._PATIENCE", 0.2)
     with killed(tmp_path / "cache", 0), pytest.raises(ConfigError, match="in use by process"):
         opened(tmp_path / "cache")
+
+
+@pytest.mark.parametrize("after", [0.0, 0.05])
+def test_the_number_of_what_was_killed_says_nothing(tmp_path: Path, after: float) -> None:
+    """It may be another's by now, or nobody may have asked yet how it ended: what counts is who writes there."""
+    with killed(tmp_path / "cache", after) as pid:
+        (tmp_path / "cache" / "lock").write_text(f"{os.getpid()}\n")
+        goes_on = threading.Timer(0.3, send, (pid, signal.SIGCONT))
+        goes_on.start()
+        store = opened(tmp_path / "cache")
+        goes_on.join()
+        see_that_all_is_whole(tmp_path / "cache", store)
+        let_go(store)
+
+
+# What it says by itself.
+
+
+@contextlib.contextmanager
+def asked() -> Iterator[tuple[subprocess.Popen[bytes], socket.socket]]:
+    """A process that was asked something, and the way to it."""
+    ours, its = socket.socketpair()
+    question = b'{"sync": ["/"]}'
+    lengths = [len(question), 0]
+    with ours, its:
+        command = [sys.executable, "-I", "-S", making.__file__]
+        with subprocess.Popen(command, stdin=its.fileno(), stdout=its.fileno(), stderr=subprocess.PIPE) as process:
+            its.close()
+            ours.sendall(b"".join(length.to_bytes(making.LENGTH, "big") for length in lengths) + question)
+            yield process, ours
+
+
+@pytest.mark.parametrize("answered", [False, True])
+def test_it_ends_without_a_word_when_the_service_is_killed(answered: bool) -> None:
+    """Before its answer is there, or before that is read."""
+    with asked() as (process, ours):
+        if answered:
+            ours.recv(1, socket.MSG_PEEK)
+        ours.close()
+        _, said = process.communicate(timeout=20)
+    assert (process.returncode, said) == (0, b"")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_while_it_starts(store: DiskStore, monkeypatch: pytest.MonkeyPatch, number: signal.Signals) -> None:
+    """That goes to all processes: it is for the service, which has begun to store a burst."""
+
+    def signalled(*args: Any, **more: Any) -> Any:
+        process = started(*args, **more)
+        send(process.pid, number)
+        return process
+
+    started: Any = subprocess.Popen
+    monkeypatch.setattr(subprocess, "Popen", signalled)
+    with logged() as lines:
+        assert commit(store, bodies(MANY)).failed == [None] * MANY
+    assert process_of(store)
+    assert not lines

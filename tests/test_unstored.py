@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
 
 import pytest
 from twisted.internet.task import Clock
@@ -11,7 +13,8 @@ from twisted.python.failure import Failure
 from regcache.errors import CannotStore
 from regcache.flow import unstored
 from regcache.flow.unstored import Unstored
-from tests.stores import logged
+from regcache.store.space import Bounds, Space
+from tests.stores import let_go, logged, opened
 
 BEHIND, FULL = "The disk is far behind.", "No space left on device."
 
@@ -85,3 +88,26 @@ def test_reasons_are_bounded(told: Unstored, clock: Clock, lines: list[str]) -> 
         told.tell("npm/a", f"It has {number} bytes.")
     assert len(lines) == 100
     assert len(clock.getDelayedCalls()) == unstored._MOST_REASONS
+
+
+def _refused(work: Callable[[], object]) -> str:
+    with pytest.raises(CannotStore) as refused:
+        work()
+    return refused.value.detail
+
+
+def test_bodies_that_pass_a_bound_have_a_reason_in_common(tmp_path: Path) -> None:
+    """However many bytes each has, and however many are free or under way just then."""
+    store = opened(tmp_path / "cache")
+    store._running = True
+    space = Space(Bounds(max_size=100, min_free=50), lambda: 0, lambda _: None)
+    why = set()
+    for number in range(3):
+        space.measured(1000)
+        why.add(_refused(partial(space.take, 101 + number)))
+        space.measured(40 + number)
+        why.add(_refused(partial(space.take, 1 + number)))
+        why.add(_refused(partial(store.create, expected=1001 + number, most=1000)))
+    assert len(why) == 3
+    store._running = False
+    let_go(store)

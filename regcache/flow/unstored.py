@@ -27,7 +27,8 @@ class Unstored:
     Tells whoever runs the service what is not stored, and why.
 
     The first of those that have a reason in common is told by its key. The others are counted, and their number is told
-    every ten seconds, until ten seconds pass without one.
+    every ten seconds, until ten seconds pass without one. So a reason tells of bounds, and not of the body that passes
+    one: each body would have a reason of its own.
     """
 
     _clock: IReactorTime

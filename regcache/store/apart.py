@@ -13,18 +13,21 @@ a while; when it dies or cannot be started, the thread does what it would have d
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
 from regcache.logs import Log
 from regcache.store import making
+from regcache.store.directory import note_holder
 from regcache.store.making import LENGTH, Body, Making, spelled
 
 __all__ = ["Apart"]
@@ -36,16 +39,32 @@ _LONGEST_ANSWER = 60.0
 _AGAIN_AFTER = 60.0
 #: The environment variables that it may need to start.
 _NEEDED = ("LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH")
+#: The signals that do not end it, since the service may have something left to write: that ends it then.
+_FOR_THE_SERVICE = frozenset({signal.SIGINT, signal.SIGTERM, signal.SIGHUP})
+
+
+@contextlib.contextmanager
+def _unheard(signals: Iterable[signal.Signals]) -> Iterator[None]:
+    """
+    Whatever is started meanwhile never hears of these signals.
+
+    What it does about them itself comes too late for those that are sent to all processes while it starts.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, signals)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 class Apart:
     """
     Does what :class:`Making` does, in another process where there can be one. For one thread at a time.
 
-    The process has what holds the cache directory, too: nobody else takes that while it may still write there.
+    The process has a part of what holds the cache directory: nobody else takes that while it may still write there.
 
     :param here: does it where there is no process.
-    :param lock: the descriptor that holds the directory.
+    :param lock: the descriptor of that part, see :attr:`regcache.store.directory.Directory.making`.
     """
 
     def __init__(self, here: Making, lock: Callable[[], int]) -> None:
@@ -153,9 +172,11 @@ class Apart:
                 # What the service is told in secret is no business of who writes files.
                 environment = {name: os.environ[name] for name in _NEEDED if name in os.environ}
                 command = [sys.executable, "-I", "-S", making.__file__]
-                self._process = subprocess.Popen(
-                    command, stdin=its.fileno(), stdout=its.fileno(), env=environment, pass_fds=[self._lock()]
-                )
+                with _unheard(_FOR_THE_SERVICE):
+                    self._process = subprocess.Popen(
+                        command, stdin=its.fileno(), stdout=its.fileno(), env=environment, pass_fds=[self._lock()]
+                    )
+                note_holder(self._lock(), self._process.pid)
         except BaseException:
             ours.close()
             raise

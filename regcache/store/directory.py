@@ -24,7 +24,7 @@ from regcache.store.index import FAILURES, FORMAT, Index, NewerIndex, connect
 from regcache.store.rebuild import gather
 from regcache.store.strangers import strangers
 
-__all__ = ["Directory", "Opened"]
+__all__ = ["Directory", "Opened", "note_holder"]
 
 _log = Log()
 #: Names of what is in the way that a complaint tells.
@@ -96,7 +96,7 @@ class Directory:
         self._backup = path / "index.backup.sqlite3"
         self._suspect = path / "index.suspect"
         self._files, self._now = files, now
-        self._lock = -1
+        self._lock = self._making = -1
         self._swept = self._rebuilds = False
 
     def distrust(self) -> None:
@@ -132,9 +132,11 @@ class Directory:
 
     def let_go(self) -> None:
         """Unlock it."""
-        lock, self._lock = self._lock, -1
-        if lock >= 0:
-            os.close(lock)
+        locks = self._lock, self._making
+        self._lock = self._making = -1
+        for lock in locks:
+            if lock >= 0:
+                os.close(lock)
 
     def _open(self) -> Opened:
         self._refuse_strangers()
@@ -169,31 +171,42 @@ class Directory:
             )
 
     def _take_lock(self) -> None:
-        if self._lock >= 0:
-            return
-        path = self.path / "lock"
+        if self._lock < 0:
+            self._lock = self._locked("lock", 0.0)
+            note_holder(self._lock, os.getpid())
+        if self._making < 0:
+            self._making = self._locked("making.lock", _PATIENCE)
+
+    def _locked(self, name: str, patience: float) -> int:
+        """
+        The descriptor of a file that nobody else has locked.
+
+        :param patience: seconds for which whoever has it locked may go on.
+        :raises regcache.errors.ConfigError: if it goes on for longer.
+        """
+        path = self.path / name
         try:
-            self._lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
             if error.errno != errno.EROFS or not path.exists():
                 raise
-            self._lock = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        self._wait_for_lock()
-        # The number is for a person; what holds is the lock.
-        with contextlib.suppress(OSError):
-            os.ftruncate(self._lock, 0)
-            os.pwrite(self._lock, f"{os.getpid()}\n".encode(), 0)
+            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            self._wait_for_lock(fd, patience)
+        except BaseException:
+            os.close(fd)
+            raise
+        return fd
 
-    def _wait_for_lock(self) -> None:
-        """What was killed may have left a process that ends a moment later, and holds the lock until then."""
-        end = time.monotonic() + _PATIENCE
+    def _wait_for_lock(self, fd: int, patience: float) -> None:
+        end = time.monotonic() + patience
         while True:
             try:
-                fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 return
             except BlockingIOError:
-                holder = os.pread(self._lock, 32, 0).decode("ascii", "replace").strip()
-                if _runs(holder) or time.monotonic() > end:
+                if time.monotonic() >= end:
+                    holder = os.pread(fd, 32, 0).decode("ascii", "replace").strip()
                     raise ConfigError(
                         f"The cache directory {self.path} is in use by process {holder or '?'}: stop it,"
                         " or name another with --cache-dir."
@@ -201,9 +214,14 @@ class Directory:
             time.sleep(0.01)
 
     @property
-    def lock(self) -> int:
-        """The descriptor that holds it."""
-        return self._lock
+    def making(self) -> int:
+        """
+        The descriptor that is to be had by whatever else may write there.
+
+        What was killed may have left a process that ends a moment later, whatever has become of the numbers of both:
+        nobody takes the directory while that has this.
+        """
+        return self._making
 
     def _make_directories(self) -> bool:
         """Those of the bodies, all at once, so that no commit has to make one; whether some were there already."""
@@ -304,15 +322,11 @@ class Directory:
         return aside
 
 
-def _runs(process: str) -> bool:
-    """Whether a process of that number runs, for all that can be known."""
-    try:
-        os.kill(int(process), 0)
-    except ProcessLookupError:
-        return False
-    except (OSError, ValueError, OverflowError):
-        pass
-    return True
+def note_holder(lock: int, process: int) -> None:
+    """Say in a locked file who holds it. That is for a person; what holds is the lock."""
+    with contextlib.suppress(OSError):
+        os.ftruncate(lock, 0)
+        os.pwrite(lock, f"{process}\n".encode(), 0)
 
 
 def _index_at(path: Path) -> Index:

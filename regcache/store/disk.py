@@ -105,7 +105,7 @@ class DiskStore:
         taken = Directory(self._path, self._disk, now)
 
         def writer(index: Index) -> Writer:
-            lock = (lambda: taken.lock) if apart else None
+            lock = (lambda: taken.making) if apart else None
             return Writer(index, self._path, self.bounds, now, steps, self._disk, lock)
 
         self._hold = Holding(reactor, taken, writer, self._changed)
@@ -286,7 +286,7 @@ class DiskStore:
         self._see_that_it_runs()
         room = expected or 0
         if most and room > most:
-            raise CannotStore(f"It has {room} bytes; at most {most} are stored (--max-file-size).")
+            raise CannotStore(f"It has more than {most} bytes (--max-file-size).")
         self._space.take(room)
         # While the disk is behind, bodies do not gather in memory.
         held = 0 if self.crowded else _MOST_HELD

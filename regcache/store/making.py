@@ -12,7 +12,6 @@ import errno
 import json
 import os
 import runpy
-import signal
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -195,21 +194,28 @@ def _read(source: BinaryIO, size: int) -> bytes:
     return data
 
 
+def _say(data: bytes) -> None:
+    # Nothing is kept to be written at the end, when nobody may be there any more to read it.
+    while data:
+        data = data[os.write(sys.stdout.fileno(), data) :]
+
+
 def main() -> None:
-    """The process: answer questions, of which each tells the lengths of its two parts before, until the input ends."""
-    for one in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        # They are for the service, which ends this process once all is written.
-        signal.signal(one, signal.SIG_IGN)
+    """
+    The process: answer questions, of which each tells the lengths of its two parts before, until the input ends.
+
+    It ends without a word when whoever asks is killed, whenever that is.
+    """
     making = Making(runpy.run_path(str(Path(__file__).with_name("files.py")))["Files"]())
-    source, sink = sys.stdin.buffer, sys.stdout.buffer
-    with contextlib.suppress(EOFError, BrokenPipeError):
+    source = sys.stdin.buffer
+    # A reset: there was an answer that had not been read.
+    with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError):
         while True:
             lengths = _read(source, 2 * LENGTH)
             question = _read(source, int.from_bytes(lengths[:LENGTH], "big"))
             data = _read(source, int.from_bytes(lengths[LENGTH:], "big"))
             answer = json.dumps(_answer(making, question, memoryview(data))).encode()
-            sink.write(len(answer).to_bytes(LENGTH, "big") + answer)
-            sink.flush()
+            _say(len(answer).to_bytes(LENGTH, "big") + answer)
 
 
 if __name__ == "__main__":

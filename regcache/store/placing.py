@@ -23,6 +23,8 @@ __all__ = ["Commit", "Placing"]
 
 #: Files of bodies that are written together.
 _MOST_OPEN = 64
+#: Bytes of bodies that are written together.
+_MOST_BYTES = 8 << 20
 #: Bodies of a batch from which on another process is worth its start.
 _MANY = 64
 
@@ -46,14 +48,24 @@ class Commit:
         return self.entry.kind is not Kind.DERIVED
 
 
+def _together(bodies: list[Body]) -> list[Body]:
+    """The first of these, as far as they are written together."""
+    size = 0
+    for at, body in enumerate(bodies):
+        size += len(body.data)
+        if size > _MOST_BYTES:
+            return bodies[: max(at, 1)]
+    return bodies
+
+
 class Placing:
     """
     Gives bodies their places.
 
     :param blobs: the directory of all bodies.
     :param steps: told each step.
-    :param lock: the descriptor that holds the cache directory, if another process is to make files where there are many
-        of them; that one tells no steps, and knows no ``files`` but the usual.
+    :param lock: as :class:`Apart` takes it, if another process is to make files where there are many of them; that one
+        tells no steps, and knows no ``files`` but the usual.
     """
 
     def __init__(
@@ -90,7 +102,9 @@ class Placing:
         self._making = self._apart if self._apart is not None and len(bodies) >= _MANY else self._here
         why: list[str] = []
         while len(why) < len(bodies):
-            why += self._making.make(bodies[len(why) : len(why) + _MOST_OPEN])
+            some = _together(bodies[len(why) : len(why) + _MOST_OPEN])
+            # What is large takes its time, and memory if another process is to have it.
+            why += (self._making if len(some) > 1 else self._here).make(some)
         return why
 
     def _move(self, commit: Commit) -> CannotStore | None:

@@ -54,11 +54,11 @@ class Space:
         """
         coming = self._under_way + size
         if self._bounds.max_size and coming > self._bounds.max_size:
-            raise CannotStore(f"{coming} bytes are under way; the cache holds {self._bounds.max_size} (--max-size).")
+            raise CannotStore(f"More is under way than the cache holds (--max-size is {self._bounds.max_size}).")
         left = None if self._free is None else self._free - self._since - size
         if left is not None and left < self._bounds.min_free:
             self._make_room(size)
-            raise CannotStore(f"The disk has only {self._free} bytes free (--min-free is {self._bounds.min_free}).")
+            raise CannotStore(f"The disk would have too little free (--min-free is {self._bounds.min_free}).")
         if self._bounds.max_size and self._allocated() + coming > self._bounds.max_size:
             self._make_room(coming)
         self._under_way += size

@@ -13,7 +13,7 @@ from regcache.store.index import FAILURES, connect
 __all__ = ["strangers"]
 
 #: What a cache directory holds, and what file systems and people lay into any; hidden files are nobody's contents.
-_EXPECTED = re.compile(r"index\..+|lock|blobs|partial|admin\..+|lost\+found|\..*")
+_EXPECTED = re.compile(r"index\..+|lock|making\.lock|blobs|partial|admin\..+|lost\+found|\..*")
 #: What is often kept beside a cache: its configuration, certificates, logs, pidfile and sockets.
 _BESIDE = (".log", ".pem", ".pid", ".sock", ".toml")
 #: Only a cache has these.
