@@ -116,6 +116,7 @@ def test_of_an_answer_that_was_taken_the_head_is_kept() -> None:
     assert gone() is None
 
 
+@pytest.mark.fast
 @pytest.mark.usefixtures("unsearched")
 def test_a_request_that_is_answered_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:
     """With all that it was answered by."""
