@@ -298,11 +298,10 @@ def test_a_stored_body_is_held_against_a_new_index_by_whatever_that_states(good:
     assert kit.get("/files/a.bin")[0].how is How.HIT
 
 
-@pytest.mark.parametrize("good", [True, False])
-def test_what_waits_for_the_disk_is_joined_by_nobody_once_an_index_states_what_it_was_not_hashed_by(good: bool) -> None:
-    """It is held against that as soon as it is stored; who comes before gets another body, and a proof of that."""
+def waiting_for_the_disk(after: Digest) -> Kit:
+    """A body that was found good by its sha256 waits for the disk, and by now its index states this instead."""
     kit = make_cache(Stating(OPTIONS))
-    before, after = f"sha256:{of('sha256', BODY).value}", of("sha512", BODY if good else b"another")
+    before = f"sha256:{of('sha256', BODY).value}"
     kit.upstream.pages = {INDEX: Page(body=json.dumps({"a.bin": before}).encode()), FILE: Page(body=BODY)}
     kit.get("/index")
     kit.store.holds = True
@@ -310,6 +309,14 @@ def test_what_waits_for_the_disk_is_joined_by_nobody_once_an_index_states_what_i
     kit.upstream.pages[INDEX] = Page(body=json.dumps({"a.bin": f"sha512:{after.value}"}).encode())
     kit.advance(DAY)
     kit.get("/index")
+    return kit
+
+
+@pytest.mark.parametrize("good", [True, False])
+def test_what_waits_for_the_disk_is_joined_by_nobody_once_an_index_states_what_it_was_not_hashed_by(good: bool) -> None:
+    """It is held against that as soon as it is stored; who comes before gets another body, and a proof of that."""
+    after = of("sha512", BODY if good else b"another")
+    kit = waiting_for_the_disk(after)
     if good:
         assert kit.get("/files/a.bin")[1] == BODY
     else:
@@ -323,15 +330,8 @@ def test_what_waits_for_the_disk_is_joined_by_nobody_once_an_index_states_what_i
 @pytest.mark.parametrize("good", [True, False])
 def test_an_index_that_comes_while_a_body_is_stored_may_state_what_it_was_not_hashed_by(good: bool) -> None:
     """It is held against the index before anybody finds it in the store."""
-    kit = make_cache(Stating(OPTIONS))
-    before, after = f"sha256:{of('sha256', BODY).value}", of("sha512", BODY if good else b"another")
-    kit.upstream.pages = {INDEX: Page(body=json.dumps({"a.bin": before}).encode()), FILE: Page(body=BODY)}
-    kit.get("/index")
-    kit.store.holds = True
-    assert kit.get("/files/a.bin")[1] == BODY
-    kit.upstream.pages[INDEX] = Page(body=json.dumps({"a.bin": f"sha512:{after.value}"}).encode())
-    kit.advance(DAY)
-    kit.get("/index")
+    after = of("sha512", BODY if good else b"another")
+    kit = waiting_for_the_disk(after)
     kit.store.release()
     entry = kit.store.entries.get("fake/files/a.bin")
     assert (entry is not None) is good

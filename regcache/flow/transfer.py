@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from twisted.internet.defer import Deferred, fail
+from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -338,18 +338,11 @@ class Transfer:
         self._wake()
         if self._partial is not None and not self.relaying and (certain or proven):
             # Whoever waits for the disk waits without what brought the body here.
-            self._store(judge, self._partial, proven)
+            maybeDeferred(judge.commit, self._partial, proven).addCallbacks(self.done.succeed, self._refused)
             return
         if self._partial is not None:
             self._partial.abort()
         self.done.succeed(None)
-
-    def _store(self, judge: Judge, partial: IPartial, proven: bool) -> None:
-        try:
-            storing = judge.commit(partial, proven)
-        except Exception:
-            storing = fail()
-        storing.addCallbacks(self.done.succeed, self._refused)
 
     def _refused(self, failure: Failure) -> None:
         if failure.check(CannotStore):
