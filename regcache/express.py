@@ -34,7 +34,7 @@ _NAME = b"x-request-id"
 #: Bytes of a file of which the answer is kept.
 _MOST_READ = 1 << 17
 #: Requests that are known to have come once.
-_MOST_ASKED = 16_384
+_MOST_ASKED = 4096
 #: Answers that are known to hold for a moment.
 _MOST_FOUND = 2048
 #: Bytes that an answer takes beside its body.

@@ -75,8 +75,7 @@ class AtHand:
 
     def given(self) -> None:
         """It is sent to a client now, without :meth:`reply`."""
-        if self.route.mutable:
-            self._copies.noted(self.route, self.stored)
+        self._copies.noted(self.route, self.stored)
 
     def reply(self) -> Reply:
         """The whole answer; nobody is told that it is sent."""
@@ -149,8 +148,8 @@ class Copies:
         )
 
     def noted(self, route: Artifact, stored: Stored) -> None:
-        """A stored copy is sent."""
-        if route.mutable:
+        """A stored copy is sent: where it may change, a checksum that is asked for next is to be that of this one."""
+        if route.sidecars and route.mutable:
             self._served.put(stored.key, (stored, self._context.clock.seconds()), 1)
 
 
