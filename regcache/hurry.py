@@ -35,7 +35,8 @@ class Client:
 
     :ivar peer: whose it is; the address is empty for a UNIX socket.
     :ivar socket: its socket, where what is written there goes out as it is.
-    :ivar waits: whether an answer is found that has not left yet: nothing else may go there, or be closed, before.
+    :ivar waits: whether an answer is to be found, or to leave, at the end of this turn: nothing else may go there
+        before, nor may that be closed. Once the client is gone nothing is.
     """
 
     channel: HTTPChannel
@@ -67,8 +68,8 @@ class Client:
 
     def leave(self, *pieces: bytes) -> None:
         """Send what waits, if the client is still there."""
-        self.waits = False
-        if self.socket is not None and self.socket.is_open:
+        there, self.waits = self.waits, False
+        if there and (self.socket is None or self.socket.is_open):
             self.write(*pieces)
 
     def write(self, head: bytes, body: bytes | Kept) -> int:

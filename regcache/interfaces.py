@@ -281,8 +281,8 @@ class IStore(Interface):
     def peek(key: str) -> Stored | None:
         """The entry if it is known on this machine: the synchronous half of a look-up."""
 
-    def glance(key: str) -> Stored | None:
-        """As peek, for whoever may never ask again: nothing else is forgotten for it."""
+    def glance(keys: Sequence[str]) -> list[Stored | None]:
+        """As peek of each, for whoever may never ask again: nothing else is forgotten for it."""
 
     def keep(entry: Stored) -> None:
         """What a glance has found a moment ago is asked for again: it is what peek says from now on."""

@@ -10,6 +10,7 @@ and all that goes wrong, is left to the Resource, which answers the same and kno
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from attrs import field, frozen
@@ -23,8 +24,8 @@ from regcache.errors import RegCacheError
 from regcache.express import Place, Prepared
 from regcache.flow.context import Bounded
 from regcache.flow.copies import AtHand
-from regcache.flow.leaving import Leaving
 from regcache.flow.reply import Reply
+from regcache.flow.together import Together, each
 from regcache.heads import Head, comes_again
 from regcache.house import House
 from regcache.http.messages import Headers, RequestHead
@@ -34,11 +35,17 @@ from regcache.interfaces import IRegistry
 from regcache.lean import Asked, fields_of, may_open
 from regcache.lines import line_of
 from regcache.pages import is_own
+from regcache.routes import Artifact
 from regcache.stamps import AlikeHeads, stamped
 from regcache.targets import split_name
 
 __all__ = ["Offhand"]
 
+#: What has it answered in the ordinary way.
+_Ordinary = Callable[[Place, Head, Asked], object]
+#: A request that is to be answered: who asks, at which place, by which head, for what; and what is to be done if it
+#: cannot be answered offhand.
+_Taken = tuple[Client, Place, Head, Asked, Artifact, _Ordinary]
 #: A request to read what stands at a path.
 _START = re.compile(rb"GET (/[\x21-\x7e]*) HTTP/1\.1(?=\r\n)")
 _OK = b"HTTP/1.1 200 OK"
@@ -104,14 +111,13 @@ class Offhand:
     What is answered that way at the ports where the same is served.
 
     :param only: the one registry that is; empty for all.
-    :param leaving: sends the answers.
     """
 
-    def __init__(self, house: House, only: str, leaving: Leaving) -> None:
+    def __init__(self, house: House, only: str) -> None:
         self._house, self._only = house, only
         self._known: Bounded[tuple[Place, bytes], _Asker] = Bounded(_MOST_KNOWN)
         self._access: object = None
-        self._leaving = leaving
+        self._taken: Together[_Taken] = Together(house.clock, self._answer)
         self._known_alike: dict[tuple[Any, ...], _Alike] = {}
 
     def asked(self, client: Client, place: Place, head: Head) -> Asked | None:
@@ -136,63 +142,93 @@ class Offhand:
         named = place.proxy and head.named
         return Asked(began, target, asker.peer or client.peer, named, mount.registry, request, route)
 
-    def give(self, client: Client, place: Place, head: Head, asked: Asked, now: float) -> bool:
+    def takes(self, client: Client, place: Place, head: Head, asked: Asked, ordinary: _Ordinary) -> bool:
         """
-        Answer a request that has come on a connection on which nothing else is under way.
+        Whether a request is answered at the end of this turn, which has come on a connection on which nothing else is
+        under way.
 
         :param asked: what it asks, as :meth:`asked` says.
-        :param now: the time by the wall clock.
-        :returns: whether it is answered; nothing has been done if not.
+        :param ordinary: called then, where it cannot be answered offhand: has it answered in the ordinary way.
         """
-        house, name, target = self._house, asked.registry.options.name, asked.target
-        if not house.has_room(asked.peer.address):
+        route = asked.route
+        if not isinstance(route, Artifact):
             return False
-        answer = self._answer(name, asked, now)
-        if answer is None:
-            return False
-        copy, alike, said = answer
-        body, request_id = copy.body, asked.named or house.request_id()
-        client.give(self._leaving, b"%bX-Request-Id: %b\r\n\r\n" % (said, request_id.encode()), body)
+        client.waits = True
+        self._taken.add((client, place, head, asked, route, ordinary))
+        if client.socket is None:
+            # It has a buffer of its own, which holds back what is sent to it.
+            self.finish()
+        return True
+
+    def finish(self) -> None:
+        """Answer now what is taken."""
+        self._taken.finish()
+
+    def _answer(self, taken: list[_Taken]) -> None:
+        """Look all of it up at once, and send what is found after that: so both take less than one by one."""
+        house, now = self._house, self._house.now()
+        taken = [one for one in taken if one[0].waits]
+        sending, noting, others = list[Any](), list[Any](), list[Any]()
+        for one, copy in zip(taken, self._copies(taken), strict=True):
+            client, asked = one[0], one[3]
+            request_id = asked.named or house.request_id()
+            said = None if copy is None else self._said(asked, copy, request_id, now)
+            if copy is None or said is None:
+                others.append((_pass_on, one))
+            else:
+                alike, answer = said
+                sending.append((client.leave, (answer, copy.body)))
+                noting.append((self._note, (one, copy, alike, request_id, now)))
+        each(sending)
+        each(noting)
+        each(others)
+
+    def _copies(self, taken: list[_Taken]) -> Sequence[AtHand | None]:
+        """The stored copies that the cache answers with, where it does so at once."""
+        try:
+            wanted = [(asked.registry, route, asked.request) for _, _, _, asked, route, _ in taken]
+            return self._house.cache.at_hand(wanted)
+        except Exception:
+            # As above.
+            return [None] * len(taken)
+
+    def _said(self, asked: Asked, copy: AtHand, request_id: str, now: float) -> tuple[_Alike, bytes] | None:
+        """What the answer has in common with others, and its head; None if it is left to the Resource."""
+        if not self._house.has_room(asked.peer.address):
+            return None
+        try:
+            alike = self._alike(asked.registry.options.name, copy)
+            return alike, alike.head.of(copy.own(now), len(copy.body), request_id, now)
+        except Exception:
+            # As above.
+            return None
+
+    def _note(self, one: _Taken, copy: AtHand, alike: _Alike, request_id: str, now: float) -> None:
+        """A client was answered."""
+        _, place, head, asked, *_ = one
+        house, name = self._house, asked.registry.options.name
         house.cache.context.store.used(copy.stored.key, now)
         copy.given()
         # It takes longer to remember than to find: what is asked for once is not worth it, whatever room there is.
         if house.express.asked_before(place, head.asked):
             about = {"client": asked.peer.address if place.proxy else "", "registry": name}
-            self._remember(place, head, copy.reply(), now, **about, method="GET", target=target)
+            self._remember(place, head, copy.reply(), now, **about, method="GET", target=asked.target)
         seconds = house.clock.seconds() - asked.began
-        form = house.answered(alike.reply, alike.answers, len(body), seconds)
+        form = house.answered(alike.reply, alike.answers, len(copy.body), seconds)
         if form is not None:
             line = line_of(
                 alike.reply,
                 when=now,
-                sent=len(body),
+                sent=len(copy.body),
                 seconds=seconds,
                 method="GET",
-                target=target,
+                target=asked.target,
                 client=asked.peer.address,
                 request_id=request_id,
                 registry=name,
                 package=",".join(copy.route.packages),
             )
             house.log.note(form(line, head.below.logged(form)))
-        return True
-
-    def _answer(self, name: str, asked: Asked, now: float) -> tuple[AtHand, _Alike, bytes] | None:
-        """
-        The stored copy that the cache answers with, if it does so at once, what it says like others, and the head of
-        that answer.
-        """
-        if asked.route is None:
-            return None
-        try:
-            copy = self._house.cache.at_hand(asked.registry, asked.route, asked.request)
-            if copy is None:
-                return None
-            alike = self._alike(name, copy)
-            return copy, alike, alike.head.of(copy.own(now), len(copy.body), now)
-        except Exception:
-            # As above.
-            return None
 
     def _mount(self, asker: _Asker, name: str) -> _Mount | None:
         """The registry of that name, if everybody may ask it who may ask at all."""
@@ -271,3 +307,9 @@ class Offhand:
         except RegCacheError:
             return None
         return _Asker(fields, peer if place.proxy else None, reached)
+
+
+def _pass_on(client: Client, place: Place, head: Head, asked: Asked, _route: Artifact, ordinary: _Ordinary) -> None:
+    """Have a request answered in the ordinary way."""
+    client.waits = False
+    ordinary(place, head, asked)

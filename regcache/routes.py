@@ -241,7 +241,8 @@ class Checksum:
     """
     The digest of what is served at another address, in hexadecimal: of those very bytes, so that both always agree.
 
-    :ivar of: what it is the digest of.
+    :ivar of: what it is the digest of. An artifact that may change has sidecars: of no other it is remembered which
+        copy was sent last.
     :ivar algorithm: one of the registry's ``algorithms``.
     :ivar published: the upstream's own, in its representation ``as-is``, for an artifact of which no copy is stored
         that is known to be good.

@@ -27,7 +27,7 @@ from regcache.express import Place
 from regcache.gate import Gate, refusal
 from regcache.heads import Head
 from regcache.hurry import Client, give
-from regcache.lean import LeanRequest, Occupant
+from regcache.lean import Asked, LeanRequest, Occupant
 from regcache.limits import Limits
 from regcache.web import RegCacheResource
 
@@ -120,7 +120,7 @@ class _Channel(HTTPChannel):
     def _leave(self) -> None:
         """What was answered leaves before anything else happens here."""
         if self._client is not None and self._client.waits:
-            self.site.resource.leaving.send()
+            self.site.resource.finish()
 
     def reconsider(self) -> None:
         """
@@ -134,20 +134,22 @@ class _Channel(HTTPChannel):
         if self in self.site.channels:
             self.site.channels.discard(self)
             self.site.gate.leave(self._counted)
-        # It leads back here: nothing but Python's search for garbage would end that.
-        self._client = None
+        if self._client is not None:
+            # It leads back here: nothing but Python's search for garbage would end that.
+            self._client.waits, self._client = False, None
         super().connectionLost(reason)  # type: ignore[no-untyped-call]
 
     def dataReceived(self, data: bytes) -> None:
         if self.refused:
             self._drop(data)
             return
-        self.asked = None
         if self._client is None:
             host = self._address
             self._client, self._place = Client.of(self, host), self.site.resource.place(self, host)
         elif self._client.waits:
             self._leave()
+        # Also what a request that is answered in the ordinary way from now on has asked: this one may be read after it.
+        self.asked = None
         # Whether something is under way, something of a request is here, or the connection is to end.
         busy = self.requests or self._buffer or self._waitingForTransport or not self.persistent
         if busy or self._place is None or not self._answered(self._place, self._client, data):
@@ -172,19 +174,24 @@ class _Channel(HTTPChannel):
                 return False
             ready = express.find(place, head, now)
             if ready is None:
-                return self._read(place, client, head, now)
+                return self._read(place, client, head)
         self._begun, self._heard = False, house.clock.seconds()
         request_id = (place.proxy and ready.head.named) or house.request_id()
         give(house, client, ready, now, self._heard, request_id)
         return True
 
-    def _read(self, place: Place, client: Client, head: Head, now: float) -> bool:
-        """Whether the request is plain, and so was answered at once, or is to be in the ordinary way."""
+    def _read(self, place: Place, client: Client, head: Head) -> bool:
+        """Whether the request is plain, and so is answered soon, offhand or in the ordinary way."""
         resource = self.site.resource
         asked = resource.offhand.asked(client, place, head)
-        if asked is not None and resource.offhand.give(client, place, head, asked, now):
-            self._begun, self._heard = False, resource.house.clock.seconds()
+        if asked is not None and resource.offhand.takes(client, place, head, asked, self._render):
+            self._begun, self._heard = False, asked.began
             return True
+        return self._render(place, head, asked)
+
+    def _render(self, place: Place, head: Head, asked: Asked | None) -> bool:
+        """Have a request answered in the ordinary way, if it is a plain one; whether it is."""
+        resource = self.site.resource
         self.asked = place, head.asked
         if asked is None:
             request = LeanRequest.of(self, head.raw)

@@ -31,6 +31,9 @@ _OURS = _FOR_BROWSERS_ONLY | {"x-cache", "cache-status", "date", "server", "via"
 #: Types of which a browser runs nothing, once it may take them for no other.
 _INERT = ("text/plain", "text/css", "application/json", "application/octet-stream", "image/png", "image/jpeg")
 
+#: A head: what is alike before the fields of its own, these, what is alike behind them, and what is told last.
+_HEAD = b"%b%b%bContent-Length: %d\r\nX-Request-Id: %b\r\n\r\n"
+
 
 def _for_browsers(headers: Headers, *, alone: bool) -> list[tuple[bytes, list[bytes]]]:
     """
@@ -177,11 +180,12 @@ class AlikeHeads:
     def __attrs_post_init__(self) -> None:
         self._first = self.start + b"\r\n" + _lines(_on_the_wire(self.reply.headers.items))
 
-    def of(self, own: Sequence[tuple[str, str]], length: int, now: float) -> bytes:
+    def of(self, own: Sequence[tuple[str, str]], length: int, request_id: str, now: float) -> bytes:
         """
-        The head of one of them, up to the end of the line that tells its length.
+        The head of one of them.
 
         :param own: the fields that it has beside those of all.
+        :param request_id: the name of its request.
         """
         if not self._from <= now < self._until:
             self._from, self._until = now, int(now) + 1
@@ -189,7 +193,7 @@ class AlikeHeads:
         said = "".join([f"{_wire_text(name)}: {value}\r\n" for name, value in own]).encode("latin-1", "replace")
         if not said.count(b"\r") == said.count(b"\n") == len(own):
             said = _lines(_on_the_wire(own))
-        return b"%b%b%bContent-Length: %d\r\n" % (self._first, said, self._last, length)
+        return _HEAD % (self._first, said, self._last, length, request_id.encode())
 
 
 def _lines(fields: Iterable[tuple[bytes, bytes]]) -> bytes:

@@ -61,7 +61,12 @@ class RegCacheResource(Resource):
         self.house = house
         self._registry = registry
         self.leaving = Leaving(house.clock)
-        self.offhand = Offhand(house, registry, self.leaving)
+        self.offhand = Offhand(house, registry)
+
+    def finish(self) -> None:
+        """Answer now what would be at the end of this turn."""
+        self.offhand.finish()
+        self.leaving.send()
 
     def judge(self, request: Request) -> RegCacheError | None:
         """Why whoever sends this may not; None if they may. Known before the body of the request is read."""

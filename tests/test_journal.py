@@ -131,20 +131,19 @@ def test_looks_hold_nothing_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     reader = made._hold.reader
     assert reader is not None
     for at in range(COMMITS):
-        assert made.glance(f"npm/{at}") is None
+        assert made.glance([f"npm/{at}"]) == [None]
         assert reader.in_transaction
         done = made.put(entry(f"npm/{at}", b"%d" % at, url="x" * 1000), b"%d" % at)
         reactor.advance(1)
         assert done.called
         assert not reader.in_transaction
         made._records.drop(f"npm/{at}")
-        assert made.glance(f"npm/{at}") is not None
+        assert made.glance([f"npm/{at}"]) != [None]
     assert size(tmp_path) < BOUND
     made.stop()
 
 
-@pytest.mark.parametrize("found", ["row", "rows"])
-def test_a_look_that_fails_ends_its_moment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, found: str) -> None:
+def test_a_look_that_fails_ends_its_moment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What could not be read is looked for anew the next time, and nobody has to write anything for that."""
     at_once(monkeypatch)
     made = DiskStore(tmp_path, reactor=_Reactor(), min_free=0)
@@ -156,8 +155,8 @@ def test_a_look_that_fails_ends_its_moment(tmp_path: Path, monkeypatch: pytest.M
     def failing(_connection: object, _wanted: object) -> None:
         raise sqlite3.OperationalError("interrupted")
 
-    monkeypatch.setattr(holding, found, failing)
+    monkeypatch.setattr(holding, "rows", failing)
     with pytest.raises(sqlite3.OperationalError):
-        made._hold.row("npm/a") if found == "row" else made._hold.rows(["npm/a"])
+        made._hold.rows(["npm/a"])
     assert not reader.in_transaction
     made.stop()

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import signal
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -25,8 +26,10 @@ from regcache.config import Config
 from regcache.flow.exchange import Connection as Upstream
 from regcache.flow.exchange import Stale
 from regcache.flow.leaving import Leaving
+from regcache.http.messages import Stored
 from regcache.hurry import Client
 from regcache.kept import Kept
+from regcache.stamps import AlikeHeads
 from tests.origin import Origin
 from tests.service import Running
 from tests.test_express import NPM, request, said
@@ -75,7 +78,7 @@ def test_they_leave_at_the_end_of_the_turn() -> None:
 
 def test_no_more_than_some_wait_for_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
     """Who comes after those is sent with the next ones."""
-    monkeypatch.setattr("regcache.flow.leaving._MOST", 3)
+    monkeypatch.setattr("regcache.flow.together._MOST", 3)
     clock, clients = Clock(), [_Client(_Socket()) for _ in range(7)]
     asked(Leaving(clock), *clients)
     assert [len(one.got) for one in clients] == [1] * 6 + [0]
@@ -161,13 +164,99 @@ def test_what_was_asked_first_is_answered_first(last: tuple[bytes, bytes]) -> No
 
 
 @pytest.mark.parametrize("end", ["drain", "reconsider"])
-def test_what_was_answered_leaves_before_the_end(end: str) -> None:
-    """The service stops, or has other rules, when an answer is found."""
+def test_what_was_asked_is_answered_before_the_end(end: str) -> None:
+    """The service stops, or has other rules, when a request has come."""
     wire = stored(Config())
     with connected(wire) as (transport, client):
         transport.channel.dataReceived(request(ARTIFACT[0], ARTIFACT[1] + b"X: 1\r\n"))
         getattr(transport.channel, end)()
         assert [one.status for one in answers(client.recv(1 << 16))] == [200]
+
+
+@contextlib.contextmanager
+def some_connected(wire: Wire, number: int) -> Iterator[list[tuple[Any, socket.socket]]]:
+    """So many connections."""
+    with contextlib.ExitStack() as stack:
+        yield [stack.enter_context(connected(wire)) for _ in range(number)]
+
+
+def test_what_comes_together_is_looked_up_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By one look at the end of the turn, whatever becomes of each: hits, misses, and the same again."""
+    wire = stored(Config())
+    looks: list[list[str]] = []
+    store = wire.house.cache.context.store
+    glance = store.glance
+
+    def counted(keys: Sequence[str]) -> list[Stored | None]:
+        looks.append(list(keys))
+        return glance(keys)
+
+    monkeypatch.setattr(store, "glance", counted)
+    targets = [ARTIFACT[0], b"/generic/nowhere", ARTIFACT[0], b"/generic/none"]
+    with some_connected(wire, len(targets)) as pairs:
+        for number, ((transport, _), target) in enumerate(zip(pairs, targets, strict=True)):
+            transport.channel.dataReceived(request(target, ARTIFACT[1] + b"X: %d\r\n" % number))
+        assert looks == []
+        wire.kit.advance(0)
+        assert looks == [[one[1:].decode() for one in targets]]
+        wire.kit.advance(0)
+        got = [answers(client.recv(1 << 16))[0].status for _, client in pairs]
+        assert got == [200, 404, 200, 404]
+
+
+@pytest.mark.parametrize("broken", ["glance", "read", "format", "note"])
+def test_a_bug_with_one_request_is_no_others(monkeypatch: pytest.MonkeyPatch, broken: str) -> None:
+    """All get what they would get one by one, and the log tells of it where nobody else would."""
+    wire = stored(Config())
+    store = wire.house.cache.context.store
+    if broken == "note":
+        calls = itertools.count()
+        monkeypatch.setattr(store, "used", lambda *_: 1 // min(next(calls), 1))
+    elif broken == "format":
+        monkeypatch.setattr(AlikeHeads, "of", lambda *_: 1 // 0)
+    else:
+        monkeypatch.setattr(store, broken, lambda *_: 1 // 0)
+    with some_connected(wire, 3) as pairs, capturedLogs() as told:
+        for number, (transport, _) in enumerate(pairs):
+            transport.channel.dataReceived(request(ARTIFACT[0], ARTIFACT[1] + b"X: %d\r\n" % number))
+        wire.kit.advance(0)
+        wire.kit.advance(0)
+        assert [answers(client.recv(1 << 16))[0].status for _, client in pairs] == [200] * 3
+    assert [event["log_failure"].type for event in told] == [ZeroDivisionError] * (broken == "note")
+
+
+def test_who_has_left_asks_for_nothing() -> None:
+    """A connection that ends in the turn in which its request came."""
+    wire = stored(Config())
+    with some_connected(wire, 2) as ((gone, _), (there, client)):
+        for number, one in enumerate((gone, there)):
+            one.channel.dataReceived(request(b"/generic/nowhere-%d" % number, ARTIFACT[1]))
+        gone.channel.connectionLost(Failure(ConnectionDone()))
+        wire.kit.advance(0)
+        wire.kit.advance(0)
+        assert [answers(client.recv(1 << 16))[0].status] == [404]
+    assert [url[-9:] for url in wire.kit.upstream.urls() if "nowhere" in url] == ["nowhere-1"]
+
+
+def test_an_answer_is_remembered_for_who_asked_for_it() -> None:
+    """Also where others come in the turn in which it is asked for, and are read in the ordinary way."""
+    wire = stored(Config())
+    missing, found = request(b"/generic/nowhere", ARTIFACT[1]), request(*ARTIFACT)
+    with connected(wire) as (transport, client):
+
+        def told(*asks: bytes) -> list[int]:
+            for one in asks:
+                transport.channel.dataReceived(one)
+            wire.kit.advance(0)
+            wire.kit.advance(0)
+            # What was read in the ordinary way waits for the reactor.
+            transport.doWrite()
+            return [one.status for one in answers(client.recv(1 << 16))]
+
+        assert told(missing) == [404]
+        assert told(missing, found + found) == [404, 200, 200]
+        assert told(missing) == [404]
+        assert told(found) == [200]
 
 
 def test_what_is_no_hit_leaves_with_others() -> None:
@@ -177,8 +266,9 @@ def test_what_is_no_hit_leaves_with_others() -> None:
         wire.kit.upstream.hangs = True
         for number, one in enumerate((first, second)):
             one.channel.dataReceived(request(b"/generic/nowhere-%d" % number))
+        wire.kit.advance(0)
         wire.kit.upstream.release()
-        assert len(wire.site.resource.leaving._waiting) == 2
+        assert len(wire.site.resource.leaving) == 2
         wire.kit.advance(0)
         assert [answers(one.recv(1 << 16))[0].status for one in (ours, theirs)] == [404, 404]
 
@@ -190,6 +280,7 @@ def test_the_last_answer_leaves_at_once(end: str) -> None:
     with connected(wire) as (transport, client):
         wire.kit.upstream.hangs = True
         transport.channel.dataReceived(request(b"/generic/nowhere"))
+        wire.kit.advance(0)
         if end == "stop":
             wire.house.running = lambda: False
         else:

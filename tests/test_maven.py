@@ -267,7 +267,7 @@ class TestContract(RegistryContract):
         pages = {UPSTREAM + METADATA: Page(body=metadata("1.0"))}
         for path in files:
             pages |= {UPSTREAM + path: Page(body=BODY), f"{UPSTREAM}{path}.sha1": Page(body=digest("sha1"))}
-        sums = (Ask(f"/{METADATA}.sha1"), Ask(f"/{JAR}.sha1"))
+        sums = (Ask(f"/{METADATA}.sha1"), Ask(f"/{JAR}.sha1"), Ask(f"/{SNAPSHOT}.sha1"))
         return Sample(
             url=UPSTREAM,
             pages=pages,

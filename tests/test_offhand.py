@@ -40,15 +40,13 @@ ARTIFACT = next(ask for ask in ASKS if ask[0].startswith(b"/generic/"))
 def answered(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
     """The targets that were answered offhand."""
     found: list[bytes] = []
-    give = Offhand.give
+    note = Offhand._note
 
-    def noting(offhand: Offhand, client: Any, place: Any, head: Any, asked: Any, now: float) -> bool:
-        done = give(offhand, client, place, head, asked, now)
-        if done:
-            found.append(head.raw.split(b" ")[1])
-        return done
+    def noting(offhand: Offhand, one: Any, *answer: Any) -> None:
+        found.append(one[2].raw.split(b" ")[1])
+        note(offhand, one, *answer)
 
-    monkeypatch.setattr(Offhand, "give", noting)
+    monkeypatch.setattr(Offhand, "_note", noting)
     return found
 
 
@@ -343,14 +341,14 @@ def test_no_field_ends_before_its_time() -> None:
     reply = Reply(status=200, headers=Headers.of({"Content-Type": "a\r\nb"}), how=How.HIT)
     heads = AlikeHeads(reply, b"HTTP/1.1 200 OK", "token")
     for value in ("x\r\ny", "x\ny", "x\ry", "\r\nx: \r\n"):
-        said = heads.of([("etag", value), ("age", "1")], 7, 0.0).decode()
+        said = heads.of([("etag", value), ("age", "1")], 7, "a-1", 0.0).decode()
         plain = value.replace("\r", "").replace("\n", "")
         assert f"\r\nContent-Type: ab\r\nETag: {plain}\r\nAge: 1\r\nX-Cache: HIT\r\n" in said
-        assert said.endswith("\r\nContent-Length: 7\r\n")
+        assert said.endswith("\r\nContent-Length: 7\r\nX-Request-Id: a-1\r\n\r\n")
 
 
 def test_the_date_of_heads_that_are_alike_goes_on() -> None:
     """Also where the clock is set back."""
     heads = AlikeHeads(Reply(status=200, headers=Headers(), how=How.HIT), b"HTTP/1.1 200 OK", "token")
     for now in (5.9, 6.0, 7.5, 2.0, 2.9):
-        assert f"\r\nDate: {format_date(now)}\r\n".encode() in heads.of([], 0, now)
+        assert f"\r\nDate: {format_date(now)}\r\n".encode() in heads.of([], 0, "a-1", now)

@@ -403,15 +403,30 @@ class OnDisk(Contract, TestCase):
         """It is found, and forgotten, unless it is to be kept; that there is none is remembered."""
         await keep(self.store, BODY, entry_for(BODY))
         store = await self.restarted()
-        found = store.glance("npm/a")
+        found, missing = store.glance(["npm/a", "npm/b"])
         self.assertEqual(found, entry_for(BODY))
-        self.assertIsNone(store.glance("npm/b"))
+        self.assertIsNone(missing)
         self.assertEqual(list(store._records._items), ["npm/b"])
         assert found is not None
         store.keep(found)
         assert store.peek("npm/a") is found
         await store.drop("npm/a")
-        self.assertIsNone(store.glance("npm/a"))
+        self.assertEqual(store.glance(["npm/a"]), [None])
+
+    async def test_several_are_glanced_at_by_one_look(self) -> None:
+        """Each is found as if it were the only one, in whatever order, and more than once."""
+        await keep(self.store, BODY, entry_for(BODY))
+        await keep(self.store, BODY, entry_for(BODY, key="npm/b"))
+        store = await self.restarted()
+        assert store._hold.reader is not None
+        statements: list[str] = []
+        store._hold.reader.set_trace_callback(lambda one: statements.append(one) if "SELECT" in one else None)
+        keys = ["npm/b", "npm/c", "npm/a", "npm/b", "npm/c"]
+        for asks in (1, 2):
+            found = store.glance(keys)
+            self.assertEqual([one and one.key for one in found], ["npm/b", None, "npm/a", "npm/b", None])
+            self.assertEqual(len(statements), asks)
+        self.assertEqual(list(store._records._items), ["npm/c"])
 
     async def test_a_body_that_cannot_be_opened_now_is_not_lost(self) -> None:
         """Out of descriptors: an error for now, and the entry stays."""

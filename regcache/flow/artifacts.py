@@ -7,6 +7,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import secrets
+from collections.abc import Sequence
 
 from attrs import evolve
 from msgspec.structs import replace
@@ -107,24 +108,28 @@ class Artifacts:
             reply = await self._revalidated(registry, route, request, stored, decision)
         return reply or await self._fetched(registry, route, request, key)
 
-    def at_hand(self, registry: IRegistry, route: Artifact, request: RequestHead) -> AtHand | None:
+    def at_hand(self, wanted: Sequence[tuple[IRegistry, Artifact, RequestHead]]) -> list[AtHand | None]:
         """
-        What :meth:`answer` would answer with, where that is a small stored copy that nobody needs to be asked about.
+        What :meth:`answer` would answer each with, where that is a small stored copy that nobody needs to be asked
+        about.
 
         Nobody is told that it is given: whoever gives it tells.
 
         :returns: None for all else, and for what cannot be read at once.
         """
-        store = self._context.store
-        stored = store.glance(key_of(registry, route))
-        if stored is None:
-            return None
-        found = self._if_fresh(registry, route, request, stored)
-        if found is None:
-            store.keep(stored)
-        return found
+        store, now = self._context.store, self._context.now()
+        copies: list[AtHand | None] = []
+        keys = [key_of(registry, route) for registry, route, _ in wanted]
+        for (registry, route, request), stored in zip(wanted, store.glance(keys), strict=True):
+            copy = None if stored is None else self._if_fresh(registry, route, request, stored, now)
+            if stored is not None and copy is None:
+                store.keep(stored)
+            copies.append(copy)
+        return copies
 
-    def _if_fresh(self, registry: IRegistry, route: Artifact, request: RequestHead, stored: Stored) -> AtHand | None:
+    def _if_fresh(
+        self, registry: IRegistry, route: Artifact, request: RequestHead, stored: Stored, now: float
+    ) -> AtHand | None:
         """The small stored copy, if it is the answer, and would be the same a moment later."""
         if stored.kind is not Kind.ARTIFACT:
             return None
@@ -132,7 +137,7 @@ class Artifacts:
         rules, mutable = self._rules(registry, route, request, stored)
         # Not weighed: whoever is told to see if an upstream has recovered is the only one for a while.
         until = settled_until(stored, rules, mutable=mutable)
-        if not stored.validated_at <= context.now() < until:
+        if not stored.validated_at <= now < until:
             return None
         body = context.store.read(stored)
         return None if body is None else AtHand(self._copies, registry, route, stored, body, until)

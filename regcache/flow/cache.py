@@ -4,6 +4,7 @@ The cache: one question, one answer. Everything that is not a document or an art
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
@@ -105,24 +106,24 @@ class Cache:
         """
         What a request means to a registry; None where there are several that may answer.
 
-        :raises regcache.errors.RegCacheError: if it means nothing to it.
+        :raises regcache.errors.RegCacheError: if it means nothing to it, or it may not be asked for that.
         """
-        return None if IOrdered.providedBy(registry) else registry.route(request)
+        if IOrdered.providedBy(registry):
+            return None
+        route = registry.route(request)
+        check(registry.options, route)
+        return route
 
-    def at_hand(self, registry: IRegistry, route: Route, request: RequestHead) -> AtHand | None:
+    def at_hand(self, wanted: Sequence[tuple[IRegistry, Artifact, RequestHead]]) -> Sequence[AtHand | None]:
         """
-        What :meth:`answer` would answer a GET without preconditions and ranges with, where that can be had at once and
-        nothing is to be begun for it; None for all else.
+        What :meth:`answer` would answer each GET without preconditions and ranges with, where that can be had at once
+        and nothing is to be begun for it; None for all else.
 
         Nobody has been told that it is given.
 
-        :param route: as :meth:`routed` says.
-        :raises regcache.errors.RegCacheError: as :meth:`answer` would.
+        :param wanted: of each request the registry and what it means to that, as :meth:`routed` says.
         """
-        if self._stopping or not isinstance(route, Artifact):
-            return None
-        check(registry.options, route)
-        return self._artifacts.at_hand(registry, route, request)
+        return [None] * len(wanted) if self._stopping else self._artifacts.at_hand(wanted)
 
     @staticmethod
     def is_tree(registry: IRegistry) -> bool:

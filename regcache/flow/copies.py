@@ -155,7 +155,8 @@ class Copies:
 
 def _own(registry: IRegistry, route: Artifact, stored: Stored, now: float) -> list[tuple[str, str]]:
     """The fields that an answer with a stored copy has beside those of :func:`_alike`."""
-    modified = date_as_sent(stored.headers.get("last-modified"))
+    told = stored.headers.get("last-modified")
+    modified = date_as_sent(told) if told else None
     return [
         *_named(stored.headers),
         ("etag", f'"{stored.digest[:40]}"'),

@@ -8,17 +8,14 @@ that the reactor looks, they are found one after the other, and sent after that.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
 
 from twisted.internet.interfaces import IReactorTime
 
-from regcache.logs import Log
+from regcache.flow.together import Together, each
 
 __all__ = ["Leaver", "Leaving"]
-
-_log = Log()
-#: What leaves together: nobody waits for more others than that.
-_MOST = 16
 
 
 class Leaver(Protocol):
@@ -36,9 +33,10 @@ class Leaving:
     """
 
     def __init__(self, clock: IReactorTime) -> None:
-        self._clock = clock
-        self._waiting: list[tuple[Leaver, tuple[bytes, ...]]] = []
-        self._timed = False
+        self._waiting: Together[tuple[Callable[..., None], tuple[bytes, ...]]] = Together(clock, each)
+
+    def __len__(self) -> int:
+        return len(self._waiting)
 
     def add(self, leaver: Leaver, *pieces: bytes) -> None:
         """
@@ -46,23 +44,8 @@ class Leaving:
 
         Whoever is to do something else there before the turn is over has all of it sent first.
         """
-        self._waiting.append((leaver, pieces))
-        if len(self._waiting) >= _MOST:
-            self.send()
-        elif not self._timed:
-            self._timed = True
-            self._clock.callLater(0, self._turned)
-
-    def _turned(self) -> None:
-        self._timed = False
-        self.send()
+        self._waiting.add((leaver.leave, pieces))
 
     def send(self) -> None:
         """Send what there is."""
-        waiting, self._waiting = self._waiting, []
-        for leaver, pieces in waiting:
-            try:
-                leaver.leave(*pieces)
-            except Exception:
-                # The others wait for nothing else.
-                _log.failure("A bug ended what was to leave.")
+        self._waiting.finish()

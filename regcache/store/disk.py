@@ -225,22 +225,18 @@ class DiskStore:
             self._records.put(key, found.get(key))
         return found
 
-    def glance(self, key: str) -> Stored | None:
+    def glance(self, keys: Sequence[str]) -> list[Stored | None]:
         if not self._running:
-            return None
-        known = self._records.get(key)
-        if known is not None:
-            return known.entry
-        try:
-            row = self._hold.row(key)
-            if row is not None:
-                return read_entry(row)
-        except FAILURES as error:
-            self._hold.damaged(error)
-            return None
-        if self._hold.reader is not None:
-            self._records.put(key, None)
-        return None
+            return [None] * len(keys)
+        known = {key: self._records.get(key) for key in keys}
+        unknown = [key for key, one in known.items() if one is None]
+        read = self._read(unknown) if unknown else []
+        found = {entry.key: entry for entry in read or ()}
+        if read is not None and len(read) < len(unknown):
+            for key in unknown:
+                if key not in found:
+                    self._records.put(key, None)
+        return [found.get(key) if (one := known[key]) is None else one.entry for key in keys]
 
     def keep(self, entry: Stored) -> None:
         if self._running and self._records.get(entry.key) is None:

@@ -16,7 +16,7 @@ from regcache.errors import CannotStore
 from regcache.http.messages import Digest, Stored
 from regcache.logs import Log
 from regcache.store.directory import Directory, Opened
-from regcache.store.index import FAILURES, Index, Row, alias_of, children, is_damage, row, rows
+from regcache.store.index import FAILURES, Index, Row, alias_of, children, is_damage, rows
 from regcache.store.writer import IndexDamaged, Writer
 
 __all__ = ["RETRY_EVERY", "Condition", "Holding"]
@@ -29,7 +29,6 @@ _RESTORED_AT_ONCE = 16
 _STOPPED = "The cache is stopped."
 P = ParamSpec("P")
 T = TypeVar("T")
-Found = TypeVar("Found")
 
 
 @frozen
@@ -166,25 +165,13 @@ class Holding:
 
         :raises sqlite3.Error: or another of :data:`regcache.store.index.FAILURES`, if they cannot be read.
         """
-        return self._found(rows, keys)
-
-    def row(self, key: str) -> Row | None:
-        """
-        The row of the entry with that key, as of :meth:`rows`; None also while none can be found.
-
-        :raises sqlite3.Error: as :meth:`rows` does.
-        """
-        return self._found(row, key)
-
-    def _found(self, look: Callable[[sqlite3.Connection, T], Found], wanted: T) -> Found | None:
-        """What a look into the index finds, as of :meth:`rows`."""
         reader = self.reader
         if reader is None:
             return None
         try:
             if not (self._jobs or reader.in_transaction):
                 reader.execute("BEGIN")
-            return look(reader, wanted)
+            return rows(reader, keys)
         except FAILURES:
             self._read_anew()
             raise

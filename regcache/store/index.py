@@ -28,7 +28,6 @@ __all__ = [
     "is_sound",
     "marks",
     "read_entry",
-    "row",
     "row_bytes",
     "rows",
 ]
@@ -160,12 +159,6 @@ def children(connection: sqlite3.Connection, parent: str) -> list[Stored]:
     """The entries with that parent."""
     rows = connection.execute(f"SELECT {COLUMNS} FROM entries WHERE parent = ?", (parent,))
     return [read_entry(row) for row in rows]
-
-
-def row(connection: sqlite3.Connection, key: str) -> Row | None:
-    """The row of the entry with that key; None if there is none."""
-    found: Row | None = connection.execute(_BY_KEY, (key,)).fetchone()
-    return found
 
 
 def rows(connection: sqlite3.Connection, keys: Sequence[str]) -> list[Row]:

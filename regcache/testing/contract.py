@@ -18,7 +18,7 @@ from regcache.errors import BadDocument
 from regcache.flow.reply import How
 from regcache.http.messages import Kind
 from regcache.interfaces import IRegistry
-from regcache.routes import Artifact, Document, Local, Moved, Resource, Source
+from regcache.routes import Artifact, Checksum, Document, Local, Moved, Resource, Source
 from regcache.testing.kit import BASE, Page
 from regcache.testing.samples import Ask, Sampled
 
@@ -162,6 +162,15 @@ class RegistryContract(Sampled):
             assert release is None or release.package, entry.key
             for cut in range(len(entry.key.removeprefix(prefix))):
                 registry.release(entry.key.removeprefix(prefix)[:cut], "")
+
+    def test_a_checksum_is_of_what_was_sent(self) -> None:
+        """Of what may change, it can be known which copy a client was sent that asks for the checksum next."""
+        sample = self.sample()
+        registry = self.registry(sample)
+        for ask in self._asks(sample):
+            route = registry.route(ask.head())
+            if isinstance(route, Checksum) and isinstance(route.of, Artifact):
+                assert route.of.sidecars or not route.of.mutable, ask.path
 
     def test_a_wrong_artifact_is_never_stored(self) -> None:
         """A byte flipped or the end cut off upstream: the client sees a failure, and the next request gets it right."""

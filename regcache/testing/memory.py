@@ -99,8 +99,8 @@ class MemoryStore:
     def peek(self, key: str) -> Stored | None:
         return self.entries.get(key)
 
-    def glance(self, key: str) -> Stored | None:
-        return self.peek(key)
+    def glance(self, keys: Sequence[str]) -> list[Stored | None]:
+        return [self.peek(key) for key in keys]
 
     def keep(self, entry: Stored) -> None:
         """Nothing: all is known of what is stored."""
