@@ -18,7 +18,7 @@ __all__ = ["Together", "each"]
 
 _log = Log()
 #: What is done together: nobody waits for more others than that.
-_MOST = 16
+_MOST = 32
 T = TypeVar("T")
 
 

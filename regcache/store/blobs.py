@@ -14,7 +14,7 @@ from zope.interface import implementer
 from regcache.errors import BlobDamaged
 from regcache.interfaces import IBody, IStoredBody
 
-__all__ = ["File", "FileBody", "InThread", "blob_name", "blob_path", "look_into", "put", "read_whole"]
+__all__ = ["File", "FileBody", "InThread", "SmallFiles", "blob_name", "blob_path", "look_into", "put"]
 
 _MOST_READ = 1 << 18
 _PIECE = 1 << 20
@@ -53,20 +53,32 @@ def put(fd: int, data: memoryview) -> int:
         return 0
 
 
-def read_whole(name: str, size: int) -> bytes | None:
-    """The bytes of a file, if it has that size and the kernel has all of them in memory."""
-    buffer = bytearray(size + 1)
-    try:
-        fd = os.open(name, os.O_RDONLY | os.O_CLOEXEC)
+class SmallFiles:
+    """
+    Reads files whole, one after the other: into one buffer, since to make one takes as long as to read.
+
+    :param most: bytes that one may have.
+    """
+
+    def __init__(self, most: int) -> None:
+        # One byte more than there should be tells whether there are more.
+        self._buffer = memoryview(bytearray(most + 1))
+        self._most, self._into = most, [self._buffer]
+
+    def read(self, name: str, size: int) -> bytes | None:
+        """The bytes of a file, if it has that size and the kernel has all of them in memory."""
+        if size > self._most:
+            return None
         try:
-            # One byte more than there should be tells whether there are more.
-            got = os.preadv(fd, (buffer,), 0, _NOWAIT) if _NOWAIT else -1
-        finally:
-            os.close(fd)
-    except OSError:
-        # Whoever opens it finds out why.
-        return None
-    return bytes(memoryview(buffer)[:size]) if got == size else None
+            fd = os.open(name, os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                got = os.preadv(fd, self._into, 0, _NOWAIT) if _NOWAIT else -1
+            finally:
+                os.close(fd)
+        except OSError:
+            # Whoever opens it finds out why.
+            return None
+        return bytes(self._buffer[:size]) if got == size else None
 
 
 class File:

@@ -27,7 +27,7 @@ from regcache.http.messages import Digest, Stored
 from regcache.interfaces import IBody, IPartial, IStore
 from regcache.logs import Log
 from regcache.revision import Revision
-from regcache.store.blobs import File, FileBody, blob_name, read_whole
+from regcache.store.blobs import File, FileBody, SmallFiles, blob_name
 from regcache.store.directory import Directory
 from regcache.store.files import Files
 from regcache.store.gather import Gathering
@@ -96,7 +96,7 @@ class DiskStore:
         self._counts = counts or Counts()
         self._path = Path(directory).absolute()
         self._blobs, self._partials = self._path / "blobs", self._path / "partial"
-        self._bodies = str(self._blobs)
+        self._bodies, self._small = str(self._blobs), SmallFiles(_MOST_READ)
         self._disk = Files() if files is None else files
         self._reactor, self._steps = reactor, steps
 
@@ -272,7 +272,7 @@ class DiskStore:
         return FileBody(File(fd), entry.size, self._in_thread, partial(self.open, entry))
 
     def read(self, entry: Stored) -> bytes | None:
-        return None if entry.size > _MOST_READ else read_whole(blob_name(self._bodies, entry.digest), entry.size)
+        return self._small.read(blob_name(self._bodies, entry.digest), entry.size)
 
     # Writing.
 
