@@ -63,7 +63,7 @@ class SmallFiles:
     def __init__(self, most: int) -> None:
         # One byte more than there should be tells whether there are more.
         self._buffer = memoryview(bytearray(most + 1))
-        self._most, self._into = most, [self._buffer]
+        self._most, self._into = most, (self._buffer,)
 
     def read(self, name: str, size: int) -> bytes | None:
         """The bytes of a file, if it has that size and the kernel has all of them in memory."""
