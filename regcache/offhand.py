@@ -310,6 +310,7 @@ class Offhand:
 
 
 def _pass_on(client: Client, place: Place, head: Head, asked: Asked, _route: Artifact, ordinary: _Ordinary) -> None:
-    """Have a request answered in the ordinary way."""
-    client.waits = False
-    ordinary(place, head, asked)
+    """Have a request answered in the ordinary way, if the client is still there."""
+    if client.waits:
+        client.waits = False
+        ordinary(place, head, asked)
