@@ -100,6 +100,11 @@ class Ports(Service):
         self._sites.append(site)
         return None
 
+    def finish(self) -> None:
+        """Answer now what would be at the end of this turn."""
+        for site in self._sites:
+            site.resource.finish()
+
     def reconsider(self) -> None:
         """Who may do what is another question now."""
         for site in self._sites:

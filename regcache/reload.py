@@ -56,6 +56,7 @@ class Running:
     """
     The parts of a service that a configuration is put into.
 
+    :ivar finish: has answered what has come, and waits for the end of the turn.
     :ivar reconsider: has open connections looked at by the rules that are new.
     """
 
@@ -65,6 +66,7 @@ class Running:
     gate: Gate
     clock: IReactorTime
     in_thread: Callable[..., Deferred[Any]]
+    finish: Callable[[], object]
     reconsider: Callable[[], object]
 
 
@@ -215,6 +217,8 @@ class Reload:
     def _use(self, ready: _Ready) -> None:
         """Put it in place."""
         house, config, running = self._running.house, ready.config, self._running
+        # It was let in by the rules before: its answer may not be remembered by these.
+        running.finish()
         context: Context = house.cache.context
         if config.registries != house.config.registries:
             # There may be something at another place.

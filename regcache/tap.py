@@ -224,6 +224,7 @@ class _Started(_InOrder):
             gate=self._ports.gate,
             clock=reactor,
             in_thread=service.in_thread,
+            finish=self._ports.finish,
             reconsider=self._ports.reconsider,
         )
         self._renewal = Renewal(reactor, self._renewables, service.in_thread)

@@ -9,11 +9,13 @@ import signal
 import socket
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
-from attrs import define
+from attrs import define, evolve
 from twisted.internet.address import IPv4Address
+from twisted.internet.defer import maybeDeferred
 from twisted.internet.error import ConnectionDone
 from twisted.internet.task import Clock
 from twisted.internet.tcp import Connection
@@ -21,7 +23,7 @@ from twisted.internet.testing import MemoryReactor, MemoryReactorClock
 from twisted.logger import capturedLogs
 from twisted.python.failure import Failure
 
-from regcache.access import Peer
+from regcache.access import Access, Peer
 from regcache.config import Config
 from regcache.flow.exchange import Connection as Upstream
 from regcache.flow.exchange import Stale
@@ -29,7 +31,12 @@ from regcache.flow.leaving import Leaving
 from regcache.http.messages import Stored
 from regcache.hurry import Client
 from regcache.kept import Kept
+from regcache.reload import Reload
+from regcache.reload import Running as Reloadable
+from regcache.renewal import Renewal
 from regcache.stamps import AlikeHeads
+from regcache.store.space import Bounds
+from regcache.testing import Page
 from tests.origin import Origin
 from tests.service import Running
 from tests.test_express import NPM, request, said
@@ -223,6 +230,47 @@ def test_a_bug_with_one_request_is_no_others(monkeypatch: pytest.MonkeyPatch, br
         wire.kit.advance(0)
         assert [answers(client.recv(1 << 16))[0].status for _, client in pairs] == [200] * 3
     assert [event["log_failure"].type for event in told] == [ZeroDivisionError] * (broken == "note")
+
+
+def reloaded(wire: Wire, **changes: Any) -> None:
+    """The configuration is read again, and is another, before the turn is over."""
+    other = cast(Any, SimpleNamespace(change=lambda _plan: None, reloading=bool, reloaded=bool))
+    resource, clock = wire.site.resource, wire.kit.clock
+    running = Reloadable(
+        house=wire.house,
+        bounds=Bounds(0, 0),
+        outward=other,
+        gate=wire.site.gate,
+        clock=clock,
+        in_thread=maybeDeferred,
+        finish=resource.finish,
+        reconsider=wire.site.reconsider,
+    )
+    wanted = evolve(wire.house.config, **changes)
+    Reload(running, lambda: (wanted, []), Renewal(clock, list), other).ask()
+
+
+@pytest.mark.parametrize("size", [4, 40_000])
+def test_what_was_asked_by_other_rules_is_remembered_by_none(size: int) -> None:
+    """Whoever was let in when they asked is answered; whoever asks the same by the new rules is not."""
+    wire = stored(Config())
+    wire.house.access = Access(Config(hosts=("cache.test",)))
+    wire.kit.upstream.pages[f"{wire.registries['generic'].options.url}a"] = Page(body=b"a" * size)
+    said(wire, request(b"/generic/a"))
+    with some_connected(wire, 3) as pairs:
+
+        def told() -> list[int]:
+            for transport, _ in pairs:
+                transport.channel.dataReceived(request(b"/generic/a").replace(b"localhost", b"cache.test"))
+            if wire.house.config.hosts == ():
+                reloaded(wire, hosts=("other.test",))
+            wire.kit.advance(0)
+            wire.kit.advance(0)
+            return [answers(client.recv(1 << 17))[0].status for _, client in pairs]
+
+        assert told() == [200] * 3
+        assert wire.house.config.hosts == ("other.test",)
+        assert told() == [421] * 3
 
 
 def test_who_has_left_asks_for_nothing() -> None:
