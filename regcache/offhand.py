@@ -24,6 +24,7 @@ from regcache.errors import RegCacheError
 from regcache.express import Place, Prepared
 from regcache.flow.context import Bounded
 from regcache.flow.copies import AtHand
+from regcache.flow.leaving import Leaving
 from regcache.flow.reply import Reply
 from regcache.flow.together import Together, each
 from regcache.heads import Head, comes_again
@@ -111,10 +112,11 @@ class Offhand:
     What is answered that way at the ports where the same is served.
 
     :param only: the one registry that is; empty for all.
+    :param leaving: sends the answers that are found in the ordinary way.
     """
 
-    def __init__(self, house: House, only: str) -> None:
-        self._house, self._only = house, only
+    def __init__(self, house: House, only: str, leaving: Leaving) -> None:
+        self._house, self._only, self._leaving = house, only, leaving
         self._known: Bounded[tuple[Place, bytes], _Asker] = Bounded(_MOST_KNOWN)
         self._access: object = None
         self._taken: Together[_Taken] = Together(house.clock, self._answer)
@@ -182,6 +184,8 @@ class Offhand:
         each(sending)
         each(noting)
         each(others)
+        # In this turn, too: who has ended what they send is gone in the next one.
+        self._leaving.send()
 
     def _copies(self, taken: list[_Taken]) -> Sequence[AtHand | None]:
         """The stored copies that the cache answers with, where it does so at once."""

@@ -61,7 +61,7 @@ class RegCacheResource(Resource):
         self.house = house
         self._registry = registry
         self.leaving = Leaving(house.clock)
-        self.offhand = Offhand(house, registry)
+        self.offhand = Offhand(house, registry, self.leaving)
 
     def finish(self) -> None:
         """Answer now what would be at the end of this turn."""

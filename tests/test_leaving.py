@@ -441,6 +441,35 @@ def test_a_request_that_nobody_waits_for_any_more_does_not_leave() -> None:
             registry.recv(99)
 
 
+def test_who_has_ended_what_they_send_is_answered(tmp_path: Path) -> None:
+    """Whichever way what is stored, or known not to be there, is answered: their end is read in the next turn."""
+    origin = Origin()
+    bodies = {"small": b"a" * 4, "large": b"a" * 40_000}
+    for name, body in bodies.items():
+        origin.add(f"/{name}", body)
+    service = Running(tmp_path, origin, tables=f'[registries.files]\ntype = "generic"\nurl = "{origin.url}"\n')
+    for name in bodies:
+        service.until(f"files/{name}", "HIT")
+    missing = service.get("files/none")
+    assert missing[0] == 404
+    host, port = service.url.split("/")[2].split(":")
+    with contextlib.ExitStack() as stack:
+        os.kill(service.process.pid, signal.SIGSTOP)
+        clients = {
+            name: stack.enter_context(socket.create_connection((host, int(port)), 30)) for name in (*bodies, "none")
+        }
+        for name, client in clients.items():
+            client.sendall(f"GET /files/{name} HTTP/1.1\r\nHost: {host}\r\n\r\n".encode())
+            client.shutdown(socket.SHUT_WR)
+        os.kill(service.process.pid, signal.SIGCONT)
+        for name, client in clients.items():
+            with client.makefile("rb") as all_of_it:
+                found = answers(all_of_it.read())
+            assert [one.body for one in found] == [bodies.get(name, missing[2])], name
+    service.stop()
+    origin.close()
+
+
 def test_many_who_ask_in_the_same_turn_get_what_they_asked_for(tmp_path: Path) -> None:
     """Each its own, though one of them has gone by then."""
     origin = Origin()
