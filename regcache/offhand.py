@@ -198,9 +198,9 @@ class Offhand:
 
     def _said(self, asked: Asked, copy: AtHand, request_id: str, now: float) -> tuple[_Alike, bytes] | None:
         """What the answer has in common with others, and its head; None if it is left to the Resource."""
-        if not self._house.has_room(asked.peer.address):
-            return None
         try:
+            if not self._house.has_room(asked.peer.address):
+                return None
             alike = self._alike(asked.registry.options.name, copy)
             return alike, alike.head.of(copy.own(now), len(copy.body), request_id, now)
         except Exception:
